@@ -1,0 +1,62 @@
+# What a developer types. `make` alone lists it. Everything lives in .venv; a second call finds its stamps and is quick.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check -q
+GEN := .venv-gen
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-dev demo test bench lint format generate clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(VENV)/.server ## the virtual environment with Stepwell in it
+
+$(VENV)/.made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Stepwell needs Python 3.11 or newer; try make PYTHON=python3.12"; exit 1; }
+	@test -x $(BIN)/python || { echo "making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/.server: $(VENV)/.made pyproject.toml
+	@echo "installing Stepwell into $(VENV)"
+	@$(PIP) install -e '.[server]'
+	@touch $@
+
+setup-dev: $(VENV)/.dev ## … and what tests and checks need
+
+$(VENV)/.dev: $(VENV)/.server
+	@echo "installing the tools of the tests into $(VENV)"
+	@$(PIP) install --group dev
+	@command -v node >/dev/null || { echo "no node here: installing one for pyright"; $(PIP) install "$$(sed -n 's/.*"pyright\(==[0-9.]*\)".*/pyright[nodejs]\1/p' pyproject.toml)"; }
+	@touch $@
+
+demo: $(VENV)/.server ## both examples, with the server and the worker killed in the middle of the work
+	@$(BIN)/python examples/demo.py $(ARGS)
+
+test: $(VENV)/.dev $(GEN)/.made ## every check and every suite; ARGS names some of them
+	@$(BIN)/python scripts/test_all.py $(ARGS)
+
+lint: $(VENV)/.dev $(GEN)/.made ## the checks alone
+	@$(BIN)/python scripts/test_all.py --lint $(ARGS)
+
+format: $(VENV)/.dev ## puts the code in shape
+	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
+
+bench: $(VENV)/.dev ## throughput and latency beside the baseline; ARGS are its options
+	@$(BIN)/python -m bench $(ARGS)
+
+generate: $(GEN)/.made ## the Python code of proto/
+	@scripts/generate $(GEN)/bin/python sdk_python
+
+# In an environment of its own: grpcio-tools pins an older protobuf than the one that Stepwell runs on.
+$(GEN)/.made: scripts/generate
+	@test -x $(GEN)/bin/python || $(PYTHON) -m venv $(GEN)
+	@echo '*' > $(GEN)/.gitignore
+	@$(GEN)/bin/python -m pip --disable-pip-version-check -q install grpcio-tools==1.76.0
+	@touch $@
+
+clean: ## removes what can be made again
+	@rm -rf $(VENV) $(GEN) dist build .stepwell .pytest_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,0 +1,1 @@
+"""Benchmarks: the engine beside a toy that never changes."""

@@ -1,0 +1,1 @@
+"""The baseline: the hot path of the design without an engine."""

@@ -1,0 +1,96 @@
+"""The JSON codec: any value out, and back in as the type that an annotation names."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import json
+from collections.abc import Callable, Iterable
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
+from enum import Enum
+from typing import Any
+from uuid import UUID
+
+from stepwell.errors import SerializationError
+from stepwell.typed import Convert, TypeMismatch, convert_to, is_model
+
+__all__ = ["SerializationError", "convert", "convert_to", "decode", "encode"]
+
+
+def encode(value: Any, what: str) -> bytes:
+    """JSON text in UTF-8. Raises SerializationError naming `what` and the type that has no JSON form."""
+    try:
+        scalar = _SCALARS.get(type(value))
+        if scalar is not None:
+            return scalar(value).encode()
+        return _encoder.encode(value).encode()
+    except SerializationError as error:
+        raise SerializationError(f"{what}: {error}") from None
+    except (TypeError, ValueError, RecursionError) as error:
+        raise SerializationError(f"{what} (a {type(value).__name__}) has no JSON form: {error}") from error
+
+
+def decode(data: bytes, to: Convert | None, what: str) -> Any:
+    """The value behind JSON text, converted if a converter is given. Raises SerializationError."""
+    try:
+        raw = _decoder.decode(data.decode())
+    except (ValueError, RecursionError) as error:
+        raise SerializationError(f"{what} is not valid JSON: {error}") from error
+    return raw if to is None else convert(raw, to, what)
+
+
+def convert(raw: Any, to: Convert | None, what: str) -> Any:
+    """Decoded JSON as the type of the converter. Raises SerializationError naming the path that does not fit."""
+    if to is None:
+        return raw
+    try:
+        return to(raw)
+    except TypeMismatch as error:
+        raise SerializationError(f"{what} does not fit its type: {error}") from error
+    except Exception as error:  # a user's __post_init__ or a pydantic validator
+        raise SerializationError(f"{what} was refused by its type: {error}") from error
+
+
+def _default(value: Any) -> Any:
+    kind: Any = type(value)
+    if dataclasses.is_dataclass(kind):
+        return {field.name: getattr(value, field.name) for field in dataclasses.fields(kind)}
+    if is_model(kind):
+        return value.model_dump(mode="json", by_alias=True)
+    for base, write in _WRITERS:
+        if isinstance(value, base):
+            return write(value)
+    raise SerializationError(f"type {kind.__module__}.{kind.__qualname__} has no JSON form")
+
+
+def _ordered(values: Iterable[Any]) -> list[Any]:
+    """A set in an order that does not depend on hashes, where its members have one."""
+    items = list(values)
+    try:
+        return sorted(items)
+    except TypeError:
+        return sorted(items, key=repr)
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not JSON")
+
+
+_WRITERS: tuple[tuple[type | tuple[type, ...], Callable[[Any], Any]], ...] = (
+    (Enum, lambda value: value.value),
+    ((datetime, date, time), lambda value: value.isoformat()),
+    (timedelta, lambda value: value.total_seconds()),
+    ((UUID, Decimal), str),
+    ((bytes, bytearray, memoryview), lambda value: base64.b64encode(value).decode()),
+    ((set, frozenset), _ordered),
+)
+# Without the encoder's set-up; the texts are the same.
+_SCALARS: dict[type, Callable[[Any], str]] = {
+    type(None): lambda value: "null",
+    bool: lambda value: "true" if value else "false",
+    int: int.__repr__,
+    str: json.encoder.encode_basestring,
+}
+_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default)
+_decoder = json.JSONDecoder(parse_constant=_refuse)

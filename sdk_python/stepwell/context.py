@@ -1,0 +1,83 @@
+"""What a body knows of itself: its run, key, attempt, token, and whether it should stop."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from stepwell.errors import Interrupted, UsageError
+
+if TYPE_CHECKING:
+    from stepwell.v1.common_pb2 import Failure
+
+# For log records: set in a function's code and in its bodies; empty elsewhere.
+run_id_var: ContextVar[str] = ContextVar("stepwell_run_id", default="")
+key_var: ContextVar[str] = ContextVar("stepwell_key", default="")
+_step: ContextVar[StepContext | None] = ContextVar("stepwell_step", default=None)
+
+
+@dataclass(slots=True)
+class StepContext:
+    """The step whose body executes. `attempt` counts from 1; `last_error` is the failure of the attempt before."""
+
+    run_id: str
+    key: str
+    attempt: int
+    last_error: Failure | None
+    cancelled: bool = False
+
+    @property
+    def token(self) -> str:
+        """The same for every attempt of this step: an idempotency key for the services the body calls."""
+        return idempotency_token(self.run_id, self.key)
+
+    def check(self) -> None:
+        """Raises Interrupted if the body should stop: call it in long loops of synchronous bodies."""
+        if self.cancelled:
+            raise Interrupted(f"{self.key} was interrupted")
+
+    def enter(self) -> None:
+        """Makes this the current step of the calling context. Called by the worker before the body."""
+        _step.set(self)
+        run_id_var.set(self.run_id)
+        key_var.set(self.key)
+
+
+@dataclass(slots=True)
+class Body:
+    """A body the worker executes now. Its end is reported with Reentry.finish(key, attempt, …)."""
+
+    run_id: str
+    key: str
+    attempt: int
+    last_error: Failure | None
+    fn: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    is_async: bool
+    timeout_ms: int  # 0: none
+
+    @property
+    def token(self) -> str:
+        """See StepContext.token."""
+        return idempotency_token(self.run_id, self.key)
+
+    def context(self) -> StepContext:
+        """What stepwell.current_step() answers inside the body."""
+        return StepContext(self.run_id, self.key, self.attempt, self.last_error)
+
+
+def current_step() -> StepContext:
+    """The step whose body is executing. Raises UsageError elsewhere."""
+    step = _step.get()
+    if step is None:
+        raise UsageError("current_step() was called outside the body of a step")
+    return step
+
+
+def idempotency_token(run_id: str, key: str) -> str:
+    """32 hex digits derived from run and key, so that every attempt and every worker gets the same."""
+    return hashlib.blake2b(f"{run_id}\0{key}".encode(), digest_size=16).hexdigest()

@@ -1,0 +1,109 @@
+"""Packs what the code did into Commands frames, and a worker's Hello into Hello frames."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+from stepwell.v1 import function_pb2, step_pb2
+
+FRAME_ITEMS = 128
+FRAME_BYTES = 64 * 1024
+HELLO_RESIDENTS = 1000
+
+Command = Any
+"""A command message of step.proto; its class decides the list of the frame it goes to."""
+
+FIELDS: dict[type[Any], str] = {
+    step_pb2.StepResult: "results",
+    step_pb2.StepFailure: "failures",
+    step_pb2.Sleep: "sleeps",
+    step_pb2.WaitForEvent: "waits",
+    step_pb2.Invoke: "invokes",
+    step_pb2.SendEvents: "sends",
+    step_pb2.Delivered: "delivered",
+    step_pb2.Abandon: "abandons",
+    step_pb2.Park: "parks",
+    step_pb2.Release: "releases",
+    step_pb2.Mismatch: "mismatches",
+    step_pb2.Complete: "completes",
+    step_pb2.Fail: "fails",
+    step_pb2.Cancelled: "cancelled",
+}
+
+_SMALL_BYTES = 96
+_small = frozenset({step_pb2.Sleep, step_pb2.Delivered, step_pb2.Abandon, step_pb2.Release, step_pb2.Cancelled})
+
+
+class Decision(NamedTuple):
+    """Commands of one run that belong together: they travel in one frame."""
+
+    run_id: str
+    commands: Sequence[Command]
+
+
+def pack(decisions: Iterable[Decision], epoch: int) -> Iterator[step_pb2.ConnectRequest]:
+    """Yields frames of at most 128 commands or 64 KiB, unless one decision alone is larger."""
+    frame = step_pb2.ConnectRequest()
+    body = frame.commands
+    items = size = 0
+    # What follows a Park of the same run must not share its frame: the lists of a frame do not tell which came first.
+    parked: set[str] = set()
+    for run_id, commands in decisions:
+        weight = 0
+        for command in commands:
+            weight += _SMALL_BYTES if type(command) in _small else command.ByteSize()
+        if items and (items + len(commands) > FRAME_ITEMS or size + weight > FRAME_BYTES or run_id in parked):
+            body.epoch = epoch
+            yield frame
+            frame = step_pb2.ConnectRequest()
+            body = frame.commands
+            items = size = 0
+            parked.clear()
+        for command in commands:
+            kind = type(command)
+            getattr(body, FIELDS[kind]).append(command)
+            if kind is step_pb2.Park:
+                parked.add(run_id)
+        items += len(commands)
+        size += weight
+    if items:
+        body.epoch = epoch
+        yield frame
+
+
+class Introduction(NamedTuple):
+    """What Hello says of the worker, apart from its residents."""
+
+    environment: str
+    app: str
+    deployment: str
+    instance: str
+    sdk_version: str
+    functions: Sequence[function_pb2.FunctionSpec]
+
+
+def hello_frames(
+    worker: Introduction, session_id: str, capacity: int, residents: Sequence[step_pb2.Resident]
+) -> Iterator[step_pb2.ConnectRequest]:
+    """Yields the frames that open a stream; only the last says that no other follows."""
+    hello = step_pb2.Hello(
+        environment=worker.environment,
+        app=worker.app,
+        deployment=worker.deployment,
+        instance=worker.instance,
+        sdk="python",
+        sdk_version=worker.sdk_version,
+        session_id=session_id,
+        functions=worker.functions,
+        capacity=capacity,
+    )
+    at = 0
+    while True:
+        hello.residents.extend(residents[at : at + HELLO_RESIDENTS])
+        at += HELLO_RESIDENTS
+        hello.more = at < len(residents)
+        yield step_pb2.ConnectRequest(hello=hello)
+        if not hello.more:
+            return
+        hello = step_pb2.Hello()

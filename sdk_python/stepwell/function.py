@@ -1,0 +1,256 @@
+"""App and functions: the decorator, what it refuses, and what a worker registers."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+import sys
+import typing
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
+
+from stepwell import codec
+from stepwell.call import resolve_hints
+from stepwell.errors import RegistrationError, UsageError
+from stepwell.event import Event, check_event_name
+from stepwell.retry import Retries, to_policy
+from stepwell.step import Step
+from stepwell.sync_step import Baton, SyncStep
+from stepwell.typed import is_model
+from stepwell.v1 import function_pb2
+
+if TYPE_CHECKING:
+    from stepwell.reentry import Reentry
+
+In = TypeVar("In")
+Out = TypeVar("Out")
+
+NAME_BYTES_MAX = 128
+CONDITION_BYTES_MAX = 4096
+
+_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Starts a function when an event of this name fits the CEL condition; a trailing `*` matches any rest."""
+
+    event: str
+    if_: str = ""
+
+
+On: TypeAlias = str | Trigger | Sequence[str | Trigger]
+
+
+class Function(Generic[In, Out]):
+    """A registered function. Calling it calls the code itself, which is handy in tests."""
+
+    def __init__(
+        self, app: str, fn: Callable[..., Any], name: str, triggers: tuple[Trigger, ...], retries: Retries,
+        strict: bool, names: dict[str, Any],
+    ) -> None:  # fmt: skip
+        self.app = app
+        self.name = name
+        self.id = f"{app}/{name}"
+        self.fn = fn
+        self.triggers = triggers
+        self.strict = strict
+        self.policy = to_policy(retries)
+        self.is_sync = not inspect.iscoroutinefunction(fn)
+        self.parameters, self.input, self.returns = _signature(fn, name, self.is_sync, names)
+        self.decode_input = codec.convert_to(self.input) if self.input is not Any else None
+        self.__name__ = name
+        self.__doc__ = fn.__doc__
+        self.__wrapped__ = fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<stepwell function {self.id}>"
+
+    def start(self, core: Reentry, event: Event[Any]) -> Coroutine[Any, Any, Any]:
+        """The coroutine of one run's code. Called by the core, in the context of the run."""
+        step = Step(core)
+        if not self.is_sync:
+            return self.fn(*self._arguments(step, event))
+        baton = Baton(lambda: self.fn(*self._arguments(SyncStep(step, baton.ask), event)))
+        core.owns_thread = baton.owns
+        return baton.drive()
+
+    def _arguments(self, step: Any, event: Any) -> list[Any]:
+        return [step if parameter == "step" else event for parameter in self.parameters]
+
+    def spec(self) -> function_pb2.FunctionSpec:
+        """What the worker says of this function in Hello."""
+        return function_pb2.FunctionSpec(
+            name=self.name,
+            triggers=[function_pb2.Trigger(event=t.event, condition=t.if_) for t in self.triggers],
+            retry=self.policy,
+            input_schema=_schema(self.input, "validation"),
+            output_schema=_schema(self.returns, "serialization"),
+            strict=self.strict,
+        )
+
+
+class App:
+    """Functions that one worker serves under one name."""
+
+    def __init__(self, name: str, *, deployment: str = "") -> None:
+        _check_name("app", name)
+        self.name = name
+        self.deployment = deployment
+        self.functions: dict[str, Function[Any, Any]] = {}
+
+    def __repr__(self) -> str:
+        return f"<stepwell app {self.name}: {', '.join(self.functions) or 'no functions'}>"
+
+    @overload
+    def function(self, fn: Callable[..., Coroutine[Any, Any, Out]], /) -> Function[Any, Out]: ...
+    @overload
+    def function(
+        self, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False
+    ) -> _Decorator: ...
+    def function(
+        self, fn: Any = None, /, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False
+    ) -> Any:
+        """Registers a function: `on` is what starts it (nothing: it is only invoked), `retries` the default of its
+        steps and of an exception that leaves it, `strict` makes a changed input of a recorded step a mismatch too.
+
+        Raises RegistrationError naming the function and the option that is wrong.
+        """
+        caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
+        names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
+
+        def register(fn: Any) -> Function[Any, Any]:
+            return self._register(fn, on, name, retries, strict, dict(names))
+
+        return register(fn) if fn is not None else register
+
+    def _register(
+        self, fn: Any, on: On, name: str | None, retries: Retries, strict: bool, names: dict[str, Any]
+    ) -> Function[Any, Any]:
+        if not inspect.isfunction(fn):
+            raise RegistrationError(f"@app.function is for functions, not for {fn!r}; write @app.function(on=…)")
+        name = fn.__name__ if name is None else name
+        _check_name("function", name)
+        if name in self.functions:
+            raise RegistrationError(f"function {name}: app {self.name} has a function of this name already")
+        try:
+            triggers = _triggers(on)
+        except UsageError as error:
+            raise RegistrationError(f"function {name}, on: {error}") from None
+        try:
+            function: Function[Any, Any] = Function(self.name, fn, name, triggers, retries, strict, names)
+        except RegistrationError:
+            raise
+        except (UsageError, TypeError) as error:
+            raise RegistrationError(f"function {name}: {error}") from error
+        self.functions[name] = function
+        return function
+
+    def specs(self) -> list[function_pb2.FunctionSpec]:
+        """What the worker registers."""
+        return [function.spec() for function in self.functions.values()]
+
+    def run(self, **options: Any) -> None:
+        """Serves the functions until the process is told to stop. The options are those of stepwell.worker.run."""
+        import stepwell.worker
+
+        stepwell.worker.run(self, **options)
+
+
+if TYPE_CHECKING:
+
+    class _Decorator(typing.Protocol):
+        """Types of @app.function(…): the input comes from the event's annotation, the output from the function's."""
+
+        @overload
+        def __call__(self, fn: Callable[[Step, Event[In]], Coroutine[Any, Any, Out]], /) -> Function[In, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[[Event[In], Step], Coroutine[Any, Any, Out]], /) -> Function[In, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[[Step], Coroutine[Any, Any, Out]], /) -> Function[Any, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[[Event[In]], Coroutine[Any, Any, Out]], /) -> Function[In, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[[SyncStep, Event[In]], Out], /) -> Function[In, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[[Event[In], SyncStep], Out], /) -> Function[In, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[[SyncStep], Out], /) -> Function[Any, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[[Event[In]], Out], /) -> Function[In, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[..., Any], /) -> Function[Any, Any]: ...
+        def __call__(self, fn: Any, /) -> Any: ...
+
+
+def _check_name(what: str, name: Any) -> None:
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise RegistrationError(
+            f"{what} name {name!r} must be 1 to {NAME_BYTES_MAX} letters, digits, '-', '_' or '.' of ASCII"
+        )
+
+
+def _triggers(on: Any) -> tuple[Trigger, ...]:
+    items: Any = (on,) if isinstance(on, (str, Trigger)) else on
+    if not isinstance(items, (list, tuple)):
+        raise UsageError(f"{on!r} is neither an event name nor a Trigger nor a list of them")
+    triggers: list[Trigger] = []
+    for item in items:  # pyright: ignore[reportUnknownVariableType]
+        trigger = Trigger(item) if isinstance(item, str) else item  # pyright: ignore[reportUnknownVariableType]
+        if not isinstance(trigger, Trigger):
+            raise UsageError(f"{item!r} is neither an event name nor a Trigger")
+        check_event_name(trigger.event, wildcard=True)
+        if len(trigger.if_.encode()) > CONDITION_BYTES_MAX:
+            raise UsageError(f"the condition of {trigger.event!r} is longer than {CONDITION_BYTES_MAX} bytes")
+        if trigger not in triggers:
+            triggers.append(trigger)
+    return tuple(triggers)
+
+
+def _signature(fn: Any, name: str, is_sync: bool, names: dict[str, Any]) -> tuple[list[str], Any, Any]:
+    """Which parameters are step and event, the type of the event's data, and the type of the output."""
+    if inspect.isasyncgenfunction(fn) or inspect.isgeneratorfunction(fn):
+        raise RegistrationError(f"function {name}: generators cannot be functions")
+    try:
+        hints = resolve_hints(fn, names)
+    except NameError as error:
+        raise RegistrationError(f"function {name}: an annotation cannot be resolved: {error}") from None
+    roles: list[str] = []
+    data: Any = Any
+    for parameter in inspect.signature(fn).parameters.values():
+        if parameter.kind in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD, parameter.KEYWORD_ONLY):
+            raise RegistrationError(f"function {name}: parameter {parameter.name} must be a plain one")
+        hint = hints.get(parameter.name)
+        role = _role(parameter.name, hint)
+        if role is None or role in roles:
+            raise RegistrationError(
+                f"function {name}: parameter {parameter.name!r} is neither its step nor its event; "
+                "name them step and event, or annotate them with Step and Event"
+            )
+        if role == "step" and hint is (Step if is_sync else SyncStep):
+            flavour = "SyncStep" if is_sync else "Step"
+            raise RegistrationError(f"function {name}: its step is a {flavour}, because it is {'def' if is_sync else 'async def'}")  # fmt: skip  # noqa: E501
+        if role == "event" and typing.get_origin(hint) is Event:
+            data = typing.get_args(hint)[0]
+        roles.append(role)
+    return roles, data, hints.get("return", Any)
+
+
+def _role(name: str, hint: Any) -> str | None:
+    if hint in (Step, SyncStep):
+        return "step"
+    if hint is Event or typing.get_origin(hint) is Event:
+        return "event"
+    return name if hint is None and name in ("step", "event") else None
+
+
+def _schema(tp: Any, mode: str) -> bytes:
+    """JSON Schema of a pydantic model; nothing for other types. Pydantic is never imported for others."""
+    if not is_model(tp):
+        return b""
+    return json.dumps(tp.model_json_schema(mode=mode), separators=(",", ":"), sort_keys=True).encode()

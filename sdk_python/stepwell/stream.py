@@ -1,0 +1,216 @@
+"""One stream of a worker on the I/O loop: Hello and Welcome, a reader, one writer that drains an outbox, heartbeats."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import grpc
+import grpc.aio
+
+from stepwell.connection import EOF, IoThread, open_channel
+from stepwell.frames import Decision, pack
+from stepwell.v1 import step_pb2, step_pb2_grpc
+
+WELCOME_TIMEOUT_S = 10.0
+LEAVE_TIMEOUT_S = 1.0
+
+
+HASH_MODULUS = 1 << 64
+
+
+def run_digest(run_id: str, turn: int) -> int:
+    """One run's part of the hash of residents; see Heartbeat.resident_hash."""
+    return int.from_bytes(blake2b(f"{run_id}:{turn}".encode(), digest_size=8).digest(), "big")
+
+
+class Digest(NamedTuple):
+    """The residents as of a number of applied server frames, for the heartbeat."""
+
+    residents: int
+    hash: int
+    frames_read: int
+
+
+class Batch(NamedTuple):
+    """Decisions, and the digest of the residents once they are sent."""
+
+    decisions: Sequence[Decision]
+    digest: Digest
+
+
+class Stream:
+    """Lives on the I/O loop; `send` may be called from the user's thread.
+
+    `arrived(stream, frame)` is called for each frame of the server after Welcome.
+    """
+
+    def __init__(self, io: IoThread, address: str, arrived: Callable[[Stream, step_pb2.ConnectResponse], None]) -> None:
+        self._io = io
+        self._address = address
+        self._arrived = arrived
+        self._outbox: deque[Batch | step_pb2.ConnectRequest] = deque()
+        self._signalled = True
+        """The writer is awake, or was woken: it looks at the outbox again before it rests."""
+        self._rest: asyncio.Future[None] | None = None
+        self._heartbeat_due = False
+        self.digest = Digest(0, 0, 0)
+        """What heartbeats say: set before `serve`, then by the batches as they are sent."""
+        self._channel: grpc.aio.Channel | None = None
+        self._call: Any = None
+        self._leaving = False
+        self.epoch = 0
+        self.welcome = step_pb2.Welcome()
+        self.heard_at = time.monotonic()
+
+    async def open(self, hello: Iterable[step_pb2.ConnectRequest]) -> step_pb2.Welcome:
+        """Says Hello and waits for Welcome. Raises AioRpcError, or ConnectionError."""
+        self._channel = open_channel(self._address)
+        self._call = step_pb2_grpc.StepServiceStub(self._channel).Connect()
+        try:
+            async with asyncio.timeout(WELCOME_TIMEOUT_S):
+                # A refusal breaks the writing off; the reason is found by reading.
+                with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                    for frame in hello:
+                        await self._call.write(frame)
+                first = await self._call.read()
+        except TimeoutError:
+            raise ConnectionError(f"no Welcome within {WELCOME_TIMEOUT_S:g} s") from None
+        if first is EOF or first.WhichOneof("frame") != "welcome":
+            raise ConnectionError("the stream ended before Welcome")
+        self.heard_at = time.monotonic()
+        self.welcome = first.welcome
+        self.epoch = first.welcome.epoch
+        return first.welcome
+
+    async def serve(self) -> None:
+        """Reads and writes until the stream ends. Raises what ended it: AioRpcError or ConnectionError."""
+        beat_s = max(self.welcome.heartbeat_ms, 20) / 1000
+        # The server sends something each heartbeat; silence for less than half a lease leaves time to take up the
+        # session on another connection.
+        quiet_s = max(3 * beat_s, 0.4 * self.welcome.lease_ms / 1000)
+        writer = asyncio.ensure_future(self._write())
+        watch = asyncio.ensure_future(self._watch(beat_s, quiet_s))
+        reader = asyncio.ensure_future(self._read())
+        tasks = (reader, writer, watch)
+        try:
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            if writer in done and reader not in done:
+                # After Goodbye the server ends the stream; after a failed write only the reader can tell the cause.
+                await asyncio.wait((reader,), timeout=LEAVE_TIMEOUT_S)
+            if self._leaving:
+                return
+            for task in tasks:
+                if task.cancelled():
+                    raise ConnectionError("the call was broken off here")
+                if task.done():
+                    task.result()
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def cancel(self) -> None:
+        """Breaks the call off: `serve` ends with an error."""
+        if self._call is not None:
+            self._call.cancel()
+
+    async def close(self) -> None:
+        """Ends the call without a word: the session goes on elsewhere, or was left by Goodbye."""
+        self.cancel()
+        if self._channel is not None:
+            await self._channel.close(None)
+
+    # --- outwards ---
+
+    def send(self, entry: Batch | step_pb2.ConnectRequest) -> None:
+        """Puts an entry into the outbox, in order, from any thread. What a dead stream holds is never sent."""
+        self._outbox.append(entry)
+        if self._signalled or (isinstance(entry, Batch) and not entry.decisions):
+            return
+        self._signalled = True
+        with contextlib.suppress(RuntimeError):
+            self._io.call(self._wake)
+
+    def _wake(self) -> None:
+        if self._rest is not None and not self._rest.done():
+            self._rest.set_result(None)
+
+    async def _write(self) -> None:
+        outbox = self._outbox
+        write = self._call.write
+        loop = asyncio.get_running_loop()
+        while not self._leaving:
+            while outbox:
+                for frame in self._take():
+                    await write(frame)
+            if self._leaving:
+                break
+            if self._heartbeat_due:
+                self._heartbeat_due = False
+                await write(self._heartbeat())
+                continue
+            self._rest = loop.create_future()
+            self._signalled = False
+            if outbox or self._heartbeat_due:
+                self._signalled = True
+                continue
+            await self._rest
+            self._signalled = True
+        await self._call.done_writing()
+
+    def _take(self) -> Iterable[step_pb2.ConnectRequest]:
+        """Empties the outbox: neighbouring batches share frames, other entries keep their place."""
+        outbox = self._outbox
+        decisions: list[Decision] = []
+        for _ in range(len(outbox)):
+            entry = outbox.popleft()
+            if isinstance(entry, Batch):
+                decisions.extend(entry.decisions)
+                self.digest = entry.digest
+                continue
+            yield from pack(decisions, self.epoch)
+            decisions = []
+            yield entry
+            if entry.WhichOneof("frame") == "goodbye":
+                self._leaving = True
+                return
+        yield from pack(decisions, self.epoch)
+
+    def _heartbeat(self) -> step_pb2.ConnectRequest:
+        residents, residents_hash, frames_read = self.digest
+        return step_pb2.ConnectRequest(
+            heartbeat=step_pb2.Heartbeat(
+                epoch=self.epoch, residents=residents, resident_hash=residents_hash, frames_read=frames_read
+            )
+        )
+
+    # --- inwards ---
+
+    async def _read(self) -> None:
+        read = self._call.read
+        arrived = self._arrived
+        while True:
+            frame = await read()
+            if frame is EOF:
+                raise ConnectionError("the server ended the stream")
+            self.heard_at = time.monotonic()
+            arrived(self, frame)
+
+    async def _watch(self, beat_s: float, quiet_s: float) -> None:
+        """Makes a heartbeat due on the interval, and gives up a stream that fell silent."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(beat_s)
+            self._heartbeat_due = True
+            self._wake()
+            now = time.monotonic()
+            late = now - before - beat_s > beat_s
+            # After a freeze of our own, what has arrived meanwhile is read first.
+            if not late and now - self.heard_at > quiet_s:
+                raise ConnectionError(f"nothing heard from the server for {now - self.heard_at:.1f} s")

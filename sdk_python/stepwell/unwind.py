@@ -1,0 +1,51 @@
+"""Unwinding the code of a run that ended or was fenced, and naming what stuck code waits for."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from typing import TYPE_CHECKING, Any
+
+from stepwell.errors import LimitError
+
+if TYPE_CHECKING:
+    from stepwell.loop import RunLoop
+
+CALLBACKS_MAX = 10_000
+
+
+def unwind(loop: RunLoop, main: asyncio.Task[Any] | None) -> None:
+    """Cancels what is left of the code. What resists is closed and dropped; nothing it does reaches the server."""
+    loop.quiet = True
+    if main is not None and main.done() and not main.cancelled():
+        main.exception()  # seen: asyncio need not report it
+    tasks: list[asyncio.Task[Any]] = [task for task in (main, *loop.live_tasks()) if task is not None and not task.done()]
+    if not tasks:
+        return
+    for task in tasks:
+        task.cancel()
+    with contextlib.suppress(LimitError):
+        loop.run_until_quiescent(CALLBACKS_MAX)
+    for task in (*tasks, *loop.live_tasks()):
+        if not task.done():
+            coro: Any = task.get_coro()
+            with contextlib.suppress(BaseException):
+                coro.close()
+
+
+def awaited(main: asyncio.Task[Any] | None) -> str:
+    """What a function hangs on that waits for something no step will bring."""
+    where = ""
+    what: Any = None
+    coro: Any = main.get_coro() if main is not None else None
+    while coro is not None:
+        frame = getattr(coro, "cr_frame", None)
+        if frame is not None:
+            where = f" at {frame.f_code.co_filename.rpartition('/')[2]}:{frame.f_lineno}"
+        what = coro
+        coro = getattr(coro, "cr_await", None)
+    name = type(what).__name__ if what is not None else "nothing"
+    return (
+        f"the function is awaiting outside a step{where} ({name}): no step is open that could resolve it; "
+        "I/O and waits for other threads belong in step.run(…)"
+    )

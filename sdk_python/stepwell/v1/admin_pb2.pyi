@@ -1,0 +1,87 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Worker(_message.Message):
+    __slots__ = ("session_id", "app", "deployment", "instance", "sdk", "connected", "draining", "capacity", "executing", "parked", "opened_ms", "function_ids", "silent_ms")
+    SESSION_ID_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    INSTANCE_FIELD_NUMBER: _ClassVar[int]
+    SDK_FIELD_NUMBER: _ClassVar[int]
+    CONNECTED_FIELD_NUMBER: _ClassVar[int]
+    DRAINING_FIELD_NUMBER: _ClassVar[int]
+    CAPACITY_FIELD_NUMBER: _ClassVar[int]
+    EXECUTING_FIELD_NUMBER: _ClassVar[int]
+    PARKED_FIELD_NUMBER: _ClassVar[int]
+    OPENED_MS_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_IDS_FIELD_NUMBER: _ClassVar[int]
+    SILENT_MS_FIELD_NUMBER: _ClassVar[int]
+    session_id: str
+    app: str
+    deployment: str
+    instance: str
+    sdk: str
+    connected: bool
+    draining: bool
+    capacity: int
+    executing: int
+    parked: int
+    opened_ms: int
+    function_ids: _containers.RepeatedScalarFieldContainer[str]
+    silent_ms: int
+    def __init__(self, session_id: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., instance: _Optional[str] = ..., sdk: _Optional[str] = ..., connected: bool = ..., draining: bool = ..., capacity: _Optional[int] = ..., executing: _Optional[int] = ..., parked: _Optional[int] = ..., opened_ms: _Optional[int] = ..., function_ids: _Optional[_Iterable[str]] = ..., silent_ms: _Optional[int] = ...) -> None: ...
+
+class ListWorkersRequest(_message.Message):
+    __slots__ = ("environment",)
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    def __init__(self, environment: _Optional[str] = ...) -> None: ...
+
+class ListWorkersResponse(_message.Message):
+    __slots__ = ("workers",)
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    workers: _containers.RepeatedCompositeFieldContainer[Worker]
+    def __init__(self, workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ...) -> None: ...
+
+class AdvanceClockRequest(_message.Message):
+    __slots__ = ("advance_ms", "deadline_ms")
+    ADVANCE_MS_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
+    advance_ms: int
+    deadline_ms: int
+    def __init__(self, advance_ms: _Optional[int] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
+
+class AdvanceClockResponse(_message.Message):
+    __slots__ = ("now_ms", "offset_ms", "complete", "fired")
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    OFFSET_MS_FIELD_NUMBER: _ClassVar[int]
+    COMPLETE_FIELD_NUMBER: _ClassVar[int]
+    FIRED_FIELD_NUMBER: _ClassVar[int]
+    now_ms: int
+    offset_ms: int
+    complete: bool
+    fired: int
+    def __init__(self, now_ms: _Optional[int] = ..., offset_ms: _Optional[int] = ..., complete: bool = ..., fired: _Optional[int] = ...) -> None: ...
+
+class GetServerInfoRequest(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetServerInfoResponse(_message.Message):
+    __slots__ = ("version", "profile", "default_environment", "database", "now_ms")
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    PROFILE_FIELD_NUMBER: _ClassVar[int]
+    DEFAULT_ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    DATABASE_FIELD_NUMBER: _ClassVar[int]
+    NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    version: str
+    profile: str
+    default_environment: str
+    database: str
+    now_ms: int
+    def __init__(self, version: _Optional[str] = ..., profile: _Optional[str] = ..., default_environment: _Optional[str] = ..., database: _Optional[str] = ..., now_ms: _Optional[int] = ...) -> None: ...

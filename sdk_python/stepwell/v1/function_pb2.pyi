@@ -1,0 +1,104 @@
+from stepwell.v1 import common_pb2 as _common_pb2
+from stepwell.v1 import run_pb2 as _run_pb2
+from google.protobuf.internal import containers as _containers
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class FunctionSpec(_message.Message):
+    __slots__ = ("name", "triggers", "retry", "input_schema", "output_schema", "strict")
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    TRIGGERS_FIELD_NUMBER: _ClassVar[int]
+    RETRY_FIELD_NUMBER: _ClassVar[int]
+    INPUT_SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    OUTPUT_SCHEMA_FIELD_NUMBER: _ClassVar[int]
+    STRICT_FIELD_NUMBER: _ClassVar[int]
+    name: str
+    triggers: _containers.RepeatedCompositeFieldContainer[Trigger]
+    retry: _common_pb2.RetryPolicy
+    input_schema: bytes
+    output_schema: bytes
+    strict: bool
+    def __init__(self, name: _Optional[str] = ..., triggers: _Optional[_Iterable[_Union[Trigger, _Mapping]]] = ..., retry: _Optional[_Union[_common_pb2.RetryPolicy, _Mapping]] = ..., input_schema: _Optional[bytes] = ..., output_schema: _Optional[bytes] = ..., strict: bool = ...) -> None: ...
+
+class Trigger(_message.Message):
+    __slots__ = ("event", "condition")
+    EVENT_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    event: str
+    condition: str
+    def __init__(self, event: _Optional[str] = ..., condition: _Optional[str] = ...) -> None: ...
+
+class Function(_message.Message):
+    __slots__ = ("id", "app", "deployment", "spec", "workers")
+    ID_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
+    SPEC_FIELD_NUMBER: _ClassVar[int]
+    WORKERS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    app: str
+    deployment: str
+    spec: FunctionSpec
+    workers: int
+    def __init__(self, id: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., workers: _Optional[int] = ...) -> None: ...
+
+class ListFunctionsRequest(_message.Message):
+    __slots__ = ("environment", "app")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    app: str
+    def __init__(self, environment: _Optional[str] = ..., app: _Optional[str] = ...) -> None: ...
+
+class ListFunctionsResponse(_message.Message):
+    __slots__ = ("functions",)
+    FUNCTIONS_FIELD_NUMBER: _ClassVar[int]
+    functions: _containers.RepeatedCompositeFieldContainer[Function]
+    def __init__(self, functions: _Optional[_Iterable[_Union[Function, _Mapping]]] = ...) -> None: ...
+
+class GetFunctionRequest(_message.Message):
+    __slots__ = ("environment", "function_id")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    function_id: str
+    def __init__(self, environment: _Optional[str] = ..., function_id: _Optional[str] = ...) -> None: ...
+
+class GetFunctionResponse(_message.Message):
+    __slots__ = ("function",)
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    function: Function
+    def __init__(self, function: _Optional[_Union[Function, _Mapping]] = ...) -> None: ...
+
+class InvokeRequest(_message.Message):
+    __slots__ = ("environment", "function_id", "input", "request_id", "wait_ms", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
+    INPUT_FIELD_NUMBER: _ClassVar[int]
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    function_id: str
+    input: _common_pb2.Payload
+    request_id: str
+    wait_ms: int
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, environment: _Optional[str] = ..., function_id: _Optional[str] = ..., input: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., request_id: _Optional[str] = ..., wait_ms: _Optional[int] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class InvokeResponse(_message.Message):
+    __slots__ = ("run",)
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    run: _run_pb2.Run
+    def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ...) -> None: ...

@@ -1,0 +1,3 @@
+"""The Stepwell server."""
+
+__version__ = "0.1.0"

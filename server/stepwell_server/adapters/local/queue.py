@@ -1,0 +1,107 @@
+"""The in-process queue: a bounded window on the store's ready rows (H34)."""
+
+from __future__ import annotations
+
+import heapq
+
+from stepwell_server.model.run import ReadyRow
+from stepwell_server.ports.queue import Queued
+from stepwell_server.ports.store import RunState, Store
+
+_WINDOW = 20_000
+_CARRIED = 4_000
+
+
+class _Line:
+    """Queued runs of one function. more: rows that are only in the store."""
+
+    __slots__ = ("heap", "known", "more", "refilling", "states")
+
+    def __init__(self) -> None:
+        self.heap: list[tuple[int, int, str]] = []
+        self.known: set[str] = set()
+        self.states: dict[str, RunState] = {}
+        self.more = True
+        self.refilling = False
+
+
+class LocalQueue:
+    """Queue over one store, for a node that is alone (see ports/queue.py)."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._lines: dict[tuple[str, str], _Line] = {}
+
+    def _line(self, env: str, function_id: str) -> _Line:
+        line = self._lines.get((env, function_id))
+        if line is None:
+            line = self._lines[env, function_id] = _Line()
+            line.more = False
+        return line
+
+    def learn(self, env: str, function_id: str) -> None:
+        """The store may hold ready rows of this function (after a start)."""
+        self._line(env, function_id).more = True
+
+    def push(self, row: ReadyRow, state: RunState | None) -> None:
+        line = self._line(row.env, row.function_id)
+        if row.run_id in line.known:
+            return
+        if line.more and len(line.heap) >= _WINDOW // 4:
+            return
+        if len(line.heap) >= _WINDOW:
+            line.more = True
+            return
+        line.known.add(row.run_id)
+        heapq.heappush(line.heap, (row.priority, row.enqueued_ms, row.run_id))
+        if state is not None and len(line.states) < _CARRIED:
+            line.states[row.run_id] = state
+
+    def pop(self, env: str, function_id: str, limit: int) -> list[Queued]:
+        line = self._line(env, function_id)
+        taken: list[Queued] = []
+        while line.heap and len(taken) < limit:
+            priority, enqueued_ms, run_id = heapq.heappop(line.heap)
+            row = ReadyRow(env, run_id, function_id, priority, enqueued_ms)
+            taken.append(Queued(row, line.states.pop(run_id, None)))
+        return taken
+
+    def put_back(self, queued: Queued) -> None:
+        """A popped run could not be taken now; it keeps its place."""
+        line = self._line(queued.row.env, queued.row.function_id)
+        heapq.heappush(line.heap, (queued.row.priority, queued.row.enqueued_ms, queued.row.run_id))
+        if queued.state is not None:
+            line.states[queued.row.run_id] = queued.state
+
+    def settled(self, env: str, function_id: str, run_id: str) -> None:
+        line = self._line(env, function_id)
+        line.known.discard(run_id)
+        if not line.more and not line.heap and not line.known:
+            self._lines.pop((env, function_id), None)
+
+    def waiting(self, env: str, function_id: str) -> bool:
+        line = self._lines.get((env, function_id))
+        return line is not None and (line.more or bool(line.heap))
+
+    def functions(self, env: str) -> list[str]:
+        return [function_id for (e, function_id), line in self._lines.items() if e == env and (line.more or line.heap)]
+
+    async def refill(self, env: str, function_id: str) -> int:
+        line = self._line(env, function_id)
+        if not line.more or line.refilling or len(line.heap) >= _WINDOW // 4:
+            return 0
+        line.refilling = True
+        try:
+            rows = await self._store.ready(env, function_id, None, _WINDOW + len(line.known))
+        finally:
+            line.refilling = False
+        line.more = len(rows) >= _WINDOW + len(line.known)
+        came = 0
+        for row in rows:
+            if row.run_id not in line.known and len(line.heap) < _WINDOW:
+                line.known.add(row.run_id)
+                heapq.heappush(line.heap, (row.priority, row.enqueued_ms, row.run_id))
+                came += 1
+            elif row.run_id not in line.known:
+                line.more = True
+        return came

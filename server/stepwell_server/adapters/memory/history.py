@@ -1,0 +1,116 @@
+"""Reads for people, over the tables in memory."""
+
+from __future__ import annotations
+
+import json
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterator, Sequence
+
+from stepwell_server.adapters.memory.tables import Tables
+from stepwell_server.model.event import EventRow
+from stepwell_server.model.limits import DAY_MS
+from stepwell_server.model.run import RunRow
+from stepwell_server.ports.store import RunFilter
+
+
+class MemoryHistory:
+    """History over Tables."""
+
+    tables: Tables
+
+    async def events(self, env: str, event_ids: Sequence[str]) -> list[EventRow]:
+        found = self.tables.event
+        return [found[env, id_] for id_ in sorted(set(event_ids)) if (env, id_) in found]
+
+    async def list_events(
+        self, env: str, name: str, from_ms: int | None, until_ms: int | None, before: str, limit: int
+    ) -> list[EventRow]:
+        listed: list[EventRow] = []
+        for id_ in _newest_first(self.tables.event_ids.get(env, []), before):
+            if len(listed) >= limit:
+                break
+            row = self.tables.event[env, id_]
+            if _name_fits(name, row.name) and _in_time(row.accepted_ms, from_ms, until_ms):
+                listed.append(row)
+        return listed
+
+    async def run(self, env: str, run_id: str) -> RunRow | None:
+        return self.tables.run.get((env, run_id))
+
+    async def list_runs(self, env: str, filter_: RunFilter) -> list[RunRow]:
+        listed: list[RunRow] = []
+        for id_ in _newest_first(self.tables.run_ids.get(env, []), filter_.before):
+            if len(listed) >= filter_.limit:
+                break
+            row = self.tables.run[env, id_]
+            if _run_fits(filter_, row):
+                listed.append(row._replace(input=None, output=None))
+        return listed
+
+    async def known_functions(self, env: str) -> list[str]:
+        known = {self.tables.run[env, id_].function_id for id_ in self.tables.run_ids.get(env, [])}
+        for row in self.tables.deployment.values():
+            if row.env == env:
+                known.update(_function_ids(row.spec))
+        return sorted(known)
+
+    async def setting(self, name: str) -> str | None:
+        return self.tables.setting.get(name)
+
+    async def dedup(self, env: str, keys: Sequence[str]) -> dict[str, str]:
+        found = self.tables.dedup
+        return {key: found[env, key].value for key in keys if (env, key) in found}
+
+    async def due_after(self, after_ms: int) -> int | None:
+        due = self.tables.due
+        at = bisect_left(due, (after_ms + 1, "", "", ""))
+        return due[at][0] if at < len(due) else None
+
+    async def purge(self, now_ms: int, limit: int) -> int:
+        tables = self.tables
+        expired = [at for at, row in tables.dedup.items() if row.expires_ms <= now_ms][:limit]
+        for at in expired:
+            del tables.dedup[at]
+        closed = [
+            at for at, row in tables.session.items() if row.closed_ms is not None and row.closed_ms <= now_ms - DAY_MS
+        ][: limit - len(expired)]
+        for at in closed:
+            del tables.session[at]
+        return len(expired) + len(closed)
+
+
+def _newest_first(ids: list[str], before: str) -> Iterator[str]:
+    end = bisect_left(ids, before) if before else len(ids)
+    return (ids[at] for at in range(end - 1, -1, -1))
+
+
+def _name_fits(wanted: str, name: str) -> bool:
+    if wanted.endswith("*"):
+        return name.startswith(wanted[:-1])
+    return wanted in ("", name)
+
+
+def _in_time(at_ms: int, from_ms: int | None, until_ms: int | None) -> bool:
+    return (from_ms is None or at_ms >= from_ms) and (until_ms is None or at_ms < until_ms)
+
+
+def _run_fits(filter_: RunFilter, row: RunRow) -> bool:
+    return (
+        filter_.function_id in ("", row.function_id)
+        and filter_.app in ("", row.app)
+        and (not filter_.statuses or row.status in filter_.statuses)
+        and filter_.event_id in ("", row.event_id)
+        and filter_.parent_id in ("", row.parent_id)
+        and _in_time(row.created_ms, filter_.from_ms, filter_.until_ms)
+    )
+
+
+def _function_ids(spec: bytes) -> Iterator[str]:
+    """Function ids in a deployment's spec: a JSON list of objects with an "id"."""
+    for function in json.loads(spec or b"[]"):
+        yield function["id"]
+
+
+def behind(ordered: list[tuple[int, int, str]], place: tuple[int, int, str] | None) -> int:
+    """Where the rows behind a place begin."""
+    return 0 if place is None else bisect_right(ordered, place)

@@ -1,0 +1,148 @@
+"""MemoryStore: Store and History over plain dictionaries; the oracle that the SQL stores are compared with."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from typing import Any
+
+from stepwell_server.adapters.memory.decide import decide
+from stepwell_server.adapters.memory.disjoint import assert_disjoint
+from stepwell_server.adapters.memory.history import MemoryHistory, behind
+from stepwell_server.adapters.memory.refuse import refusal
+from stepwell_server.adapters.memory.tables import Tables
+from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.event import EventRow
+from stepwell_server.model.function import Registry
+from stepwell_server.model.journal import OutcomeRow, WaitRow
+from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
+from stepwell_server.model.session import LeaseRow, SessionRow
+from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
+
+
+class MemoryStore(MemoryHistory):
+    """Store and History. Nothing awaits while rows change, so every batch is atomic.
+
+    flushers: how many batches the lane may have in flight. commits: batches applied; rows: rows written.
+    """
+
+    flushers = 1
+
+    def __init__(self) -> None:
+        self.tables = Tables()
+        self.commits = 0
+
+    @property
+    def rows(self) -> int:
+        return self.tables.rows
+
+    async def close(self) -> None:
+        """Nothing to let go of; the SQL stores have connections."""
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        assert_disjoint(commits)
+        self.commits += 1
+        return [self._commit(commit) for commit in commits]
+
+    def _commit(self, commit: Commit) -> CommitResult:
+        why = refusal(commit)
+        return CommitResult(Verdict.REFUSED, why) if why else decide(self.tables, commit)
+
+    async def load(self, env: str, run_ids: Sequence[str]) -> dict[str, RunState]:
+        found = self.tables.run
+        return {id_: self._state(found[env, id_]) for id_ in run_ids if (env, id_) in found}
+
+    def _state(self, run: RunRow) -> RunState:
+        at = (run.env, run.id)
+        outcomes = self.tables.outcome.get(at, {}).values()
+        numbered = sorted(
+            ((row.number, row.key, row) for row in outcomes if row.number is not None), key=lambda item: item[:2]
+        )
+        return RunState(
+            run=run,
+            event=self.tables.event.get((run.env, run.event_id)) if run.event_id is not None else None,
+            outcomes=(*(row for _, _, row in numbered), *(row for row in outcomes if row.number is None)),
+            waits=tuple(sorted(self.tables.wait.get(at, {}).values(), key=lambda row: row.key)),
+        )
+
+    async def match(self, env: str, probes: Sequence[Probe]) -> Matches:
+        found: dict[tuple[str, str], WaitRow] = {}
+        for probe in probes:
+            for match_key in probe.match_keys:
+                for run_id, key in self.tables.waits_by_match.get((env, probe.event, match_key), ()):
+                    found[run_id, key] = self.tables.wait[env, run_id][key]
+        return Matches(self.tables.version.get(env, 0), tuple(found[at] for at in sorted(found)))
+
+    async def look_back(self, env: str, event: str, after_event: str, limit: int) -> list[EventRow]:
+        ids = self.tables.event_ids_by_name.get((env, event), [])
+        start = bisect_right(ids, after_event)
+        return [self.tables.event[env, id_] for id_ in ids[start : start + limit]]
+
+    async def due(self, until_ms: int, limit: int) -> list[WaitRow]:
+        first = islice(self.tables.due, limit)
+        return [self.tables.wait[env, run_id][key] for due_ms, env, run_id, key in first if due_ms <= until_ms]
+
+    async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
+        order = self.tables.ready_order.get((env, function_id), [])
+        start = behind(order, (after.priority, after.enqueued_ms, after.run_id) if after else None)
+        return [self.tables.ready[env, run_id] for _, _, run_id in order[start : start + limit]]
+
+    async def registry(self, env: str) -> Registry:
+        deployments = [row for row in self.tables.deployment.values() if row.env == env]
+        return Registry(
+            env=env,
+            version=self.tables.version.get(env, 0),
+            deployments=tuple(sorted(deployments, key=lambda row: (row.created_ms, row.app, row.id))),
+            shapes=tuple(sorted(row for row in self.tables.shape if row.env == env)),
+        )
+
+    async def sessions(self, env: str) -> list[SessionRow]:
+        return sorted(row for row in self.tables.session.values() if row.env == env and row.closed_ms is None)
+
+    async def stranded(self, limit: int) -> Stranded:
+        tables = self.tables
+        return Stranded(
+            cursors=tuple(islice(tables.cursor.values(), limit)),
+            lookbacks=tuple(tables.wait[env, run][key] for env, run, key in islice(tables.not_looked_back, limit)),
+            inbox=tuple(islice(self._stranded_inbox(), limit)),
+            held=tuple(islice(self._stranded_held(), limit)),
+            queued=tuple(islice((tables.run[at] for at in tables.queued if at not in tables.ready), limit)),
+        )
+
+    def _stranded_inbox(self) -> Iterable[OutcomeRow]:
+        for at, keys in self.tables.inbox.items():
+            run = self.tables.run.get(at)
+            if run is None or run.ended_ms is not None or run.session_id is not None:
+                continue
+            if run.status == RunStatus.PARKED:
+                yield from (self.tables.outcome[at][key] for key in keys)
+
+    def _stranded_held(self) -> Iterable[RunRow]:
+        for (env, session_id), run_ids in self.tables.held.items():
+            session = self.tables.session.get((env, session_id))
+            if session is None or session.closed_ms is not None:
+                yield from (self.tables.run[env, run_id] for run_id in run_ids)
+
+    async def lease(self, name: str) -> LeaseRow | None:
+        return self.tables.lease.get(name)
+
+    def snapshot(self) -> dict[str, list[tuple[Any, ...]]]:
+        """Every table as sorted rows, in the columns of the model's rows: equal snapshots are equal stores."""
+        tables = self.tables
+        dump: dict[str, Iterable[tuple[Any, ...]]] = {
+            "events": tables.event.values(),
+            "dedup": tables.dedup.values(),
+            "cursors": tables.cursor.values(),
+            "runs": tables.run.values(),
+            "outcomes": tables.all_outcomes(),
+            "waits": tables.all_waits(),
+            "ready": tables.ready.values(),
+            "sessions": tables.session.values(),
+            "deployments": tables.deployment.values(),
+            "shapes": tables.shape,
+            "environments": tables.version.items(),
+            "leases": tables.lease.values(),
+            "settings": tables.setting.items(),
+        }
+        return {name: sorted((tuple(row) for row in rows), key=repr) for name, rows in dump.items()}

@@ -1,0 +1,223 @@
+"""PostgresStore: the Store port on a Postgres database, with two connections that write and up to four that read."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from stepwell_server.adapters.sql import reads
+from stepwell_server.adapters.sql.postgres_alone import apply_alone
+from stepwell_server.adapters.sql.postgres_apply import Arrivals, batch_statement, decider_key, is_plain
+from stepwell_server.adapters.sql.postgres_errors import from_postgres
+from stepwell_server.adapters.sql.postgres_history import PostgresHistory
+from stepwell_server.adapters.sql.postgres_link import READ_SETTINGS, WRITE_SETTINGS, Connection, Connections, Target
+from stepwell_server.adapters.sql.postgres_schema import prepare
+from stepwell_server.model.commit import APPLIED, FENCED, Commit, CommitResult, Verdict
+from stepwell_server.model.event import CursorRow, EventRow
+from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
+from stepwell_server.model.journal import OutcomeRow, WaitRow
+from stepwell_server.model.run import ReadyRow, RunRow
+from stepwell_server.model.session import LeaseRow, SessionRow
+from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
+
+_READERS = 4
+_RUN_WIDTH = len(RunRow._fields)
+_OUTCOME_WIDTH = len(OutcomeRow._fields)
+
+# One statement, so one snapshot: a wait that is resolved meanwhile is seen open or with its outcome, never as neither.
+_LOAD = (
+    f"SELECT {reads.columns(RunRow._fields, 'r')}, "
+    "(SELECT e FROM events AS e WHERE e.env = r.env AND e.id = r.event_id), "
+    "ARRAY(SELECT o FROM outcomes AS o WHERE o.env = r.env AND o.run_id = r.id "
+    "ORDER BY o.number, CASE WHEN o.number IS NULL THEN o.arrived END, o.key), "
+    "ARRAY(SELECT w FROM waits AS w WHERE w.env = r.env AND w.run_id = r.id ORDER BY w.key) "
+    "FROM runs AS r WHERE r.env = $1 AND r.id = ANY($2::text[])"
+)
+_MATCH = (
+    "SELECT coalesce((SELECT registry_version FROM environments WHERE env = $1), 0), ARRAY(SELECT w FROM "
+    "(SELECT DISTINCT * FROM unnest($2::text[], $3::text[]) AS p(target, match_key)) AS p JOIN waits AS w "
+    "ON w.env = $1 AND w.target = p.target AND w.match_key = p.match_key AND w.kind = 3 ORDER BY w.run_id, w.key)"
+)
+_REGISTRY = (
+    "SELECT coalesce((SELECT registry_version FROM environments WHERE env = $1), 0), "
+    "ARRAY(SELECT d FROM deployments AS d WHERE d.env = $1 ORDER BY d.created_ms, d.app, d.id), "
+    "ARRAY(SELECT s FROM shapes AS s WHERE s.env = $1 ORDER BY s.event, s.path)"
+)
+
+
+class PostgresStore(PostgresHistory):
+    """Store and History on a database. Raises as the ports say; see ``open`` for what else.
+
+    commits: transactions so far. rows: operations in them.
+    """
+
+    flushers = 2
+
+    def __init__(self, target: Target) -> None:
+        """Use ``open``."""
+        super().__init__(Connections(target, _READERS, READ_SETTINGS))
+        self.commits = 0
+        self.rows = 0
+        self._flushers = Connections(target, self.flushers, WRITE_SETTINGS)
+        self._arrivals = Arrivals(time.time_ns())
+
+    @classmethod
+    async def open(cls, url: str) -> PostgresStore:
+        """Connects, and brings the schema up.
+
+        url: ``postgresql://user:password@host/database``; ``?prepared=off`` behind PgBouncer in transaction mode.
+        Raises InvalidError, CorruptError (SCHEMA_NEWER, FOREIGN_DATABASE), UnavailableError.
+        """
+        target = Target.parse(url)
+        store = cls(target)
+        try:
+            await store._flushers.run(prepare)
+            await store._reads.run(lambda db: db.fetchval("SELECT 1"))
+        except BaseException:
+            await store.close()
+            raise
+        return store
+
+    async def close(self) -> None:
+        """Ends the connections. Safe to call twice."""
+        await self._flushers.close()
+        await self._reads.close()
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        results: dict[int, CommitResult] = {}
+        plain: list[int] = []
+        later: list[int] = []
+        keys: set[tuple[str, ...]] = set()
+        for c, commit in enumerate(commits):
+            key = decider_key(commit) if is_plain(commit) else ()
+            if key is None:
+                plain.append(c)
+            elif not key or key in keys:
+                later.append(c)
+            else:
+                keys.add(key)
+                plain.append(c)
+        if plain:
+            later += await self._together(commits, plain, results)
+        if later:
+            await self._alone(commits, sorted(later), results)
+        return [results[c] for c in range(len(commits))]
+
+    async def _together(
+        self, commits: Sequence[Commit], chosen: Sequence[int], results: dict[int, CommitResult]
+    ) -> list[int]:
+        """Plain Commits in one statement. Returns those whose decider lost, to be looked at again."""
+        statement = batch_statement([commits[c] for c in chosen], self._arrivals)
+        if statement is None:
+            results.update((c, APPLIED) for c in chosen)
+            return []
+        sql, values, count = statement
+        try:
+            left_out = await self._flushers.run(lambda db: db.fetch(sql, *values))
+        except Exception as error:
+            if from_postgres(error) is not None:
+                raise
+            if len(chosen) == 1:
+                results[chosen[0]] = _refused(error)
+                return []
+            # The culprit is found by halves; the others are unharmed (H32).
+            half = len(chosen) // 2
+            lost = await self._together(commits, chosen[:half], results)
+            return lost + await self._together(commits, chosen[half:], results)
+        self.commits += 1
+        self.rows += count
+        results.update((c, APPLIED) for c in chosen)
+        fenced = {c for c, is_fenced in left_out if is_fenced}
+        results.update((chosen[c], FENCED) for c in fenced)
+        return [chosen[c] for c, is_fenced in left_out if not is_fenced and c not in fenced]
+
+    async def _alone(self, commits: Sequence[Commit], chosen: Sequence[int], results: dict[int, CommitResult]) -> None:
+        """Commits one after the other in one transaction."""
+
+        async def work(db: Connection) -> list[CommitResult]:
+            async with db.transaction():
+                return [await apply_alone(db, commits[c], self._arrivals) for c in chosen]
+
+        try:
+            answers = await self._flushers.run(work)
+        except Exception as error:
+            if from_postgres(error) is not None:
+                raise
+            if len(chosen) == 1:
+                results[chosen[0]] = _refused(error)
+                return
+            half = len(chosen) // 2
+            await self._alone(commits, chosen[:half], results)
+            await self._alone(commits, chosen[half:], results)
+            return
+        self.commits += 1
+        results.update(zip(chosen, answers, strict=True))
+
+    async def purge(self, now_ms: int, limit: int) -> int:
+        async def work(db: Connection) -> int:
+            gone = int((await db.execute(reads.PURGE_DEDUP, now_ms, limit)).rsplit(" ", 1)[-1])
+            return gone + int((await db.execute(reads.PURGE_SESSIONS, now_ms, limit - gone)).rsplit(" ", 1)[-1])
+
+        return await self._flushers.run(work)
+
+    async def load(self, env: str, run_ids: Sequence[str]) -> dict[str, RunState]:
+        rows = await self._fetch(_LOAD, env, list(run_ids))
+        return {row[1]: _state(row) for row in rows}
+
+    async def match(self, env: str, probes: Sequence[Probe]) -> Matches:
+        targets = [probe.event for probe in probes for _ in probe.match_keys]
+        keys = [key for probe in probes for key in probe.match_keys]
+        ((version, waits),) = await self._fetch(_MATCH, env, targets, keys)
+        return Matches(version, tuple(map(WaitRow._make, waits)))
+
+    async def look_back(self, env: str, event: str, after_event: str, limit: int) -> list[EventRow]:
+        return list(map(EventRow._make, await self._fetch(reads.LOOK_BACK, env, event, after_event, limit)))
+
+    async def due(self, until_ms: int, limit: int) -> list[WaitRow]:
+        return list(map(WaitRow._make, await self._fetch(reads.DUE, until_ms, limit)))
+
+    async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
+        values: list[Any] = [env, function_id, limit]
+        if after:
+            values += [after.priority, after.enqueued_ms, after.run_id]
+        sql = reads.READY_AFTER if after else reads.READY_FIRST
+        return list(map(ReadyRow._make, await self._fetch(sql, *values)))
+
+    async def registry(self, env: str) -> Registry:
+        ((version, deployments, shapes),) = await self._fetch(_REGISTRY, env)
+        return Registry(env, version, tuple(map(DeploymentRow._make, deployments)), tuple(map(ShapeRow._make, shapes)))
+
+    async def sessions(self, env: str) -> list[SessionRow]:
+        return list(map(SessionRow._make, await self._fetch(reads.SESSIONS, env)))
+
+    async def stranded(self, limit: int) -> Stranded:
+        async def work(db: Connection) -> Stranded:
+            return Stranded(
+                cursors=tuple(map(CursorRow._make, await db.fetch(reads.CURSORS, limit))),
+                lookbacks=tuple(map(WaitRow._make, await db.fetch(reads.LOOKBACKS, limit))),
+                inbox=tuple(map(OutcomeRow._make, await db.fetch(reads.INBOX, limit))),
+                held=tuple(map(RunRow._make, await db.fetch(reads.HELD, limit))),
+                queued=tuple(map(RunRow._make, await db.fetch(reads.QUEUED, limit))),
+            )
+
+        return await self._reads.run(work)
+
+    async def lease(self, name: str) -> LeaseRow | None:
+        rows = await self._fetch(reads.LEASE, name)
+        return LeaseRow._make(rows[0]) if rows else None
+
+
+def _refused(error: Exception) -> CommitResult:
+    return CommitResult(Verdict.REFUSED, f"{type(error).__name__}: {error}")
+
+
+def _state(row: Any) -> RunState:
+    values = tuple(row)
+    event, outcomes, waits = values[_RUN_WIDTH:]
+    return RunState(
+        run=RunRow._make(values[:_RUN_WIDTH]),
+        event=EventRow._make(event) if event is not None else None,
+        outcomes=tuple(OutcomeRow._make(tuple(outcome)[:_OUTCOME_WIDTH]) for outcome in outcomes),
+        waits=tuple(map(WaitRow._make, waits)),
+    )

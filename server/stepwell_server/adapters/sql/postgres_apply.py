@@ -1,0 +1,145 @@
+"""What a batch of Commits does to Postgres: one statement for the plain ones, a transaction for the rare ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import chain, repeat
+from typing import Any
+
+from stepwell_server.adapters.sql.arms import ARMS, DECIDES, FIELDS, Arm
+from stepwell_server.adapters.sql.postgres_text import Shape, batch_text
+from stepwell_server.model.commit import Commit
+from stepwell_server.model.event import DedupRow
+from stepwell_server.model.journal import OutcomeRow
+from stepwell_server.model.run import End, Move, Take
+from stepwell_server.model.session import Fence
+
+# Fields of a Commit whose operations may meet in one row; siblings in one statement would not see each other.
+_RUN_FIELDS = ("moves", "takes", "enqueues", "ends")
+_OUTCOME_FIELDS = ("outcomes", "resolves", "numbers", "outcome_deletes")
+_WAIT_FIELDS = ("waits", "resolves", "looked_back", "wait_deletes")
+_READY_FIELDS = ("ready", "ready_deletes")
+_CURSOR_FIELDS = ("cursors", "cursor_deletes")
+
+Statement = tuple[str, list[Any], int]
+"""Text, parameters, operations."""
+
+
+class Arrivals:
+    """Numbers outcomes in the order of insertion; it begins with nanoseconds, so that it goes on after a restart."""
+
+    def __init__(self, now_ns: int) -> None:
+        self._next = now_ns
+
+    def take(self, count: int) -> int:
+        """The number before the first of so many."""
+        self._next += count
+        return self._next - count
+
+
+def is_plain(commit: Commit) -> bool:
+    """Whether a Commit can share a statement: no rare arm, and no two of its operations in one row."""
+    decider = commit.decider
+    if decider is not None and type(decider) not in DECIDES:
+        return False
+    if commit.deployments or commit.shapes or commit.settings:
+        return False
+    runs: list[Any] = [(row.env, row.id) for row in commit.runs]
+    keys: list[Any] = []
+    if isinstance(decider, Move | Take | End):
+        runs.append(decider[:2])
+    elif isinstance(decider, OutcomeRow):
+        keys.append(decider[:3])
+    changed = commit.moves or commit.takes or commit.enqueues or commit.ends
+    if (changed or len(runs) > 1) and not _disjoint(commit, _RUN_FIELDS, 2, runs):
+        return False
+    seen = commit.numbers or commit.outcome_deletes or commit.resolves or keys
+    if seen and not _disjoint(commit, _OUTCOME_FIELDS, 3, keys):
+        return False
+    closed = commit.wait_deletes or commit.looked_back or commit.resolves or keys
+    if closed and not _disjoint(commit, _WAIT_FIELDS, 3, keys):
+        return False
+    if commit.ready and commit.ready_deletes and not _disjoint(commit, _READY_FIELDS, 2, []):
+        return False
+    return not (commit.cursors and commit.cursor_deletes) or _disjoint(commit, _CURSOR_FIELDS, 2, [])
+
+
+def _disjoint(commit: Commit, fields: Sequence[str], width: int, taken: list[Any]) -> bool:
+    """Whether no two operations of these fields have one key: their first columns."""
+    keys = [*taken, *(row[:width] for field in fields for row in getattr(commit, field))]
+    return len(keys) < 2 or len(set(keys)) == len(keys)
+
+
+def decider_key(commit: Commit) -> tuple[str, ...] | None:
+    """What a plain Commit's decider writes; None without one. Of two with the same key only one fits a statement."""
+    decider = commit.decider
+    if decider is None:
+        return None
+    if isinstance(decider, OutcomeRow):
+        return decider[:3]
+    if isinstance(decider, DedupRow):
+        return ("dedup", *decider[:2])
+    assert isinstance(decider, Move | Take | End), decider
+    return ("run", *decider[:2])
+
+
+def batch_statement(commits: Sequence[Commit], arrivals: Arrivals) -> Statement | None:
+    """The statement and parameters for plain Commits; None if there is nothing to write or check."""
+    values: list[Any] = []
+    fenced = _fences(commits, values)
+    deciders: dict[str, list[tuple[int, tuple[Any, ...]]]] = {}
+    for c, commit in enumerate(commits):
+        decider = commit.decider
+        if decider is not None:
+            assert isinstance(decider, DedupRow | Move | Take | End | OutcomeRow), decider
+            deciders.setdefault(DECIDES[type(decider)], []).append((c, decider))
+    guarded = fenced or bool(deciders)
+    for field, rows in deciders.items():
+        values.append([c for c, _ in rows])
+        _columns([row for _, row in rows], values)
+        if field == "resolves":
+            values.append(arrivals.take(len(rows)))
+    fields: list[str] = []
+    count = sum(map(len, deciders.values()))
+    for arm, parts in zip(ARMS, zip(*map(FIELDS, commits), strict=True), strict=True):
+        rows = list(chain.from_iterable(parts))
+        if not rows:
+            continue
+        fields.append(arm.field)
+        count += len(rows)
+        if guarded:
+            values.append(list(chain.from_iterable(map(repeat, range(len(parts)), map(len, parts)))))
+        _arm(arm, rows, values, arrivals)
+    if not (fields or guarded):
+        return None
+    return batch_text(Shape(fenced, tuple(deciders), tuple(fields))), values, count
+
+
+def arm_values(arm: Arm, rows: Sequence[tuple[Any, ...]], arrivals: Arrivals) -> list[Any]:
+    """Parameters of one arm alone."""
+    values: list[Any] = []
+    _arm(arm, rows, values, arrivals)
+    return values
+
+
+def _arm(arm: Arm, rows: Sequence[tuple[Any, ...]], values: list[Any], arrivals: Arrivals) -> None:
+    _columns(rows, values)
+    if arm.row is OutcomeRow:
+        values.append(arrivals.take(len(rows)))
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], values: list[Any]) -> None:
+    values.extend(zip(*rows, strict=True))
+
+
+def _fences(commits: Sequence[Commit], values: list[Any]) -> bool:
+    """Each session once, in one order so that two batches cannot lock crosswise; then who needs which."""
+    sessions = sorted({fence for commit in commits for fence in commit.fences})
+    if not sessions:
+        return False
+    place: dict[Fence, int] = {fence: k for k, fence in enumerate(sessions)}
+    values.append(list(range(len(sessions))))
+    _columns(sessions, values)
+    users = [(c, place[fence]) for c, commit in enumerate(commits) for fence in commit.fences]
+    _columns(users, values)
+    return True

@@ -1,0 +1,157 @@
+"""Connections to Postgres: opened on demand, held, and replaced when they break."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import asyncpg
+
+from stepwell_server.adapters.sql.postgres_errors import from_postgres, is_broken, is_retried
+from stepwell_server.model.errors import InvalidError, UnavailableError
+
+T = TypeVar("T")
+Connection = Any  # the driver ships no types
+
+RETRY_FOR_S = 10.0
+_FIRST_DELAY_S = 0.02
+_LONGEST_DELAY_S = 1.0
+_CONNECT_TIMEOUT_S = 10
+_STATEMENTS = 1_000
+
+# Plans are pinned: every statement finds its rows by an index, and a plan made while a table was small stays good.
+_PINNED = {
+    "jit": "off",
+    "enable_seqscan": "off",
+    "enable_hashjoin": "off",
+    "enable_mergejoin": "off",
+    "plan_cache_mode": "force_generic_plan",
+}
+WRITE_SETTINGS = _PINNED | {
+    "application_name": "stepwell-write",
+    "lock_timeout": "5s",
+    "statement_timeout": "20s",
+    "idle_in_transaction_session_timeout": "20s",
+    "tcp_user_timeout": "15s",
+    "synchronous_commit": "on",
+}
+READ_SETTINGS = {
+    "application_name": "stepwell-read",
+    "jit": "off",
+    "enable_seqscan": "off",
+    "statement_timeout": "5s",
+    "idle_in_transaction_session_timeout": "20s",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where Postgres is. pooled: behind a pooler in transaction mode, so nothing may be kept in a session."""
+
+    dsn: str
+    pooled: bool
+
+    @classmethod
+    def parse(cls, url: str) -> Target:
+        """Takes our option out of a URL: ``prepared=off`` (or ``pgbouncer=true``) for PgBouncer in transaction mode.
+
+        Behind a pooler plans cannot be pinned by us: set WRITE_SETTINGS' planner options with ALTER ROLE … SET.
+        """
+        parts = urlsplit(url)
+        pooled = False
+        kept: list[tuple[str, str]] = []
+        for name, value in parse_qsl(parts.query, keep_blank_values=True):
+            if name in ("prepared", "pgbouncer"):
+                if value not in ("on", "off", "true", "false"):
+                    raise InvalidError("DATABASE_URL", f"{name}={value} in the database URL: say on or off")
+                pooled = pooled or (name == "prepared") == (value in ("off", "false"))
+            else:
+                kept.append((name, value))
+        return cls(urlunsplit(parts._replace(query=urlencode(kept))), pooled)
+
+    async def connect(self, settings: dict[str, str]) -> Connection:
+        """A new connection. Raises what the driver raises."""
+        return await asyncpg.connect(
+            self.dsn,
+            timeout=_CONNECT_TIMEOUT_S,
+            command_timeout=30,
+            statement_cache_size=0 if self.pooled else _STATEMENTS,
+            max_cached_statement_lifetime=0,
+            max_cacheable_statement_size=256 * 1024,
+            server_settings=None if self.pooled else settings,
+        )
+
+
+class Connections:
+    """At most ``size`` connections, each used by one piece of work at a time; the warmest first."""
+
+    def __init__(self, target: Target, size: int, settings: dict[str, str]) -> None:
+        self._target = target
+        self._settings = settings
+        self._idle: list[Connection] = []
+        self._places = asyncio.Semaphore(size)
+        self._open: set[Connection] = set()
+        self._closed = False
+
+    async def run(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        """Runs work on a connection; again on another one, for about ten seconds, where trying again can help.
+
+        Raises UnavailableError or CorruptError; and what the driver raises for data that no try can store.
+        """
+        deadline = time.monotonic() + RETRY_FOR_S
+        delay = _FIRST_DELAY_S
+        async with self._places:
+            while True:
+                try:
+                    return await self._once(work)
+                except Exception as error:
+                    translated = from_postgres(error)
+                    if translated is None or translated is error:
+                        raise
+                    if self._closed or not is_retried(error) or time.monotonic() + delay > deadline:
+                        raise translated from error
+                await asyncio.sleep(delay)
+                delay = min(delay * 2, _LONGEST_DELAY_S)
+
+    async def close(self) -> None:
+        """Ends all connections, in use or not."""
+        self._closed = True
+        idle, self._idle = self._idle, []
+        for db in idle:
+            try:
+                await db.close(timeout=2)
+            except (OSError, TimeoutError, asyncpg.PostgresError, asyncpg.InterfaceError):
+                db.terminate()
+        for db in self._open:
+            db.terminate()
+        self._open.clear()
+
+    async def _once(self, work: Callable[[Connection], Awaitable[T]]) -> T:
+        if self._closed:
+            raise UnavailableError("STORE_CLOSED", "the store is closed")
+        while self._idle and self._idle[-1].is_closed():
+            self._open.discard(self._idle.pop())
+        if self._idle:
+            db = self._idle.pop()
+        else:
+            db = await self._target.connect(self._settings)
+            self._open.add(db)
+        whole = False
+        try:
+            result = await work(db)
+            whole = True
+            return result
+        except Exception as error:
+            whole = not is_broken(error)
+            raise
+        finally:
+            # After a cancellation the connection may still be busy: it is not used again.
+            if whole and not db.is_closed() and not db.is_in_transaction() and not self._closed:
+                self._idle.append(db)
+            else:
+                self._open.discard(db)
+                db.terminate()

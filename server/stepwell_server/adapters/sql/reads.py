@@ -1,0 +1,93 @@
+"""SELECT texts of both dialects. They are written for Postgres; ``lite`` turns one into SQLite's."""
+
+from __future__ import annotations
+
+import re
+
+from stepwell_server.model.event import CursorRow, DedupRow, EventRow
+from stepwell_server.model.function import DeploymentRow, ShapeRow
+from stepwell_server.model.journal import OutcomeRow, WaitRow
+from stepwell_server.model.limits import DAY_MS
+from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
+from stepwell_server.model.session import LeaseRow, SessionRow
+
+_LIST = re.compile(r"= ANY\(\$(\d+)::text\[\]\)")
+_PARAMETER = re.compile(r"\$(\d+)(::\w+)?")
+
+
+def lite(sql: str) -> str:
+    """For SQLite: numbered parameters, and lists as JSON text."""
+    return _PARAMETER.sub(r"?\1", _LIST.sub(r"IN (SELECT value FROM json_each(?\1))", sql))
+
+
+def columns(fields: tuple[str, ...], table: str = "") -> str:
+    """A column list, each name with the table's alias before it."""
+    return ", ".join(f"{table}.{field}" if table else field for field in fields)
+
+
+EVENT = columns(EventRow._fields)
+RUN = columns(RunRow._fields)
+OUTCOME = columns(OutcomeRow._fields)
+WAIT = columns(WaitRow._fields)
+CURSOR = columns(CursorRow._fields)
+READY = columns(ReadyRow._fields)
+SESSION = columns(SessionRow._fields)
+DEPLOYMENT = columns(DeploymentRow._fields)
+SHAPE = columns(ShapeRow._fields)
+
+LOOK_BACK = f"SELECT {EVENT} FROM events WHERE env = $1 AND name = $2 AND id > $3 ORDER BY id LIMIT $4"
+DUE = f"SELECT {WAIT} FROM waits WHERE due_ms <= $1 ORDER BY due_ms, env, run_id, key LIMIT $2"
+DUE_AFTER = "SELECT min(due_ms) FROM waits WHERE due_ms > $1"
+_ORDER = "ORDER BY priority, enqueued_ms, run_id"
+READY_FIRST = f"SELECT {READY} FROM ready WHERE env = $1 AND function_id = $2 {_ORDER} LIMIT $3"
+READY_AFTER = (
+    f"SELECT {READY} FROM ready WHERE env = $1 AND function_id = $2 "
+    f"AND (priority, enqueued_ms, run_id) > ($4::bigint, $5::bigint, $6::text) {_ORDER} LIMIT $3"
+)
+VERSION = "SELECT registry_version FROM environments WHERE env = $1"
+DEPLOYMENTS = f"SELECT {DEPLOYMENT} FROM deployments WHERE env = $1 ORDER BY created_ms, app, id"
+SHAPES = f"SELECT {SHAPE} FROM shapes WHERE env = $1 ORDER BY event, path"
+SESSIONS = f"SELECT {SESSION} FROM sessions WHERE env = $1 AND closed_ms IS NULL ORDER BY id"
+LEASE = f"SELECT {columns(LeaseRow._fields)} FROM leases WHERE name = $1"
+
+CURSORS = f"SELECT {CURSOR} FROM cursors ORDER BY env, id LIMIT $1"
+LOOKBACKS = f"SELECT {WAIT} FROM waits WHERE after_event IS NOT NULL ORDER BY env, run_id LIMIT $1"
+# The runs of an outcome are few against those stored: the inbox leads, by its partial index.
+INBOX = (
+    f"SELECT {columns(OutcomeRow._fields, 'o')} FROM outcomes AS o JOIN runs AS r ON r.env = o.env AND r.id = o.run_id "
+    "WHERE o.number IS NULL AND r.ended_ms IS NULL AND r.session_id IS NULL "
+    f"AND r.status = {RunStatus.PARKED:d} LIMIT $1"
+)
+# Sessions first, so that each is looked up once and not once a run.
+HELD = (
+    f"SELECT {columns(RunRow._fields, 'r')} FROM (SELECT DISTINCT env, session_id FROM runs "
+    "WHERE ended_ms IS NULL AND session_id IS NOT NULL) AS h "
+    "JOIN runs AS r ON r.env = h.env AND r.session_id = h.session_id "
+    "WHERE r.ended_ms IS NULL AND r.session_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sessions AS s "
+    "WHERE s.env = h.env AND s.id = h.session_id AND s.closed_ms IS NULL) LIMIT $1"
+)
+QUEUED = (
+    f"SELECT {columns(RunRow._fields, 'r')} FROM runs AS r WHERE r.status = {RunStatus.QUEUED:d} AND NOT EXISTS "
+    "(SELECT 1 FROM ready AS q WHERE q.env = r.env AND q.run_id = r.id) LIMIT $1"
+)
+
+EVENTS_BY_ID = f"SELECT {EVENT} FROM events WHERE env = $1 AND id = ANY($2::text[]) ORDER BY id"
+RUN_BY_ID = f"SELECT {RUN} FROM runs WHERE env = $1 AND id = $2"
+SETTING = "SELECT value FROM settings WHERE name = $1"
+DEDUP = f"SELECT {columns(DedupRow._fields[1:3])} FROM dedup WHERE env = $1 AND key = ANY($2::text[])"
+# One step of the index for each function, however many runs it has.
+FUNCTIONS_WITH_RUNS = (
+    "WITH RECURSIVE f(id) AS (SELECT min(function_id) FROM runs WHERE env = $1 UNION ALL "
+    "SELECT (SELECT min(r.function_id) FROM runs AS r WHERE r.env = $1 AND r.function_id > f.id) FROM f "
+    "WHERE f.id IS NOT NULL) SELECT id FROM f WHERE id IS NOT NULL"
+)
+SPECS = "SELECT spec FROM deployments WHERE env = $1"
+
+PURGE_DEDUP = (
+    "DELETE FROM dedup WHERE (env, key) IN (SELECT env, key FROM dedup WHERE expires_ms <= $1 "
+    "ORDER BY expires_ms LIMIT $2)"
+)
+PURGE_SESSIONS = (
+    f"DELETE FROM sessions WHERE (env, id) IN (SELECT env, id FROM sessions WHERE closed_ms <= $1 - {DAY_MS} "
+    "ORDER BY closed_ms LIMIT $2)"
+)

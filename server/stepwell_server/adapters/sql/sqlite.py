@@ -1,0 +1,248 @@
+"""SqliteStore: the Store port on one SQLite file, with one thread that writes and two that read."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sqlite3
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from stepwell_server.adapters.sql import reads, sqlite_open
+from stepwell_server.adapters.sql.reads import lite
+from stepwell_server.adapters.sql.rows import run_row, wait_row, wait_rows
+from stepwell_server.adapters.sql.sqlite_apply import apply
+from stepwell_server.adapters.sql.sqlite_checkpoint import Checkpointer
+from stepwell_server.adapters.sql.sqlite_errors import from_sqlite
+from stepwell_server.adapters.sql.sqlite_history import SqliteHistory
+from stepwell_server.adapters.sql.sqlite_thread import SqliteThread, Work
+from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.event import CursorRow, EventRow
+from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
+from stepwell_server.model.journal import OutcomeRow, WaitRow
+from stepwell_server.model.run import ReadyRow
+from stepwell_server.model.session import LeaseRow, SessionRow
+from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
+
+_LOOK_BACK = lite(reads.LOOK_BACK)
+_DUE = lite(reads.DUE)
+_READY_FIRST = lite(reads.READY_FIRST)
+_READY_AFTER = lite(reads.READY_AFTER)
+_VERSION = lite(reads.VERSION)
+_DEPLOYMENTS = lite(reads.DEPLOYMENTS)
+_SHAPES = lite(reads.SHAPES)
+_SESSIONS = lite(reads.SESSIONS)
+_LEASE = lite(reads.LEASE)
+_RUNS = lite(f"SELECT {reads.RUN} FROM runs WHERE env = $1 AND id = ANY($2::text[])")
+_RUN_EVENTS = lite(f"SELECT {reads.EVENT} FROM events WHERE env = $1 AND id = ANY($2::text[])")
+# Undelivered ones last, in the order in which they were inserted: that of the rowid.
+_OUTCOMES = lite(
+    f"SELECT {reads.OUTCOME} FROM outcomes WHERE env = $1 AND run_id = $2 "
+    "ORDER BY number IS NULL, number, CASE WHEN number IS NULL THEN rowid END, key"
+)
+_WAITS = lite(f"SELECT {reads.WAIT} FROM waits WHERE env = $1 AND run_id = $2 ORDER BY key")
+_MATCH = lite(f"SELECT {reads.WAIT} FROM waits WHERE env = $1 AND target = $2 AND match_key = $3 AND kind = 3")
+
+
+class SqliteStore(SqliteHistory):
+    """Store and History on a file. Raises as the ports say; see ``open`` for what else.
+
+    commits: transactions so far. rows: rows they inserted, changed or deleted.
+    """
+
+    flushers = 1
+
+    def __init__(self, path: Path, synchronous: str) -> None:
+        """Use ``open``."""
+        super().__init__(SqliteThread("stepwell-history", partial(sqlite_open.reader, path)))
+        self.commits = 0
+        self.rows = 0
+        self._path = path
+        self._lock: sqlite_open.FileLock | None = None
+        self._writer = SqliteThread("stepwell-writer", partial(sqlite_open.writer, path, synchronous))
+        self._reader = SqliteThread("stepwell-reader", partial(sqlite_open.reader, path))
+        self._checkpointer = Checkpointer(partial(sqlite_open.checkpointer, path))
+
+    @classmethod
+    async def open(cls, path: str | Path, synchronous: str = "FULL") -> SqliteStore:
+        """Opens or creates a file, brings its schema up, and keeps others out until ``close``.
+
+        synchronous: FULL, or NORMAL to lose the last commits (never the file) when the power fails.
+        Raises StateError (DATABASE_IN_USE), CorruptError (SCHEMA_NEWER, FOREIGN_DATABASE, DATABASE_DAMAGED),
+        UnavailableError.
+        """
+        assert synchronous in {"FULL", "NORMAL"}, synchronous
+        return await asyncio.to_thread(cls._opened, Path(path), synchronous)
+
+    @classmethod
+    def _opened(cls, path: Path, synchronous: str) -> SqliteStore:
+        store = cls(path.resolve(), synchronous)
+        store._start()
+        return store
+
+    def _start(self) -> None:
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise from_sqlite(error) or error from error
+        self._lock = sqlite_open.FileLock(self._path)
+        try:
+            sqlite_open.prepare(self._path)
+        except BaseException:
+            self._lock.release()
+            raise
+        for thread in (self._writer, self._reader, self._history, self._checkpointer):
+            thread.start()
+
+    async def close(self) -> None:
+        """Finishes what was begun, lets the file go. Safe to call twice."""
+        await asyncio.to_thread(self._stop)
+
+    def _stop(self) -> None:
+        self._reader.stop()
+        self._history.stop()
+        self._checkpointer.stop()
+        self._writer.stop()  # the last connection: SQLite copies the log back and removes it
+        if self._lock:
+            self._lock.release()
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        if not commits:
+            return []
+        return await self._on(self._writer, lambda db: self._commit(db, commits))
+
+    def _commit(self, db: sqlite3.Connection, commits: Sequence[Commit]) -> list[CommitResult]:
+        """In the writer's thread."""
+        if self._checkpointer.tail_due:
+            self._checkpointer.finish_tail(db)
+        try:
+            db.execute("BEGIN IMMEDIATE")
+            results, rows = apply(db, commits)
+            db.execute("COMMIT")
+        except Exception as error:
+            if db.in_transaction:
+                db.execute("ROLLBACK")
+            if from_sqlite(error) is not None:
+                raise
+            if len(commits) == 1:
+                return [CommitResult(Verdict.REFUSED, f"{type(error).__name__}: {error}")]
+            # The culprit is found by halves; the others are unharmed (H32).
+            half = len(commits) // 2
+            return self._commit(db, commits[:half]) + self._commit(db, commits[half:])
+        self.commits += 1
+        self.rows += rows
+        self._checkpointer.wrote(rows, sum([commit.size for commit in commits]))
+        return results
+
+    async def purge(self, now_ms: int, limit: int) -> int:
+        def work(db: sqlite3.Connection) -> int:
+            gone = db.execute(lite(reads.PURGE_DEDUP), (now_ms, limit)).rowcount
+            gone += db.execute(lite(reads.PURGE_SESSIONS), (now_ms, limit - gone)).rowcount
+            self._checkpointer.wrote(gone, 0)
+            return gone
+
+        return await self._on(self._writer, work)
+
+    async def load(self, env: str, run_ids: Sequence[str]) -> dict[str, RunState]:
+        return await self._read(lambda db: _load(db, env, run_ids))
+
+    async def match(self, env: str, probes: Sequence[Probe]) -> Matches:
+        def work(db: sqlite3.Connection) -> Matches:
+            version = db.execute(_VERSION, (env,)).fetchone()
+            found: dict[tuple[str, str], tuple[Any, ...]] = {}
+            for probe in probes:
+                for match_key in probe.match_keys:
+                    for row in db.execute(_MATCH, (env, probe.event, match_key)):
+                        found[row[1], row[2]] = row
+            return Matches(version[0] if version else 0, tuple(wait_row(found[at]) for at in sorted(found)))
+
+        return await self._read(work)
+
+    async def look_back(self, env: str, event: str, after_event: str, limit: int) -> list[EventRow]:
+        return await self._read(
+            lambda db: [EventRow._make(row) for row in db.execute(_LOOK_BACK, (env, event, after_event, limit))]
+        )
+
+    async def due(self, until_ms: int, limit: int) -> list[WaitRow]:
+        return await self._read(lambda db: wait_rows(db.execute(_DUE, (until_ms, limit))))
+
+    async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
+        values: tuple[Any, ...] = (env, function_id, limit)
+        if after:
+            values += (after.priority, after.enqueued_ms, after.run_id)
+        sql = _READY_AFTER if after else _READY_FIRST
+        return await self._read(lambda db: [ReadyRow._make(row) for row in db.execute(sql, values)])
+
+    async def registry(self, env: str) -> Registry:
+        def work(db: sqlite3.Connection) -> Registry:
+            version = db.execute(_VERSION, (env,)).fetchone()
+            return Registry(
+                env=env,
+                version=version[0] if version else 0,
+                deployments=tuple(DeploymentRow._make(row) for row in db.execute(_DEPLOYMENTS, (env,))),
+                shapes=tuple(ShapeRow._make(row) for row in db.execute(_SHAPES, (env,))),
+            )
+
+        return await self._read(work)
+
+    async def sessions(self, env: str) -> list[SessionRow]:
+        return await self._read(lambda db: [SessionRow._make(row) for row in db.execute(_SESSIONS, (env,))])
+
+    async def stranded(self, limit: int) -> Stranded:
+        def work(db: sqlite3.Connection) -> Stranded:
+            return Stranded(
+                cursors=tuple(CursorRow._make(row) for row in db.execute(lite(reads.CURSORS), (limit,))),
+                lookbacks=tuple(wait_rows(db.execute(lite(reads.LOOKBACKS), (limit,)))),
+                inbox=tuple(OutcomeRow._make(row) for row in db.execute(lite(reads.INBOX), (limit,))),
+                held=tuple(run_row(row) for row in db.execute(lite(reads.HELD), (limit,))),
+                queued=tuple(run_row(row) for row in db.execute(lite(reads.QUEUED), (limit,))),
+            )
+
+        # Beside the listings: it is the one read whose cost grows with what is live.
+        return await self._on(self._history, partial(_snapshot, work))
+
+    async def lease(self, name: str) -> LeaseRow | None:
+        row = await self._read(lambda db: db.execute(_LEASE, (name,)).fetchone())
+        return LeaseRow._make(row) if row else None
+
+    async def _read(self, work: Work) -> Any:
+        return await self._on(self._reader, partial(_snapshot, work))
+
+    async def _on(self, thread: SqliteThread, work: Work) -> Any:
+        try:
+            return await thread.run(work)
+        except Exception as error:
+            translated = from_sqlite(error)
+            if translated is None or translated is error:
+                raise
+            raise translated from error
+
+
+def _snapshot(work: Work, db: sqlite3.Connection) -> Any:
+    """One read transaction around the work, so that its statements see one state."""
+    db.execute("BEGIN")
+    try:
+        return work(db)
+    finally:
+        if db.in_transaction:
+            db.execute("COMMIT")
+
+
+def _load(db: sqlite3.Connection, env: str, run_ids: Sequence[str]) -> dict[str, RunState]:
+    runs = [run_row(row) for row in db.execute(_RUNS, (env, json.dumps(list(run_ids))))]
+    event_ids = list({run.event_id for run in runs if run.event_id is not None})
+    events: dict[str, EventRow] = {}
+    if event_ids:
+        for row in db.execute(_RUN_EVENTS, (env, json.dumps(event_ids))):
+            events[row[1]] = EventRow._make(row)
+    return {
+        run.id: RunState(
+            run=run,
+            event=events.get(run.event_id) if run.event_id is not None else None,
+            outcomes=tuple(OutcomeRow._make(row) for row in db.execute(_OUTCOMES, (env, run.id))),
+            waits=tuple(wait_rows(db.execute(_WAITS, (env, run.id)))),
+        )
+        for run in runs
+    }

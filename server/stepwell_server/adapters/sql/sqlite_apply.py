@@ -1,0 +1,172 @@
+"""What a batch of Commits does to a SQLite database, inside a transaction that the caller opened."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Sequence
+from functools import cache
+from itertools import chain
+from typing import Any
+
+from stepwell_server.adapters.sql.arms import ARMS, BY_FIELD, DECIDES, FIELDS, RUN_STANDS, Arm, Kind, stands
+from stepwell_server.adapters.sql.reads import lite
+from stepwell_server.model.commit import APPLIED, FENCED, LOST, Commit, CommitResult, Decider, Verdict
+from stepwell_server.model.event import DedupRow
+from stepwell_server.model.journal import OutcomeRow
+from stepwell_server.model.run import End, Move, RunRow, Take
+from stepwell_server.model.session import Fence, LeaseRow, LeaseWrite, SessionRow, SessionWrite
+
+# Rows of one statement: the interpreter's lock is passed once a statement, not once a row.
+_CHUNKS = (64, 16, 4, 1)
+
+
+def apply(db: sqlite3.Connection, commits: Sequence[Commit]) -> tuple[list[CommitResult], int]:
+    """Decides each Commit and applies those that win; also how many rows they wrote."""
+    before = db.total_changes
+    results: list[CommitResult] = []
+    winners: list[Commit] = []
+    for commit in commits:
+        result = APPLIED
+        if commit.fences and not all(_holds(db, fence) for fence in commit.fences):
+            result = FENCED
+        elif commit.decider is not None:
+            result = _decide(db, commit.decider)
+        results.append(result)
+        if result is APPLIED:
+            winners.append(commit)
+    for arm, parts in zip(ARMS, zip(*map(FIELDS, winners), strict=True), strict=False):
+        rows = list(chain.from_iterable(parts))
+        if rows:
+            _follow(db, arm, rows)
+    return results, db.total_changes - before
+
+
+def _follow(db: sqlite3.Connection, arm: Arm, rows: Sequence[tuple[Any, ...]]) -> None:
+    if arm.kind is Kind.REGISTER:
+        _register(db, arm, rows)
+        return
+    flat = list(chain.from_iterable(rows))
+    _check(flat)
+    width = len(arm.columns)
+    start, left = 0, len(rows)
+    for size in _CHUNKS:
+        while left >= size:
+            values = flat[start : start + size * width]
+            for sql in _statements(arm.field, size):
+                db.execute(sql, values)
+            start += size * width
+            left -= size
+
+
+def _check(values: Sequence[Any]) -> None:
+    """Postgres cannot store a NUL, so no store does (H32)."""
+    for value in values:
+        if value.__class__ is str and "\0" in value:
+            raise ValueError("text with a NUL character")
+
+
+def _register(db: sqlite3.Connection, arm: Arm, rows: Sequence[tuple[Any, ...]]) -> None:
+    """Each new row raises the version of its environment."""
+    for row in rows:
+        if _change(db, arm, row):
+            db.execute(
+                "INSERT INTO environments (env, registry_version) VALUES (?, 1) "
+                "ON CONFLICT (env) DO UPDATE SET registry_version = registry_version + 1",
+                row[:1],
+            )
+
+
+def _change(db: sqlite3.Connection, arm: Arm, row: tuple[Any, ...]) -> bool:
+    """Applies one operation; whether it changed something."""
+    _check(row)
+    before = db.total_changes
+    for sql in _statements(arm.field, 1):
+        db.execute(sql, row)
+    return db.total_changes > before
+
+
+@cache
+def _statements(field: str, size: int) -> tuple[str, ...]:
+    """The statements of an arm for so many rows; each takes all their values."""
+    arm = BY_FIELD[field]
+    columns = ", ".join(arm.columns)
+    values = ", ".join(["(" + ", ".join("?" * len(arm.columns)) + ")"] * size)
+    rows = f"WITH v({columns}) AS (VALUES {values})"
+    match arm.kind:
+        case Kind.INSERT | Kind.REGISTER:
+            return (f"INSERT INTO {arm.table} ({columns}) VALUES {values} ON CONFLICT {arm.conflict}",)
+        case Kind.UPDATE:
+            guard = f" AND {arm.guard}" if arm.guard else ""
+            return (f"{rows} UPDATE {arm.table} AS t SET {arm.change} FROM v WHERE {arm.where}{guard}",)
+        case Kind.DELETE:
+            guard = f" AND {arm.guard}" if arm.guard else ""
+            return (f"{rows} DELETE FROM {arm.table} AS t WHERE ({columns}) IN (SELECT {columns} FROM v){guard}",)
+        case Kind.RESOLVE:
+            return (
+                f"{rows} INSERT INTO outcomes ({columns}) SELECT {columns} FROM v "
+                f"WHERE EXISTS (SELECT 1 FROM waits AS t WHERE {arm.where}) ON CONFLICT DO NOTHING",
+                f"{rows} DELETE FROM waits WHERE (env, run_id, key) IN (SELECT env, run_id, key FROM v)",
+            )
+
+
+def _holds(db: sqlite3.Connection, fence: Fence) -> bool:
+    _check(fence)
+    sql = "SELECT 1 FROM sessions WHERE env = ? AND id = ? AND epoch = ? AND closed_ms IS NULL"
+    return db.execute(sql, fence).fetchone() is not None
+
+
+def _decide(db: sqlite3.Connection, decider: Decider) -> CommitResult:
+    match decider:
+        case DedupRow():
+            return _dedup(db, decider)
+        case Move() | Take() | End():
+            won = _change(db, BY_FIELD[DECIDES[type(decider)]], decider) or _stands(db, decider)
+        case OutcomeRow():
+            won = _resolve(db, decider)
+        case SessionWrite():
+            won = _write_session(db, decider)
+        case LeaseWrite():
+            won = _write_lease(db, decider)
+    return APPLIED if won else LOST
+
+
+def _dedup(db: sqlite3.Connection, row: DedupRow) -> CommitResult:
+    if _change(db, BY_FIELD["dedups"], row):
+        return APPLIED
+    (value,) = db.execute("SELECT value FROM dedup WHERE env = ? AND key = ?", row[:2]).fetchone()
+    return APPLIED if value == row.value else CommitResult(Verdict.LOST, value)
+
+
+def _stands(db: sqlite3.Connection, change: Move | Take | End) -> bool:
+    """Whether an earlier try of the same change was applied."""
+    there = db.execute(lite(RUN_STANDS), change[:2]).fetchone()
+    return there is not None and stands(change, RunRow._make(there))
+
+
+def _resolve(db: sqlite3.Connection, row: OutcomeRow) -> bool:
+    sql = "SELECT kind, output, failure, event_id, attempt FROM outcomes WHERE env = ? AND run_id = ? AND key = ?"
+    there = db.execute(sql, row[:3]).fetchone()
+    if there is not None:
+        return there == (row.kind, row.output, row.failure, row.event_id, row.attempt)
+    return _change(db, BY_FIELD["resolves"], row)
+
+
+def _write_session(db: sqlite3.Connection, write: SessionWrite) -> bool:
+    row = write.row
+    there = db.execute(f"SELECT {', '.join(SessionRow._fields)} FROM sessions WHERE env = ? AND id = ?", row[:2])
+    found = there.fetchone()
+    if (found[2] if found else 0) != write.expect_epoch:
+        return found == row
+    _check(row)
+    db.execute(f"REPLACE INTO sessions ({', '.join(row._fields)}) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)", row)
+    return True
+
+
+def _write_lease(db: sqlite3.Connection, write: LeaseWrite) -> bool:
+    row = write.row
+    there = db.execute(f"SELECT {', '.join(LeaseRow._fields)} FROM leases WHERE name = ?", row[:1]).fetchone()
+    if (there[1:3] if there else ("", 0)) != (write.expect_holder, write.expect_beat):
+        return there == row
+    _check(row)
+    db.execute(f"REPLACE INTO leases ({', '.join(row._fields)}) VALUES (?,?,?,?)", row)
+    return True

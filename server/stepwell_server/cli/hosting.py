@@ -1,0 +1,141 @@
+"""A server in this process from start to stop: its banner, its apps, its end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+import grpc
+import grpc.aio
+import uvloop
+from sqlalchemy.exc import SQLAlchemyError
+
+from stepwell_server.cli.apps import AppProcess, watch
+from stepwell_server.cli.failures import Exit, Failure, UsageFailure
+from stepwell_server.cli.options import DEFAULT_ADDRESS
+from stepwell_server.main import Server
+from stepwell_server.model.errors import ServerError
+from stepwell_server.settings import Settings, from_environment
+
+FIRST_FUNCTION_S = 20.0
+
+
+def host(
+    profile: str, database: str, listen: str, apps: tuple[Path, ...], *, reload: bool, environment: str = ""
+) -> None:
+    """Serves until SIGINT or SIGTERM. Raises Failure if the address or the database is taken, or was lost."""
+    _parse(listen)
+    settings = from_environment(
+        profile=profile, database=database, listen=listen, environment=environment or profile_environment(profile)
+    )
+    try:
+        lost = uvloop.run(_host(settings, apps, reload=reload))
+    except KeyboardInterrupt:
+        return
+    except ServerError as e:
+        raise Failure(f"{e.message} [{e.reason}]", Exit.UNAVAILABLE) from None
+    except (OSError, SQLAlchemyError) as e:
+        said = (str(e) or type(e).__name__).splitlines()[0]
+        raise Failure(f"cannot open {without_password(database)}: {said}", Exit.UNAVAILABLE) from None
+    if lost:
+        raise Failure("another server has taken over the database", Exit.UNAVAILABLE)
+
+
+def profile_environment(profile: str) -> str:
+    """The environment that an empty name means."""
+    return "dev" if profile == "dev" else "default"
+
+
+async def _host(settings: Settings, apps: tuple[Path, ...], *, reload: bool) -> bool:
+    """True if the lease on the database was lost. The apps are drained before the server stops."""
+    server, stop = Server(settings), asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop.set)
+    await server.start()
+    helpers: list[asyncio.Task[Any]] = []
+    try:
+        say(banner(settings.profile, settings.database, server.address))
+        address = reachable(server.address)
+        processes = [AppProcess(app, {"STEPWELL_ADDRESS": address}, say) for app in apps]
+        helpers += [loop.create_task(process.run()) for process in processes]
+        if processes:
+            helpers.append(loop.create_task(_show_functions(address)))
+        if processes and reload:
+            helpers.append(loop.create_task(watch(processes)))
+        ends = [loop.create_task(stop.wait()), loop.create_task(server.lost.wait())]
+        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        return server.lost.is_set()
+    finally:
+        for helper in helpers:
+            helper.cancel()
+        await asyncio.gather(*helpers, return_exceptions=True)
+        await server.stop()
+
+
+def _parse(listen: str) -> tuple[str, int]:
+    host_name, _, port = listen.rpartition(":")
+    if not host_name or not port.isdigit() or int(port) > 65_535:
+        raise UsageFailure(f"--listen {listen!r}: expected HOST:PORT, for example 127.0.0.1:7777")
+    return host_name, int(port)
+
+
+def reachable(listen: str) -> str:
+    """The address that a process on this machine connects to."""
+    host_name, port = _parse(listen)
+    return f"127.0.0.1:{port}" if host_name in ("0.0.0.0", "[::]", "::") else listen
+
+
+def banner(profile: str, database: str, listen: str) -> str:
+    """What a newcomer needs to know once the server listens."""
+    address = reachable(listen)
+    flag = "" if address == DEFAULT_ADDRESS else f" --address {address}"
+    kept = "in memory, gone at the end" if database.startswith("memory") else without_password(database)
+    lines = [f"Stepwell {profile} listens on {listen}", f"  database   {kept}"]
+    if profile == "dev":
+        lines += [
+            f"  worker     STEPWELL_ADDRESS={address} python app.py",
+            f"  an event   stepwell events send user/signed.up -d '{{\"user_id\": 7}}'{flag}",
+            f"  the runs   stepwell runs list{flag}",
+            "  no sign-in: whoever reaches this address may use it",
+        ]
+    return "\n".join(lines)
+
+
+def without_password(url: str) -> str:
+    """A database URL that may be shown."""
+    parts = urlsplit(url)
+    if not parts.password:
+        return url
+    place = parts.netloc.rpartition("@")[2]
+    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{place}"))
+
+
+def say(line: str) -> None:
+    """A line for the person at the terminal."""
+    print(line, file=sys.stderr, flush=True)
+
+
+async def _show_functions(address: str) -> None:
+    """Names the functions once the first app has registered them."""
+    from stepwell.v1 import function_pb2, function_pb2_grpc
+
+    loop = asyncio.get_running_loop()
+    end = loop.time() + FIRST_FUNCTION_S
+    async with grpc.aio.insecure_channel(address) as channel:
+        stub = function_pb2_grpc.FunctionServiceStub(channel)
+        while loop.time() < end:
+            with contextlib.suppress(grpc.aio.AioRpcError):
+                found = (await stub.ListFunctions(function_pb2.ListFunctionsRequest(), timeout=5)).functions
+                if any(function.workers for function in found):
+                    for function in found:
+                        on = ", ".join(trigger.event for trigger in function.spec.triggers) or "invoke only"
+                        say(f"  function   {function.id}  ← {on}")
+                    return
+            await asyncio.sleep(0.2)
+    say(f"no app has registered a function within {FIRST_FUNCTION_S:g} s; does it end with app.run()?")

@@ -1,0 +1,72 @@
+"""Options that several commands share, and how their text becomes values."""
+
+from __future__ import annotations
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from stepwell_server.cli.failures import UsageFailure
+
+
+class Format(StrEnum):
+    """How results are printed."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+Address = Annotated[
+    str, typer.Option("--address", envvar="STEPWELL_ADDRESS", metavar="HOST:PORT", help="Address of the server.")
+]
+Environment = Annotated[
+    str,
+    typer.Option("--environment", envvar="STEPWELL_ENVIRONMENT", help="Environment; the server's default if empty."),
+]
+Output = Annotated[
+    Format, typer.Option("-o", "--output", help="table, or json: one object, or one object a line for lists.")
+]
+Data = Annotated[str, typer.Option("-d", "--data", metavar="JSON|@FILE|-", help="JSON text, @file, or - for stdin.")]
+Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many.")]
+
+DEFAULT_ADDRESS = "127.0.0.1:7777"
+
+
+def duration_ms(text: str) -> int:
+    """ "4d", "1h30m", "500ms" → milliseconds."""
+    from stepwell.duration import DurationError, to_ms
+
+    try:
+        return to_ms(text)
+    except DurationError as e:
+        raise UsageFailure(str(e)) from None
+
+
+def json_bytes(text: str, what: str) -> bytes:
+    """The JSON text that -d names, checked, as compact UTF-8."""
+    if text == "-":
+        text = sys.stdin.read()
+    elif text.startswith("@"):
+        try:
+            text = Path(text[1:]).read_text(encoding="utf-8-sig")
+        except OSError as e:
+            raise UsageFailure(f"{what}: cannot read {text[1:]}: {e.strerror}") from None
+        except UnicodeDecodeError as e:
+            raise UsageFailure(f"{what}: {text[1:]} is not UTF-8 (byte {e.start})") from None
+    try:
+        value = json.loads(text, parse_constant=_refuse)
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        raise UsageFailure(f"{what}: a lone surrogate is not valid text") from None
+    except RecursionError:
+        raise UsageFailure(f"{what}: nested too deeply") from None
+    except ValueError as e:
+        raise UsageFailure(f"{what} is not JSON: {e}") from None
+
+
+def _refuse(constant: str) -> Any:
+    raise ValueError(f"{constant} is not a JSON number")

@@ -1,0 +1,68 @@
+"""`stepwell dev` and `stepwell serve`: a server in this process; under dev, the apps as worker processes beside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from stepwell_server.cli.options import DEFAULT_ADDRESS
+
+Listen = Annotated[
+    str, typer.Option("--listen", envvar="STEPWELL_LISTEN", metavar="HOST:PORT", help="Address to listen on.")
+]
+Database = Annotated[
+    str,
+    typer.Option(
+        "--database",
+        envvar="STEPWELL_DATABASE",
+        metavar="URL",
+        help="sqlite:///FILE or postgresql://…; else .stepwell/.",
+    ),
+]
+
+
+def add_to(root: typer.Typer) -> None:
+    """Adds `dev` and `serve`."""
+    root.command()(dev)
+    root.command()(serve)
+
+
+def dev(
+    apps: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="[APP.py …]", help="Apps to run as workers.", exists=True, dir_okay=False),
+    ] = None,
+    database: Database = "",
+    listen: Listen = DEFAULT_ADDRESS,
+    no_reload: Annotated[
+        bool, typer.Option("--no-reload", help="Do not restart apps when their files change.")
+    ] = False,
+    ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep everything in memory.")] = False,
+) -> None:
+    """Start a server for a laptop, and apps beside it. Nothing else is needed.
+
+    An app restarts when a Python file in its folder changes; it finishes what it executes first.
+    """
+    from stepwell_server.cli.failures import UsageFailure
+    from stepwell_server.cli.hosting import host
+
+    if database and ephemeral:
+        raise UsageFailure("--database and --ephemeral exclude each other")
+    url = "memory:" if ephemeral else database or "sqlite:///.stepwell/dev.db"
+    host("dev", url, listen, tuple(apps or ()), reload=not no_reload)
+
+
+def serve(
+    database: Database = "",
+    listen: Listen = DEFAULT_ADDRESS,
+    environment: Annotated[str, typer.Option("--environment", help="The environment that an empty name means.")] = "",
+) -> None:
+    """Start a server for real use: no workers beside it, no clock to move."""
+    from stepwell_server.cli.failures import UsageFailure
+    from stepwell_server.cli.hosting import host
+
+    if not database:
+        raise UsageFailure("serve needs --database (or STEPWELL_DATABASE), for example postgresql://user@host/stepwell")
+    host("serve", database, listen, (), reload=False, environment=environment)

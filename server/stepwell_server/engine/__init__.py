@@ -1,0 +1,1 @@
+"""Use cases: decisions as values, one file each."""

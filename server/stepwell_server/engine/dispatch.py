@@ -1,0 +1,281 @@
+"""Gives runs to workers with a free place: at once where nothing older waits, else through the queue."""
+
+from __future__ import annotations
+
+import asyncio
+
+from stepwell_server.engine.node import Environment, Node
+from stepwell_server.engine.residents import Resident, Session
+from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.run import ReadyDelete, ReadyRow, RunStatus, Take
+from stepwell_server.ports.queue import Queued
+from stepwell_server.ports.store import RunState
+
+NORMAL = 0
+SUSPECT = 1
+_HOLDABLE = frozenset({int(RunStatus.RUNNING), int(RunStatus.PARKED)})
+
+
+def pick(env: Environment, function_id: str, deployment: str = "") -> Session | None:
+    """A session with a free place that serves the function; of the given deployment while one is connected (H15)."""
+    sessions = env.serving.get(function_id)
+    if not sessions:
+        return None
+    preferred = deployment or env.current.get(function_id.partition("/")[0], "")
+    if len(sessions) > 1:
+        sessions.append(sessions.pop(0))
+    fallback: Session | None = None
+    home = False
+    for session in sessions:
+        if session.row.deployment == preferred:
+            home = home or session.link is not None
+            if session.free > 0:
+                return session
+        elif session.free > 0 and fallback is None:
+            fallback = session
+    return None if home else fallback
+
+
+def ready_row(node: Node, env: str, run_id: str, function_id: str, losses: int = 0) -> ReadyRow:
+    """A run's place in the queue. A suspect comes after the innocents, and later each time (H13)."""
+    now = node.clock.now_ms()
+    if losses < 2:
+        return ReadyRow(env, run_id, function_id, NORMAL, now)
+    return ReadyRow(env, run_id, function_id, SUSPECT, now + min(500 * 2 ** (losses - 2), 60_000))
+
+
+def queued(node: Node, row: ReadyRow, state: RunState | None = None) -> None:
+    """A run's ready row is durable: it waits for a place."""
+    node.queue.push(row, state)
+    pump(node, node.environment(row.env))
+
+
+def pump(node: Node, env: Environment) -> None:
+    """Looks soon whether queued runs of an environment can have places."""
+    if not env.pumping and not node.stopping:
+        env.pumping = True
+        node.loop.call_soon(_pump, node, env)
+
+
+def _pump(node: Node, env: Environment) -> None:
+    env.pumping = False
+    for function_id in node.queue.functions(env.name):
+        while node.queue.waiting(env.name, function_id):
+            session = pick(env, function_id)
+            if session is None:
+                break
+            batch = node.queue.pop(env.name, function_id, min(session.free, 64))
+            if not batch:
+                node.spawn(_refill(node, env, function_id))
+                break
+            if _hand_out(node, env, session, batch):
+                break
+
+
+def _hand_out(node: Node, env: Environment, session: Session, batch: list[Queued]) -> bool:
+    """Takes a batch for a session; true if the function's queue has to rest."""
+    for index, item in enumerate(batch):
+        if item.row.priority == SUSPECT:
+            for rest in batch[index:]:
+                node.queue.put_back(rest)
+            return _hand_out_suspect(node, env)
+        take(node, session, item)
+    return False
+
+
+def _hand_out_suspect(node: Node, env: Environment) -> bool:
+    """Reserves a session for the next suspect, alone; it gets it once the session is idle."""
+    for function_id in node.queue.functions(env.name):
+        for session in env.serving.get(function_id, ()):
+            if session.free <= 0:
+                continue
+            batch = node.queue.pop(env.name, function_id, 1)
+            if not batch:
+                break
+            item = batch[0]
+            wait_ms = item.row.enqueued_ms - node.clock.now_ms()
+            if item.row.priority != SUSPECT or wait_ms > 0:
+                node.queue.put_back(item)
+                if wait_ms > 0:
+                    node.loop.call_later(wait_ms / 1000, pump, node, env)
+                break
+            if session.executing:
+                node.queue.put_back(item)
+                session.suspect = ""  # no new work until it is idle: then the suspect goes there
+                break
+            take(node, session, item)
+            session.suspect = item.row.run_id
+            break
+    return True
+
+
+async def _refill(node: Node, env: Environment, function_id: str) -> None:
+    node.busy += 1
+    try:
+        if await node.queue.refill(env.name, function_id):
+            pump(node, env)
+    finally:
+        node.busy -= 1
+
+
+def take(node: Node, session: Session, item: Queued) -> None:
+    """A queued run gets a place: the take is guarded, the assignment follows its commit."""
+    session.executing += 1
+    row = item.row
+    node.arriving[row.run_id] = []
+    commit = Commit(
+        row.env,
+        touches=(row.run_id,),
+        decider=Take(row.env, row.run_id, session.id, node.clock.now_ms(), session.row.deployment),
+        ready_deletes=(ReadyDelete(row.env, row.run_id),),
+    )
+    node.lane.submit(commit, _taken, (node, session, item))
+
+
+def _taken(result: CommitResult, argument: tuple[Node, Session, Queued]) -> None:
+    node, session, item = argument
+    row = item.row
+    node.queue.settled(row.env, row.function_id, row.run_id)
+    if result.verdict is not Verdict.APPLIED:
+        not_taken(node, session, row.env, row.run_id, row.function_id)
+        stale = Commit(row.env, touches=(row.run_id,), ready_deletes=(ReadyDelete(row.env, row.run_id),))
+        node.lane.submit(stale, _nothing)
+        return
+    if item.state is None:
+        load_soon(node, session, row.env, row.run_id, row.function_id)
+        return
+    run = item.state.run._replace(turn=item.state.run.turn + 1, session_id=session.id, status=int(RunStatus.RUNNING))
+    assign(node, session, RunState(run, item.state.event, (), ()))
+
+
+def _nothing(result: CommitResult, argument: object) -> None:
+    """For commits whose result changes nothing."""
+
+
+def not_taken(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:
+    """A place was reserved for a run that is not to be had. What came for the run meanwhile looks for it anew."""
+    came = node.arriving.pop(run_id, None)
+    give_back(node, session, run_id)
+    for outcome in came or ():
+        node.found_again(function_id, outcome)
+
+
+def load_soon(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:
+    """Reads a run that a session was given, together with others, and assigns it."""
+    node.to_load.append((session, env, run_id, function_id))
+    if len(node.to_load) == 1:
+        node.loop.call_soon(_load_start, node)
+
+
+def _load_start(node: Node) -> None:
+    node.spawn(_load(node))
+
+
+async def _load(node: Node) -> None:
+    node.busy += 1
+    try:
+        while node.to_load:
+            batch, node.to_load = node.to_load[:256], node.to_load[256:]
+            by_env: dict[str, list[tuple[Session, str, str]]] = {}
+            for session, env, run_id, function_id in batch:
+                by_env.setdefault(env, []).append((session, run_id, function_id))
+            for env, wanted in by_env.items():
+                states = await read(node, env, [run_id for _, run_id, _ in wanted])
+                for session, run_id, function_id in wanted:
+                    state = states.get(run_id)
+                    if state is None or state.run.session_id != session.id or state.run.status not in _HOLDABLE:
+                        not_taken(node, session, env, run_id, function_id)
+                    else:
+                        assign(node, session, state)
+    finally:
+        node.busy -= 1
+
+
+async def read(node: Node, env: str, run_ids: list[str]) -> dict[str, RunState]:
+    """Loads runs; waits for a store that is away, since a place is reserved for them."""
+    while True:
+        try:
+            return await node.store.load(env, run_ids)
+        except UnavailableError:
+            await asyncio.sleep(0.5)
+
+
+def assign(node: Node, session: Session, state: RunState) -> None:
+    """A run that is durably this session's goes to its worker; its place is reserved already."""
+    run = state.run
+    came = node.arriving.pop(run.id, None)
+    if node.sessions.get(session.id) is not session or session.link is None:
+        # Its session broke meanwhile: what re-opens or expires the session finds the run in the store.
+        session.executing -= 1
+        return
+    resident = Resident.of(session, state)
+    session.residents[run.id] = resident
+    node.residents[run.id] = resident
+    session.link.assign(state, resident.cancelled)
+    resident.assigned_frame = session.link.frames_sent() + 1
+    if resident.unseen:
+        for outcome in resident.unseen.values():
+            if not outcome.key.startswith("$grace"):
+                resident.received += 1
+                session.link.outcome(run.turn, outcome)
+    for outcome in came or ():
+        node.found_again(run.function_id, outcome)
+    node.changed(run.id)
+
+
+def give_back(node: Node, session: Session, run_id: str = "") -> None:
+    """A place of a session is free again: woken runs first, then queued ones (H14c)."""
+    session.executing -= 1
+    if session.suspect is not None and session.suspect == run_id:
+        session.suspect = None
+    freed(node, session)
+
+
+def freed(node: Node, session: Session) -> None:
+    """Uses the free places of a session."""
+    if session.suspect == "" and session.executing == 0:
+        session.suspect = None
+    while session.wakes and session.link is not None and session.executing < session.capacity:
+        resident = session.wakes.popleft()
+        held, resident.held = resident.held, None
+        if resident.ended or resident.session is not session or node.residents.get(resident.run_id) is not resident:
+            continue
+        if held:
+            wake(session, resident)
+            for outcome in held:
+                resident.received += 1
+                session.link.outcome(resident.turn, outcome)
+    if session.free > 0:
+        pump(node, node.environment(session.row.env))
+
+
+def wake(session: Session, resident: Resident) -> None:
+    """A parked resident takes a place."""
+    if not resident.executing:
+        resident.executing = True
+        resident.tree = None
+        session.executing += 1
+
+
+def park(node: Node, resident: Resident) -> None:
+    """A resident with nothing to execute gives its place up."""
+    if resident.executing:
+        resident.executing = False
+        give_back(node, resident.session, resident.run_id)
+
+
+def forget(node: Node, resident: Resident) -> None:
+    """A run leaves its worker: it ended, or goes elsewhere."""
+    resident.ended = True
+    session = resident.session
+    if session.residents.get(resident.run_id) is resident:
+        del session.residents[resident.run_id]
+    if node.residents.get(resident.run_id) is resident:
+        del node.residents[resident.run_id]
+    if resident.executing:
+        resident.executing = False
+        give_back(node, session, resident.run_id)
+    elif session.suspect == resident.run_id:
+        session.suspect = None
+        freed(node, session)

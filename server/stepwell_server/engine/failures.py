@@ -1,0 +1,47 @@
+"""Failures as the server stores them: JSON of {type, message, reason, stack, non_retriable, details, cause}."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+
+from stepwell_server.model.limits import LIMITS
+
+_TEXT = 16 * 1024
+
+
+def failure_json(failure: dict[str, Any]) -> bytes:
+    """A failure within its limit: long texts are cut, then causes and details go."""
+    data = orjson.dumps(failure)
+    if len(data) <= LIMITS.failure_bytes:
+        return data
+    cut = {
+        key: (value[:_TEXT] + " …" if isinstance(value, str) and len(value) > _TEXT else value)
+        for key, value in failure.items()
+        if key not in ("cause", "details")
+    }
+    return orjson.dumps(cut)
+
+
+def too_large(what: str, most: int) -> bytes:
+    """A failure that names a limit."""
+    return failure_json(
+        {
+            "type": "LimitError",
+            "message": f"{what} has more than {most} bytes",
+            "reason": "TOO_LARGE",
+            "non_retriable": True,
+        }
+    )
+
+
+def tried(failure: bytes | None) -> set[str]:
+    """Deployments that a paused run did not fit."""
+    if not failure:
+        return set()
+    try:
+        details: Any = orjson.loads(failure).get("details") or {}
+        return set(details.get("deployments", ()))
+    except (orjson.JSONDecodeError, AttributeError):
+        return set()

@@ -1,0 +1,92 @@
+"""Duties that come round: silent workers, the sweep, expired rows. Each look is one run_once."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from stepwell_server.engine import recover, sessions
+from stepwell_server.engine.node import Node
+from stepwell_server.engine.residents import Session
+from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.session import SessionRow
+
+log = logging.getLogger("stepwell.housekeeping")
+_PURGE = 1_000
+_PURGE_EVERY = 60
+
+
+class Housekeeping:
+    """The service that watches streams while there are any, and sweeps now and then."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._tasks: list[asyncio.Task[None]] = []
+        self._rounds = 0
+
+    async def start(self, env: str) -> None:
+        """Heals what the last server left, and gives its workers one lease to come back."""
+        node = self._node
+        await recover.sweep(node, older_than_ms=0)
+        for function_id in await node.history.known_functions(env):
+            node.queue.learn(env, function_id)
+        left = [row for row in await node.store.sessions(env) if row.id not in node.sessions]
+        if left:
+            node.loop.call_later(node.tuning.lease_ms / 1000, self._give_up, left)
+        self._tasks = [node.loop.create_task(self._streams()), node.loop.create_task(self._sweeps())]
+
+    def stop(self) -> None:
+        """Ends the service."""
+        for task in self._tasks:
+            task.cancel()
+        self._tasks = []
+
+    def _give_up(self, rows: list[SessionRow]) -> None:
+        node = self._node
+        for row in rows:
+            if row.id not in node.sessions and not node.stopping:
+                node.spawn(sessions.close(node, row, lost=True))
+
+    async def _streams(self) -> None:
+        while True:
+            await asyncio.sleep(self._node.tuning.heartbeat_ms / 1000)
+            self.look_at_streams()
+
+    def look_at_streams(self) -> None:
+        """A silent worker gets no new work; after its lease its runs move (H12b). Every worker hears from us."""
+        node = self._node
+        now = node.clock.monotonic_ms()
+        for session in list(node.sessions.values()):
+            link = session.link
+            if link is None:
+                continue
+            link.pulse()
+            silent = now - session.heard_ms
+            session.late = silent > 2 * node.tuning.heartbeat_ms
+            if silent > node.tuning.lease_ms:
+                self._silence(session)
+
+    def _silence(self, session: Session) -> None:
+        log.warning("worker %s is silent: its runs move", session.row.instance or session.id)
+        link, session.link = session.link, None
+        if link is not None:
+            link.close("LEASE_OVER", "nothing was heard from the worker for a whole lease")
+        self._node.spawn(sessions.expire(self._node, session, lost=True))
+
+    async def _sweeps(self) -> None:
+        while True:
+            await asyncio.sleep(self._node.tuning.sweep_ms / 1000)
+            try:
+                await self.run_once()
+            except UnavailableError as error:
+                log.warning("the sweep could not read the store: %s", error)
+
+    async def run_once(self) -> None:
+        """One sweep; every so often also a purge of what has expired."""
+        node = self._node
+        healed = await recover.sweep(node, older_than_ms=node.tuning.sweep_ms * 2)
+        if healed:
+            log.info("the sweep took up %d things", healed)
+        self._rounds += 1
+        if self._rounds % _PURGE_EVERY == 0:
+            await node.history.purge(node.clock.now_ms(), _PURGE)

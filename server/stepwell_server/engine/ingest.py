@@ -1,0 +1,254 @@
+"""Takes events in: validated, stored, their runs started; afterwards their waits are served (H17, H21, H22)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import Any, NamedTuple
+
+import orjson
+
+from stepwell_server.engine import admission, serve
+from stepwell_server.engine.node import Environment, Node
+from stepwell_server.engine.register import refresh
+from stepwell_server.model import ids
+from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.errors import ExistsError, InvalidError, UnavailableError
+from stepwell_server.model.event import RESERVED_PREFIX, CursorRow, DedupRow, EventRow
+from stepwell_server.model.function import FunctionSpec
+from stepwell_server.model.limits import LIMITS
+
+_ACK_PATIENCE_S = 15.0
+
+
+class NewEvent(NamedTuple):
+    """An event as sent. metadata: JSON object or empty."""
+
+    name: str
+    data: bytes
+    encoding: str
+    sender_id: str
+    time_ms: int
+    metadata: bytes
+
+
+class Status(NamedTuple):
+    """What became of an event: outcome "accepted", "duplicate" or "refused" with reason and message."""
+
+    event_id: str
+    outcome: str
+    reason: str = ""
+    message: str = ""
+
+
+def check_text(text: str, field: str, most: int, *, empty: bool = False) -> None:
+    """Raises InvalidError unless the text is short enough and has no control characters."""
+    if not text and not empty:
+        raise InvalidError("MISSING_FIELD", f"{field} is empty", fields=((field, "empty"),))
+    if len(text) * 4 > most and len(text.encode("utf-8", "surrogatepass")) > most:
+        raise InvalidError("TOO_LARGE", f"{field} is longer than {most} bytes", fields=((field, "too long"),))
+    if not text.isprintable() and any(ord(letter) < 32 or 0xD800 <= ord(letter) < 0xE000 for letter in text):
+        raise InvalidError("BAD_TEXT", f"{field} holds a control character", fields=((field, "control character"),))
+
+
+def check_event(event: NewEvent, *, internal: bool = False) -> None:
+    """Raises InvalidError where an event can never be accepted; says the limit."""
+    check_text(event.name, "name", LIMITS.name_bytes)
+    if not internal and event.name.startswith(RESERVED_PREFIX):
+        raise InvalidError(
+            "RESERVED_NAME", f"names that begin with {RESERVED_PREFIX} are the server's", fields=(("name", "reserved"),)
+        )
+    if event.name.endswith("*"):
+        raise InvalidError("BAD_NAME", "an event's name cannot end with *", fields=(("name", "wildcard"),))
+    check_text(event.sender_id, "id", LIMITS.key_bytes, empty=True)
+    if len(event.data) > LIMITS.event_bytes:
+        raise InvalidError(
+            "TOO_LARGE",
+            f"data has {len(event.data)} bytes, more than {LIMITS.event_bytes}",
+            fields=(("data", "too large"),),
+        )
+    if len(event.metadata) > LIMITS.metadata_bytes:
+        raise InvalidError(
+            "TOO_LARGE", f"metadata is larger than {LIMITS.metadata_bytes} bytes", fields=(("metadata", "too large"),)
+        )
+    if not 0 <= event.time_ms < 2**53:
+        raise InvalidError("BAD_TIME", "time_ms is not a time", fields=(("time_ms", "out of range"),))
+
+
+def decoded(event: NewEvent) -> Any:
+    """The event's data; raises InvalidError unless it is a JSON object (other encodings are not opened)."""
+    if event.encoding not in ("", "json"):
+        check_text(event.encoding, "data.encoding", 64)
+        return None
+    if not event.data:
+        return {}
+    try:
+        data = orjson.loads(event.data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidError("BAD_JSON", f"data is not JSON: {error}", fields=(("data", str(error)),)) from error
+    if not isinstance(data, dict):
+        raise InvalidError("BAD_JSON", "data is not a JSON object", fields=(("data", "not an object"),))
+    return data
+
+
+def check_json(data: bytes, encoding: str, field: str) -> None:
+    """Raises InvalidError where bytes that call themselves JSON are not."""
+    if data and encoding in ("", "json"):
+        try:
+            orjson.loads(data)
+        except orjson.JSONDecodeError as error:
+            raise InvalidError("BAD_JSON", f"{field} is not JSON: {error}", fields=((field, str(error)),)) from error
+
+
+async def send_events(node: Node, env_name: str, request_id: str, events: Sequence[NewEvent]) -> list[Status]:
+    """Accepts a batch; answers once every accepted event is durable.
+
+    Raises InvalidError for the batch as a whole (size, request id), ExistsError where the request id was used for
+    other events, UnavailableError where the store does not answer in time: the same request id is then safe.
+    """
+    if len(events) > LIMITS.send_events:
+        raise InvalidError("TOO_MANY", f"{len(events)} events, more than {LIMITS.send_events}")
+    check_text(request_id, "request_id", LIMITS.key_bytes, empty=True)
+    env = node.environment(env_name)
+    if not env.loaded:
+        await refresh(node, env)
+    now = node.clock.now_ms()
+    statuses: list[Status] = []
+    plain: list[tuple[EventRow, Any]] = []
+    plain_at: list[int] = []
+    single: list[tuple[int, EventRow, Any]] = []
+    digest = blake2b(digest_size=8)
+    for index, event in enumerate(events):
+        try:
+            check_event(event)
+            data = decoded(event)
+        except InvalidError as error:
+            statuses.append(Status("", "refused", error.reason, error.message))
+            continue
+        row = _row(node, env_name, event, now)
+        statuses.append(Status(row.id, "accepted"))
+        if event.sender_id:
+            single.append((index, row, data))
+        else:
+            plain.append((row, data))
+            plain_at.append(index)
+            if request_id:
+                digest.update(event.name.encode() + b"\0" + event.data + b"\0")
+    work: list[asyncio.Future[CommitResult]] = []
+    if plain:
+        decider = None
+        if request_id:
+            value = digest.hexdigest() + ":" + ",".join(row.id for row, _ in plain)
+            decider = DedupRow(env_name, "r:" + request_id, value, now + LIMITS.dedup_ms)
+        work.append(accept(node, env, plain, decider))
+    for _, row, data in single:
+        key = DedupRow(env_name, "e:" + row.sender_id, row.id, now + LIMITS.dedup_ms)
+        work.append(accept(node, env, [(row, data)], key))
+    if not work:
+        return statuses
+    results = await _settled(work)
+    if plain:
+        _plain_statuses(results.pop(0), digest.hexdigest(), plain_at, statuses)
+    for (index, _, _), result in zip(single, results, strict=True):
+        if result.verdict is Verdict.LOST:
+            statuses[index] = Status(result.existing, "duplicate")
+        elif result.verdict is Verdict.REFUSED:
+            statuses[index] = Status("", "refused", "STORE_REFUSED", result.existing)
+    return statuses
+
+
+async def _settled(work: list[asyncio.Future[CommitResult]]) -> list[CommitResult]:
+    _, late = await asyncio.wait(work, timeout=_ACK_PATIENCE_S)
+    if late:
+        raise UnavailableError("STORE_UNAVAILABLE", "the store does not answer; send again", retry_ms=1_000)
+    return [future.result() for future in work]
+
+
+def _plain_statuses(result: CommitResult, digest: str, at: list[int], statuses: list[Status]) -> None:
+    if result.verdict is Verdict.LOST:
+        theirs, _, existing = result.existing.partition(":")
+        if theirs != digest:
+            raise ExistsError("REQUEST_ID_REUSED", "this request id was used for other events")
+        for index, event_id in zip(at, existing.split(","), strict=True):
+            statuses[index] = Status(event_id, "duplicate")
+    elif result.verdict is Verdict.REFUSED:
+        for index in at:
+            statuses[index] = Status("", "refused", "STORE_REFUSED", result.existing)
+
+
+def _row(node: Node, env: str, event: NewEvent, now: int) -> EventRow:
+    return EventRow(
+        env,
+        ids.event_id(now, node.entropy(10)),
+        event.name,
+        event.data,
+        event.encoding,
+        event.sender_id,
+        event.time_ms or now,
+        now,
+        event.metadata,
+    )
+
+
+def accept(
+    node: Node, env: Environment, events: list[tuple[EventRow, Any]], decider: DedupRow | None
+) -> asyncio.Future[CommitResult]:
+    """Submits events with the runs they start; the future has the result once it is durable."""
+    future: asyncio.Future[CommitResult] = node.loop.create_future()
+    commit, starts, rest = accepting(node, env, events, decider)
+    node.lane.submit(commit, _accepted, (node, env, events, commit, starts, rest, future))
+    return future
+
+
+def accepting(
+    node: Node, env: Environment, events: list[tuple[EventRow, Any]], decider: DedupRow | None
+) -> tuple[Commit, list[admission.Start], list[tuple[FunctionSpec, EventRow]]]:
+    """The commit of a batch of events, the runs in it, and those that are too many for it (they follow)."""
+    now = events[0][0].accepted_ms
+    starts: list[admission.Start] = []
+    rest: list[tuple[FunctionSpec, EventRow]] = []
+    size = 0
+    for row, data in events:
+        size += len(row.data)
+        env.last_event[row.name] = row.id
+        for function in env.triggers.fitting(row, data):
+            if len(starts) < serve.RUNS_AT_ONCE:
+                starts.append(
+                    admission.start(node, env, function, ids.run_id_for_event(env.name, row.id, function.id), row, now)
+                )
+            else:
+                rest.append((function, row))
+    rows = [row for row, _ in events]
+    cursor = CursorRow(env.name, rows[0].id, ",".join(row.id for row in rows))
+    deletes, node.cursor_deletes = node.cursor_deletes, []
+    marks, node.looked_back = node.looked_back, []
+    commit = Commit(
+        env.name,
+        decider=decider,
+        events=rows,
+        cursors=(cursor,),
+        runs=[item.run for item in starts],
+        ready=[item.ready for item in starts if item.ready is not None],
+        cursor_deletes=deletes if decider is None else (),
+        looked_back=marks if decider is None else (),
+        size=size,
+    )
+    if decider is not None:
+        # What rides along must not depend on the decider.
+        node.cursor_deletes = deletes
+        node.looked_back = marks
+    return commit, starts, rest
+
+
+def _accepted(result: CommitResult, argument: tuple[Any, ...]) -> None:
+    node, env, events, commit, starts, rest, future = argument
+    applied = result.verdict is Verdict.APPLIED
+    if not future.done():
+        future.set_result(result)
+    admission.started(node, starts, applied)
+    if applied:
+        serve.accepted(node, env, events, commit.cursors[0], rest)
+        for watcher in tuple(node.event_watchers):
+            for row, _ in events:
+                watcher(row)

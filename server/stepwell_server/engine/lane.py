@@ -1,0 +1,171 @@
+"""Group commit: many Commits in one transaction, flushed as soon as the last flush returned.
+
+Alone a Commit is a batch of one at once; under load batches grow by themselves. Two Commits that touch the same run are
+never in flight together, and keep their order (H32d, H33). Environments take turns (H37).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.errors import CorruptError, UnavailableError
+
+log = logging.getLogger("stepwell.lane")
+
+Callback = Callable[[CommitResult, Any], None]
+_BATCH_COMMITS = 256
+_BATCH_BYTES = 8 * 1024 * 1024
+_BATCH_ROWS = 1_000
+_SCAN = 2_048
+_RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+
+
+class Committing(Protocol):
+    """The part of the store that a lane needs. flushers: how many calls of commit may be in flight."""
+
+    flushers: int
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        """See ports/store.py."""
+        ...
+
+
+class Lane:
+    """The queue of Commits before the store. Callbacks run on the loop, in the order of the batch, after the commit."""
+
+    def __init__(self, store: Committing) -> None:
+        self._store = store
+        self._loop = asyncio.get_running_loop()
+        self._pending: dict[str, deque[tuple[Commit, Callback, Any]]] = {}
+        self._count = 0
+        self._busy: set[str] = set()
+        self._flying = 0
+        self._armed = False
+        self._idle = asyncio.Event()
+        self._idle.set()
+        self._closed = False
+        self.transactions = 0
+        self.degraded: str = ""
+
+    def submit(self, commit: Commit, callback: Callback, argument: Any = None) -> None:
+        """Queues a Commit; the callback learns the result once it is durable."""
+        queue = self._pending.get(commit.env)
+        if queue is None:
+            queue = self._pending[commit.env] = deque()
+        queue.append((commit, callback, argument))
+        self._count += 1
+        if not self._armed and self._flying < self._store.flushers:
+            self._armed = True
+            self._loop.call_soon(self._start)
+
+    async def apply(self, commit: Commit) -> CommitResult:
+        """Submits a Commit and waits for it: for rare things."""
+        future: asyncio.Future[CommitResult] = self._loop.create_future()
+
+        def done(result: CommitResult, _: Any) -> None:
+            if not future.done():
+                future.set_result(result)
+
+        self.submit(commit, done)
+        return await future
+
+    @property
+    def pending(self) -> int:
+        """Commits not yet taken into a batch."""
+        return self._count
+
+    def idle(self) -> bool:
+        """Nothing is queued or in flight."""
+        return self._count == 0 and self._flying == 0
+
+    async def settle(self) -> None:
+        """Waits until nothing is queued or in flight."""
+        while not self.idle():
+            self._idle.clear()
+            await self._idle.wait()
+
+    def _start(self) -> None:
+        self._armed = False
+        while self._count and self._flying < self._store.flushers:
+            batch = self._take()
+            if not batch:
+                return
+            self._flying += 1
+            self._loop.create_task(self._flush(batch))
+
+    def _take(self) -> list[tuple[Commit, Callback, Any]]:
+        batch: list[tuple[Commit, Callback, Any]] = []
+        room = [_BATCH_ROWS, _BATCH_BYTES]
+        for env in list(self._pending):
+            queue = self._pending.pop(env)
+            self._take_from(queue, batch, room, _BATCH_COMMITS if len(self._pending) == 0 else _BATCH_COMMITS // 2)
+            if queue:
+                self._pending[env] = queue  # behind the others: environments take turns
+            if len(batch) >= _BATCH_COMMITS or room[0] <= 0 or room[1] <= 0:
+                break
+        self._count -= len(batch)
+        return batch
+
+    def _take_from(
+        self, queue: deque[tuple[Commit, Callback, Any]], batch: list[Any], room: list[int], most: int
+    ) -> None:
+        busy = self._busy
+        held: list[tuple[Commit, Callback, Any]] = []
+        held_keys: set[str] = set()
+        for _ in range(min(len(queue), _SCAN)):
+            item = queue.popleft()
+            commit = item[0]
+            touches = commit.touches
+            if touches and any(key in busy or key in held_keys for key in touches):
+                held.append(item)
+                held_keys.update(touches)
+                continue
+            if batch and room[1] < commit.size:
+                queue.appendleft(item)
+                break
+            busy.update(touches)
+            batch.append(item)
+            room[0] -= 3 + len(commit.runs) + len(commit.events) + len(commit.outcomes) + len(commit.moves)
+            room[1] -= commit.size
+            if len(batch) >= most or room[0] <= 0 or room[1] <= 0:
+                break
+        queue.extendleft(reversed(held))
+
+    async def _flush(self, batch: list[tuple[Commit, Callback, Any]]) -> None:
+        commits = [item[0] for item in batch]
+        tries = 0
+        while True:
+            try:
+                results = await self._store.commit(commits)
+                self.degraded = ""
+                break
+            except CorruptError as error:
+                self.degraded = str(error)
+                log.critical("the store is damaged, %d commits wait: %s", len(batch), error)
+                await asyncio.sleep(5.0)
+            except UnavailableError as error:
+                self.degraded = str(error)
+                if tries == 0:
+                    log.error("the store is not available, %d commits wait: %s", len(batch), error)
+                await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
+                tries += 1
+        self.transactions += 1
+        for commit in commits:
+            self._busy.difference_update(commit.touches)
+        self._flying -= 1
+        for (commit, callback, argument), result in zip(batch, results, strict=True):
+            if result.verdict is Verdict.REFUSED:
+                log.error("the store refused a commit of %s: %s", commit.touches[:3], result.existing)
+            try:
+                callback(result, argument)
+            except Exception:
+                log.exception("a callback after a commit failed; touches %s", commit.touches[:3])
+        if self._count:
+            self._start()
+        if self.idle():
+            self._idle.set()

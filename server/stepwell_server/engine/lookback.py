@@ -1,0 +1,67 @@
+"""A new wait looks back for an event that came before it (H17, H18): bounded, in a new snapshot, after its commit."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from stepwell_server.engine import dispatch, matching, serve, wake
+from stepwell_server.engine.node import Node
+from stepwell_server.model import ids
+from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.event import EventRow
+from stepwell_server.model.journal import LookedBack, WaitRow
+
+log = logging.getLogger("stepwell.lookback")
+
+
+def look_back(node: Node, wait: WaitRow) -> None:
+    """A wait is durable. Where no event of its name came since its run began, there is nothing to read."""
+    env = node.environment(wait.env)
+    after = wait.after_event or ""
+    last = env.last_event.get(wait.target)
+    if node.alone_since_ms is not None and ids.time_of(after) > node.alone_since_ms and (last is None or last <= after):
+        _mark(node, wait)
+        return
+    node.spawn(_look(node, wait, after))
+
+
+def _mark(node: Node, wait: WaitRow) -> None:
+    node.looked_back.append(LookedBack(wait.env, wait.run_id, wait.key))
+    serve.tidy_soon(node)
+
+
+async def _look(node: Node, wait: WaitRow, after: str) -> None:
+    node.busy += 1
+    try:
+        while True:
+            try:
+                events = await node.store.look_back(wait.env, wait.target, after, node.tuning.lookback_events)
+                break
+            except UnavailableError:
+                await asyncio.sleep(0.5)
+        if len(events) >= node.tuning.lookback_events:
+            log.warning(
+                "run %s: the look-back of %s was cut at %d events", wait.run_id, wait.key, node.tuning.lookback_events
+            )
+        fitting = [event for event in events if _fits(wait, event)]
+        if fitting:
+            state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id)
+            for event in fitting:
+                if state is None or not serve.may_take(wait, state, event, matching.event_data(event)):
+                    continue
+                outcome = wake.outcome_of(
+                    wait, node.clock.now_ms(), output=matching.event_json(event), event_id=event.id
+                )
+                wake.resolve(node, wait.function_id, outcome)
+                return
+        _mark(node, wait)
+    finally:
+        node.busy -= 1
+
+
+def _fits(wait: WaitRow, event: EventRow) -> bool:
+    if not wait.match_key:
+        return True
+    path = wait.match_key.partition("#" if "#" in wait.match_key.partition("=")[0] else "=")[0]
+    return wait.match_key in matching.match_keys(matching.event_value(event), (path,))

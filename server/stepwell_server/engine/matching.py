@@ -1,0 +1,124 @@
+"""Which functions an event triggers, and which waits it can resolve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Any
+
+import orjson
+
+from stepwell_server.engine import expressions
+from stepwell_server.model.event import EventRow
+from stepwell_server.model.function import FunctionSpec
+
+_KEY_TEXT_MAX = 160
+_MISSING = object()
+
+
+def event_data(event: EventRow) -> Any:
+    """The event's data, decoded; None where it is not JSON."""
+    if event.encoding not in ("", "json"):
+        return None
+    try:
+        return orjson.loads(event.data) if event.data else {}
+    except orjson.JSONDecodeError:
+        return None
+
+
+def event_value(event: EventRow, data: Any = _MISSING) -> dict[str, Any]:
+    """An event as conditions see it."""
+    return {
+        "id": event.id,
+        "name": event.name,
+        "data": event_data(event) if data is _MISSING else data,
+        "time_ms": event.time_ms,
+        "metadata": orjson.loads(event.metadata) if event.metadata else {},
+    }
+
+
+def event_json(event: EventRow) -> bytes:
+    """An event as an outcome: JSON of {id, name, data, time_ms, metadata}. Data in another encoding stays a string."""
+    head = orjson.dumps({"id": event.id, "name": event.name, "time_ms": event.time_ms})
+    data = (event.data or b"{}") if event.encoding in ("", "json") else orjson.dumps(event.data.decode("latin-1"))
+    return head[:-1] + b',"data":' + data + b',"metadata":' + (event.metadata or b"{}") + b"}"
+
+
+def _canonical(value: Any) -> bytes:
+    if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
+        value = int(value)
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+
+
+def match_key(path: str, value: Any) -> str:
+    """The key under which a wait for `value` at `path` is found. Numbers compare by value (1 and 1.0 are one)."""
+    text = f"{path}={_canonical(value).decode()}"
+    if len(text) > _KEY_TEXT_MAX or "\0" in text:
+        return f"{path[:64]}#{blake2b(text.encode(), digest_size=16).hexdigest()}"
+    return text
+
+
+def at_path(event: dict[str, Any], path: str) -> Any:
+    """What stands at a dotted path of an event; the module's _MISSING where nothing does."""
+    value: Any = event
+    for part in path.split("."):
+        if not isinstance(value, dict) or part not in value:
+            return _MISSING
+        value = value[part]
+    return value
+
+
+def match_keys(event: dict[str, Any], paths: Iterable[str]) -> tuple[str, ...]:
+    """The keys of all waits that an event can resolve, given the paths in use on its name."""
+    keys: list[str] = []
+    for path in paths:
+        if not path:
+            keys.append("")
+            continue
+        value = at_path(event, path)
+        if value is not _MISSING:
+            keys.append(match_key(path, value))
+    return tuple(keys)
+
+
+class TriggerIndex:
+    """Functions by event name; wildcards by prefix."""
+
+    __slots__ = ("_exact", "_prefixes", "known")
+
+    def __init__(self, functions: Iterable[FunctionSpec]) -> None:
+        self._exact: dict[str, list[tuple[FunctionSpec, str]]] = {}
+        self._prefixes: list[tuple[str, FunctionSpec, str]] = []
+        self.known: dict[str, FunctionSpec] = {}
+        for function in functions:
+            self.known[function.id] = function
+            for trigger in function.triggers:
+                if trigger.event.endswith("*"):
+                    self._prefixes.append((trigger.event[:-1], function, trigger.condition))
+                else:
+                    self._exact.setdefault(trigger.event, []).append((function, trigger.condition))
+
+    def fitting(self, event: EventRow, data: Any) -> list[FunctionSpec]:
+        """The functions that an event starts, each once, in the order of registration."""
+        candidates = self._exact.get(event.name, ())
+        if not self._prefixes and not candidates:
+            return []
+        found: dict[str, FunctionSpec] = {}
+        value: dict[str, Any] | None = None
+        for function, condition in candidates:
+            if function.id in found:
+                continue
+            if condition:
+                value = value or event_value(event, data)
+                if not expressions.trigger_fits(condition, value):
+                    continue
+            found[function.id] = function
+        for prefix, function, condition in self._prefixes:
+            if function.id in found or not event.name.startswith(prefix):
+                continue
+            if condition:
+                value = value or event_value(event, data)
+                if not expressions.trigger_fits(condition, value):
+                    continue
+            found[function.id] = function
+        return list(found.values())

@@ -1,0 +1,125 @@
+"""A node: what the use cases share. It holds state and wiring, and decides nothing."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
+from typing import Any
+
+from stepwell_server.engine.lane import Lane
+from stepwell_server.engine.matching import TriggerIndex
+from stepwell_server.engine.residents import Resident, Session
+from stepwell_server.model.event import EventRow
+from stepwell_server.model.journal import LookedBack, OutcomeRow
+from stepwell_server.model.session import LeaseRow
+from stepwell_server.ports.clock import Clock
+from stepwell_server.ports.queue import Queue
+from stepwell_server.ports.store import History, Store
+
+
+@dataclass(slots=True)
+class Tuning:
+    """Times of the engine, in milliseconds. Tests shorten them; nothing else changes them."""
+
+    lease_ms: int = 10_000
+    heartbeat_ms: int = 2_500
+    stream_grace_ms: int = 700
+    home_wait_ms: int = 1_000
+    cancel_grace_ms: int = 30_000
+    sweep_ms: int = 5_000
+    lookback_events: int = 1_000
+    max_losses: int = 5
+
+
+@dataclass(slots=True)
+class Environment:
+    """The registry of one environment as this node last read it, and who serves it."""
+
+    name: str
+    version: int = 0
+    loaded: bool = False
+    triggers: TriggerIndex = field(default_factory=lambda: TriggerIndex(()))
+    shapes: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    current: dict[str, str] = field(default_factory=dict[str, str])
+    serving: dict[str, list[Session]] = field(default_factory=dict[str, list[Session]])
+    last_event: dict[str, str] = field(default_factory=dict[str, str])
+    pumping: bool = False
+
+
+class Node:
+    """One server process: its ports, its environments, its sessions. One loop, no locks."""
+
+    def __init__(
+        self,
+        *,
+        id_: str,
+        store: Store,
+        history: History,
+        lane: Lane,
+        clock: Clock,
+        queue: Queue,
+        entropy: Callable[[int], bytes],
+        chance: Callable[[], float],
+        tuning: Tuning | None = None,
+    ) -> None:
+        self.id = id_
+        self.store = store
+        self.history = history
+        self.lane = lane
+        self.clock = clock
+        self.queue = queue
+        self.entropy = entropy
+        self.chance = chance
+        self.tuning = tuning or Tuning()
+        self.loop = asyncio.get_running_loop()
+        self.environments: dict[str, Environment] = {}
+        self.sessions: dict[str, Session] = {}
+        self.residents: dict[str, Resident] = {}
+        self.run_watchers: dict[str, set[Callable[[], None]]] = {}
+        self.event_watchers: set[Callable[[EventRow], None]] = set()
+        self.lease: LeaseRow | None = None
+        self.busy = 0
+        self.to_load: list[tuple[Session, str, str, str]] = []
+        self.arriving: dict[str, list[OutcomeRow]] = {}
+        self.found_again: Callable[[str, OutcomeRow], None] = lambda function_id, outcome: None
+        self.unserved: list[Any] = []
+        self.cursor_deletes: list[Any] = []
+        self.looked_back: list[LookedBack] = []
+        self.wake_timers: Callable[[int], None] = lambda due_ms: None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self.alone_since_ms: int | None = None
+        self.tidying = False
+        self.stopping = False
+
+    def environment(self, name: str) -> Environment:
+        """An environment's cached registry."""
+        env = self.environments.get(name)
+        if env is None:
+            env = self.environments[name] = Environment(name)
+        return env
+
+    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Runs something in the background; a failure is logged by the loop's handler."""
+        task = self.loop.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def changed(self, run_id: str) -> None:
+        """Tells those who watch a run."""
+        if self.run_watchers:
+            for watcher in tuple(self.run_watchers.get(run_id, ())):
+                watcher()
+
+    def quiet(self) -> bool:
+        """No run executes, nothing is on its way to the store, and nothing waits to be served."""
+        if self.busy or not self.lane.idle() or self.to_load or self.unserved:
+            return False
+        return all(session.executing == 0 for session in self.sessions.values() if session.link is not None)
+
+    async def cancel_tasks(self) -> None:
+        """Ends what runs in the background."""
+        tasks = list(self._tasks)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,163 @@
+"""What people ask about runs: where one stands, and why it does not go on (H38)."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+from stepwell_server.engine.node import Node
+from stepwell_server.engine.residents import base_key
+from stepwell_server.model import ids
+from stepwell_server.model.errors import InvalidError, NotFoundError
+from stepwell_server.model.event import EventRow
+from stepwell_server.model.journal import GRACE_KEY, RUN_KEY, OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.limits import LIMITS
+from stepwell_server.model.run import LIVE, RunRow, RunStatus
+from stepwell_server.ports.store import RunFilter, RunState
+
+_LIVE = frozenset(int(status) for status in LIVE)
+
+
+class Waiting(IntEnum):
+    """What a run can wait for. The numbers are those of the protocol."""
+
+    SLEEP = 1
+    EVENT = 2
+    CHILD = 3
+    RETRY = 4
+    NO_WORKER = 5
+    CAPACITY = 6
+    EXECUTING = 7
+    LEASE = 8
+    PAUSED = 9
+
+
+class Reason(NamedTuple):
+    """One thing that a run waits for. until_ms: 0 if there is no time."""
+
+    kind: Waiting
+    key: str
+    message: str
+    event: str = ""
+    match: str = ""
+    until_ms: int = 0
+    run_id: str = ""
+
+
+async def run_state(node: Node, env: str, run_id: str) -> RunState:
+    """A run with its journal; raises NotFoundError."""
+    state = (await node.store.load(env, [run_id])).get(run_id)
+    if state is None:
+        raise NotFoundError("RUN_NOT_FOUND", f"there is no run {run_id[:64]!r}")
+    return state
+
+
+def shown_status(node: Node, state: RunState) -> RunStatus:
+    """The store's status, but a parked run that a live session was just woken for executes (see architecture.md)."""
+    run = state.run
+    if run.status == RunStatus.PARKED and run.session_id is not None:
+        resident = node.residents.get(run.id)
+        if resident is not None and resident.executing:
+            return RunStatus.RUNNING
+        if resident is None and any(outcome.number is None for outcome in state.outcomes):
+            return RunStatus.RUNNING
+    return RunStatus(run.status)
+
+
+def reasons(node: Node, state: RunState) -> list[Reason]:
+    """Why a live run has not ended: never empty for one, always empty for one that has."""
+    run = state.run
+    status = shown_status(node, state)
+    if status not in _LIVE:
+        return []
+    if status is RunStatus.PAUSED:
+        return [Reason(Waiting.PAUSED, "", _paused(run))]
+    found = [_open(wait) for wait in state.waits if wait.key != GRACE_KEY]
+    if status is RunStatus.PARKED:
+        if any(outcome.number is None for outcome in state.outcomes):
+            return [_place(node, run), *found]
+        return found or [_place(node, run)]
+    if status is RunStatus.QUEUED:
+        return [_place(node, run)]
+    session = node.sessions.get(run.session_id or "")
+    if session is None or session.link is None:
+        until = 0
+        message = "its worker is not connected: another gets it once the lease is over"
+        return [Reason(Waiting.LEASE, "", message, until_ms=until)]
+    return [Reason(Waiting.EXECUTING, "", f"worker {session.row.instance or session.id} executes it"), *found]
+
+
+def _paused(run: RunRow) -> str:
+    names = {1: "its code no longer fits its journal", 2: "it was lost with its worker too often", 3: "its function is "
+             "paused", 4: "an operator paused it"}  # fmt: skip
+    return f"paused: {names.get(run.reason, 'unknown reason')}"
+
+
+def _place(node: Node, run: RunRow) -> Reason:
+    serving = node.environment(run.env).serving.get(run.function_id) or []
+    connected = [session for session in serving if session.link is not None and not session.draining]
+    if not connected:
+        return Reason(Waiting.NO_WORKER, "", f"no connected worker serves {run.function_id}")
+    return Reason(Waiting.CAPACITY, "", f"all {len(connected)} workers that serve {run.function_id} are full")
+
+
+def _open(wait: WaitRow) -> Reason:
+    until = wait.due_ms or 0
+    if wait.kind == StepKind.SLEEP:
+        return Reason(Waiting.SLEEP, wait.key, f"sleeps ({wait.key})", until_ms=until)
+    if wait.kind == StepKind.EVENT:
+        match = wait.match_key or ""
+        where = " and ".join(filter(None, (match, wait.condition)))
+        message = f"waits for event {wait.target}" + (f" with {where}" if where else "")
+        return Reason(Waiting.EVENT, wait.key, message, event=wait.target, match=where, until_ms=until)
+    if wait.kind == StepKind.INVOKE:
+        message = f"waits for {wait.target}, run {wait.child_id}"
+        return Reason(Waiting.CHILD, wait.key, message, until_ms=until, run_id=wait.child_id or "")
+    step = base_key(wait.key)
+    what = "the function" if step == RUN_KEY else f"step {step}"
+    return Reason(Waiting.RETRY, wait.key, f"tries {what} again (attempt {wait.attempt})", until_ms=until)
+
+
+class Entry(NamedTuple):
+    """One line of a journal: an outcome, or something open (wait is set)."""
+
+    outcome: OutcomeRow | None
+    wait: WaitRow | None
+
+
+def journal(state: RunState) -> list[Entry]:
+    """First what the code saw, in its order; then what is on its way; then what is open."""
+    entries = [Entry(outcome, None) for outcome in state.outcomes if outcome.kind != StepKind.CANCEL]
+    entries.extend(Entry(None, wait) for wait in state.waits if wait.key != GRACE_KEY)
+    return entries
+
+
+async def list_runs(node: Node, env: str, filter_: RunFilter) -> list[RunRow]:
+    """A page of runs; raises InvalidError for a bad page size or token."""
+    if not 1 <= filter_.limit <= LIMITS.page_size:
+        raise InvalidError("BAD_PAGE_SIZE", f"page_size is not 1 to {LIMITS.page_size}")
+    if filter_.before and not filter_.before.startswith(ids.RUN_PREFIX):
+        raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours", fields=(("page_token", "unknown"),))
+    return await node.history.list_runs(env, filter_)
+
+
+async def event_with_runs(node: Node, env: str, event_id: str) -> tuple[EventRow, list[str]]:
+    """An event and the runs that it started; raises NotFoundError."""
+    events = await node.history.events(env, [event_id])
+    if not events:
+        raise NotFoundError("EVENT_NOT_FOUND", f"there is no event {event_id[:64]!r}")
+    functions = await node.history.known_functions(env)
+    candidates = [ids.run_id_for_event(env, event_id, function_id) for function_id in functions]
+    states = await node.store.load(env, candidates)
+    return events[0], [run_id for run_id in candidates if run_id in states]
+
+
+async def list_events(
+    node: Node, env: str, name: str, from_ms: int | None, until_ms: int | None, before: str, limit: int
+) -> list[EventRow]:
+    """A page of events; raises InvalidError for a bad page size or token."""
+    if not 1 <= limit <= LIMITS.page_size:
+        raise InvalidError("BAD_PAGE_SIZE", f"page_size is not 1 to {LIMITS.page_size}")
+    if before and not before.startswith(ids.EVENT_PREFIX):
+        raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours", fields=(("page_token", "unknown"),))
+    return await node.history.list_events(env, name, from_ms, until_ms, before, limit)

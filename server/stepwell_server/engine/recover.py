@@ -1,0 +1,245 @@
+"""Runs whose worker is gone, or whose wake was lost, find their way again (H13, H15, H16)."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from stepwell_server.engine import control, dispatch, lookback, serve, wake
+from stepwell_server.engine.failures import failure_json, tried
+from stepwell_server.engine.node import Node
+from stepwell_server.engine.residents import Resident, Session
+from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.run import Move, PausedReason, ReadyRow, RunRow, RunStatus
+from stepwell_server.model.session import Fence
+from stepwell_server.ports.store import RunFilter
+
+log = logging.getLogger("stepwell.recover")
+_CHUNK = 200
+_PAGE = 1_000
+
+
+async def held_by(node: Node, env: str, session_id: str) -> list[RunRow]:
+    """Live runs that a session holds, as the store says."""
+    rows: list[RunRow] = []
+    before = ""
+    while True:
+        try:
+            page = await node.history.list_runs(env, RunFilter(session_id=session_id, before=before, limit=_PAGE))
+        except UnavailableError:
+            await asyncio.sleep(0.5)
+            continue
+        rows.extend(page)
+        if len(page) < _PAGE:
+            return rows
+        before = page[-1].id
+
+
+async def requeue_rows(
+    node: Node, env: str, rows: Sequence[RunRow], *, lost: bool, fence: tuple[Fence, ...] = ()
+) -> None:
+    """Runs leave a session that is closed, or that does not have them: executing ones queue, parked ones wait on."""
+    for at in range(0, len(rows), _CHUNK):
+        moves: list[Move] = []
+        ready: list[ReadyRow] = []
+        parked: list[str] = []
+        chunk = rows[at : at + _CHUNK]
+        states = await dispatch.read(node, env, [row.id for row in chunk])
+        for row in chunk:
+            state = states.get(row.id)
+            idle = row.status == RunStatus.PARKED and not any(
+                outcome.number is None for outcome in (state.outcomes if state is not None else ())
+            )
+            if idle or row.status == RunStatus.PAUSED:
+                moves.append(_move(row, RunStatus(row.status), row.losses, row.reason))
+                parked.append(row.id)
+                continue
+            losses = row.losses + 1 if lost and row.status == RunStatus.RUNNING else row.losses
+            if losses >= node.tuning.max_losses:
+                moves.append(_move(row, RunStatus.PAUSED, losses, int(PausedReason.WORKER_LOST), _lost(losses)))
+                continue
+            moves.append(_move(row, RunStatus.QUEUED, losses))
+            ready.append(dispatch.ready_row(node, env, row.id, row.function_id, losses))
+        commit = Commit(env, touches=tuple(row.id for row in chunk), fences=fence, moves=moves, ready=ready)
+        result = await node.lane.apply(commit)
+        if result.verdict is not Verdict.APPLIED:
+            return
+        for item in ready:
+            dispatch.queued(node, item)
+        if parked:
+            await _woken_meanwhile(node, env, parked)
+        for row in chunk:
+            node.changed(row.id)
+
+
+async def _woken_meanwhile(node: Node, env: str, run_ids: list[str]) -> None:
+    """What came for parked runs while they changed hands was for nobody: look in a new snapshot (H16)."""
+    states = await dispatch.read(node, env, run_ids)
+    for state in states.values():
+        if state.run.status == RunStatus.PARKED and any(outcome.number is None for outcome in state.outcomes):
+            wake.unowned(node, env, state.run.id, state.run.function_id, state.run.losses)
+
+
+def _move(row: RunRow, status: RunStatus, losses: int, reason: int = 0, failure: bytes | None = None) -> Move:
+    return Move(
+        row.env, row.id, row.turn, row.turn, int(status), reason, None, losses, None, "", failure or row.failure
+    )
+
+
+def _lost(losses: int) -> bytes:
+    message = f"the run was lost {losses} times with its worker, without progress"
+    return failure_json({"type": "WorkerLostError", "message": message, "reason": "WORKER_LOST"})
+
+
+def requeue(node: Node, session: Session, resident: Resident, *, lost: bool) -> None:
+    """A resident run is taken away from its worker and queued anew."""
+    dispatch.forget(node, resident)
+    losses = resident.losses + 1 if lost else resident.losses
+    paused = losses >= node.tuning.max_losses
+    status = RunStatus.PAUSED if paused else RunStatus.QUEUED
+    reason = int(PausedReason.WORKER_LOST) if paused else 0
+    move = Move(
+        resident.env,
+        resident.run_id,
+        resident.turn,
+        resident.turn,
+        int(status),
+        reason,
+        None,
+        losses,
+        None,
+        "",
+        _lost(losses) if paused else None,
+    )
+    row = dispatch.ready_row(node, resident.env, resident.run_id, resident.function_id, losses)
+    commit = Commit(
+        resident.env,
+        touches=(resident.run_id,),
+        fences=session.fence,
+        decider=move,
+        ready=() if paused else (row,),
+    )
+    node.lane.submit(commit, _requeued, (node, session, None if paused else row))
+
+
+def _requeued(result: CommitResult, argument: tuple[Node, Session, ReadyRow | None]) -> None:
+    node, session, row = argument
+    if result.verdict is Verdict.FENCED:
+        fenced(node, session)
+    elif result.verdict is Verdict.APPLIED and row is not None:
+        dispatch.queued(node, row)
+
+
+def fenced(node: Node, session: Session) -> None:
+    """Somebody else raised the session's epoch: this node holds nothing of it any more."""
+    from stepwell_server.engine import sessions
+
+    if node.sessions.get(session.id) is session:
+        sessions.drop(node, session)
+    link, session.link = session.link, None
+    if link is not None:
+        link.close("STALE_EPOCH", "the session is held elsewhere")
+
+
+def unwind(node: Node, resident: Resident) -> None:
+    """See control.unwind."""
+    control.unwind(node, resident)
+
+
+# -- runs that no longer fit their code ----------------------------------------------------------------------------
+
+
+def mismatched(node: Node, session: Session, resident: Resident) -> None:
+    """A run is paused as nondeterministic: another connected deployment may fit it."""
+    log.warning("run %s does not fit deployment %s: paused", resident.run_id, session.row.deployment)
+    for other in list(node.environment(resident.env).serving.get(resident.function_id, ())):
+        if other.row.deployment != session.row.deployment:
+            fitting_worker(node, other)
+
+
+def fitting_worker(node: Node, session: Session) -> None:
+    """A worker is connected: paused runs that never met its deployment are tried there."""
+    node.spawn(_try_paused(node, session))
+
+
+async def _try_paused(node: Node, session: Session) -> None:
+    env = session.row.env
+    for function_id in session.functions:
+        before = ""
+        while True:
+            page = await node.history.list_runs(
+                env,
+                RunFilter(function_id=function_id, statuses=(int(RunStatus.PAUSED),), before=before, limit=_PAGE),
+            )
+            for row in page:
+                if row.reason == PausedReason.NONDETERMINISTIC and session.row.deployment not in tried(row.failure):
+                    await _try(node, session, row)
+            if len(page) < _PAGE:
+                break
+            before = page[-1].id
+
+
+async def _try(node: Node, session: Session, row: RunRow) -> None:
+    if session.link is None:
+        return
+    session.executing += 1
+    node.arriving[row.id] = []
+    move = Move(
+        row.env, row.id, row.turn, row.turn + 1, int(RunStatus.RUNNING), 0, session.id, row.losses, None, "",
+        row.failure,
+    )  # fmt: skip
+    result = await node.lane.apply(Commit(row.env, touches=(row.id,), fences=session.fence, decider=move))
+    if result.verdict is Verdict.APPLIED:
+        dispatch.load_soon(node, session, row.env, row.id, row.function_id)
+    else:
+        dispatch.not_taken(node, session, row.env, row.id, row.function_id)
+
+
+# -- the sweep -----------------------------------------------------------------------------------------------------
+
+
+async def sweep(node: Node, *, older_than_ms: int) -> int:
+    """Heals what a crash or a lost hint left behind, older than a while; returns how many things it took up.
+
+    Cursors and look-backs come first, so that an event wins over a time-out that fell due meanwhile (H17).
+    """
+    found = await node.store.stranded(_PAGE)
+    now = node.clock.now_ms()
+    count = 0
+    for cursor in found.cursors:
+        event_ids = cursor.event_ids.split(",")
+        events = await node.history.events(cursor.env, event_ids)
+        if events and now - events[0].accepted_ms < older_than_ms:
+            continue
+        count += 1
+        await serve.serve_again(node, cursor, events)
+    for wait in found.lookbacks:
+        if now - wait.opened_ms >= older_than_ms:
+            count += 1
+            lookback.look_back(node, wait)
+    for outcome in found.inbox:
+        if now - outcome.ended_ms >= older_than_ms and outcome.run_id not in node.arriving:
+            count += 1
+            node.spawn(_wake_lost(node, outcome.env, outcome.run_id))
+    by_env: dict[str, list[RunRow]] = {}
+    for row in found.held:
+        if row.id not in node.residents and row.id not in node.arriving:
+            by_env.setdefault(row.env, []).append(row)
+    for env, rows in by_env.items():
+        count += len(rows)
+        await requeue_rows(node, env, rows, lost=True)
+    for row in found.queued:
+        if row.id not in node.arriving and row.id not in node.residents:
+            count += 1
+            ready = dispatch.ready_row(node, row.env, row.id, row.function_id, row.losses)
+            await node.lane.apply(Commit(row.env, touches=(row.id,), ready=(ready,)))
+            dispatch.queued(node, ready)
+    return count
+
+
+async def _wake_lost(node: Node, env: str, run_id: str) -> None:
+    row = await node.history.run(env, run_id)
+    if row is not None and row.status == RunStatus.PARKED and row.session_id is None:
+        wake.unowned(node, env, run_id, row.function_id, row.losses)

@@ -1,0 +1,161 @@
+"""Registrations: checked at the door, kept by deployment, served from the app's current one (H15, H22)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+import orjson
+
+from stepwell_server.engine import expressions
+from stepwell_server.engine.matching import TriggerIndex
+from stepwell_server.engine.node import Environment, Node
+from stepwell_server.model.commit import Commit
+from stepwell_server.model.errors import InvalidError
+from stepwell_server.model.event import RESERVED_PREFIX
+from stepwell_server.model.function import DeploymentRow, FunctionSpec, Registry, RetryPolicy, Trigger
+from stepwell_server.model.limits import LIMITS
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*\Z")
+
+
+def check_name(name: str, field: str) -> None:
+    """Raises InvalidError unless a name is letters, digits, "-", "_", "." and short enough."""
+    if not _NAME.match(name) or len(name) > LIMITS.key_bytes:
+        raise InvalidError(
+            "BAD_NAME",
+            f"{field}: {name[:200]!r} is not a name (letters, digits, '-', '_', '.'; at most {LIMITS.key_bytes})",
+            fields=((field, "not a name"),),
+        )
+
+
+def check_functions(app: str, functions: Sequence[FunctionSpec]) -> None:
+    """Raises InvalidError, naming function and option, where a registration can never be right."""
+    check_name(app, "app")
+    if len(functions) > LIMITS.functions_per_app:
+        raise InvalidError("TOO_MANY", f"{len(functions)} functions, more than {LIMITS.functions_per_app}")
+    seen: set[str] = set()
+    for function in functions:
+        check_name(function.name, "functions.name")
+        where = f"function {function.id}"
+        if function.id in seen:
+            raise InvalidError("DUPLICATE_FUNCTION", f"{where} is registered twice", fields=((where, "twice"),))
+        seen.add(function.id)
+        if len(function.triggers) > LIMITS.triggers_per_function:
+            raise InvalidError(
+                "TOO_MANY", f"{where} has more than {LIMITS.triggers_per_function} triggers", fields=((where, "on"),)
+            )
+        for trigger in function.triggers:
+            _check_trigger(where, trigger)
+        _check_retry(where, function.retry)
+        for option, schema in (("input_schema", function.input_schema), ("output_schema", function.output_schema)):
+            if schema:
+                _check_schema(where, option, schema)
+
+
+def _check_trigger(where: str, trigger: Trigger) -> None:
+    field = f"{where}: on"
+    name = trigger.event.removesuffix("*")
+    if not trigger.event or len(trigger.event.encode()) > LIMITS.name_bytes or "*" in name or not name.isprintable():
+        raise InvalidError(
+            "BAD_TRIGGER",
+            f"{field}: {trigger.event!r} is not an event name, or a prefix and '*'",
+            fields=((field, "bad event name"),),
+        )
+    if name.startswith(RESERVED_PREFIX):
+        raise InvalidError(
+            "RESERVED_NAME", f"{field}: {trigger.event!r} is the server's", fields=((field, "reserved"),)
+        )
+    if trigger.condition:
+        expressions.check_trigger(trigger.condition, f"{where}: if")
+
+
+def _check_retry(where: str, retry: RetryPolicy) -> None:
+    field = f"{where}: retry"
+    if not 1 <= retry.max_attempts <= 100:
+        raise InvalidError("BAD_RETRY", f"{field}: max_attempts is not 1 to 100", fields=((field, "max_attempts"),))
+    if not 1.0 <= retry.factor <= 1_000.0:
+        raise InvalidError("BAD_RETRY", f"{field}: factor is not 1 to 1,000", fields=((field, "factor"),))
+    if retry.initial_ms > LIMITS.wait_ms or retry.max_ms > LIMITS.wait_ms:
+        raise InvalidError("BAD_RETRY", f"{field}: a delay is longer than 366 days", fields=((field, "delay"),))
+
+
+def _check_schema(where: str, option: str, schema: bytes) -> None:
+    field = f"{where}: {option}"
+    if len(schema) > LIMITS.event_bytes:
+        raise InvalidError("TOO_LARGE", f"{field} is larger than {LIMITS.event_bytes} bytes")
+    try:
+        orjson.loads(schema)
+    except orjson.JSONDecodeError as error:
+        raise InvalidError("BAD_SCHEMA", f"{field} is not JSON: {error}", fields=((field, str(error)),)) from error
+
+
+def pack(functions: Sequence[FunctionSpec]) -> bytes:
+    """The functions of a deployment as JSON."""
+    return orjson.dumps(
+        [
+            {
+                "name": f.name,
+                "triggers": [{"event": t.event, "if": t.condition} for t in f.triggers],
+                "retry": [f.retry.max_attempts, f.retry.initial_ms, f.retry.factor, f.retry.max_ms, f.retry.jitter],
+                "input": f.input_schema.decode(),
+                "output": f.output_schema.decode(),
+                "strict": f.strict,
+            }
+            for f in functions
+        ]
+    )
+
+
+def unpack(row: DeploymentRow) -> list[FunctionSpec]:
+    """The functions of a deployment."""
+    functions: list[FunctionSpec] = []
+    for item in orjson.loads(row.spec):
+        attempts, initial, factor, longest, jitter = item["retry"]
+        functions.append(
+            FunctionSpec(
+                f"{row.app}/{item['name']}",
+                row.app,
+                item["name"],
+                tuple(Trigger(t["event"], t["if"]) for t in item["triggers"]),
+                RetryPolicy(attempts, initial, factor, longest, jitter),
+                item["input"].encode(),
+                item["output"].encode(),
+                item["strict"],
+                row.id,
+            )
+        )
+    return functions
+
+
+async def register(node: Node, env: Environment, app: str, deployment: str, functions: Sequence[FunctionSpec]) -> None:
+    """Keeps a deployment, if it was never seen; the newest first seen is the app's current one."""
+    check_functions(app, functions)
+    if not deployment or len(deployment) > LIMITS.key_bytes or not deployment.isprintable():
+        raise InvalidError("BAD_NAME", "deployment is empty or not a name", fields=(("deployment", "bad"),))
+    row = DeploymentRow(env.name, app, deployment, node.clock.now_ms(), pack(functions))
+    await node.lane.apply(Commit(env.name, touches=(f"registry:{env.name}",), deployments=(row,)))
+    await refresh(node, env)
+
+
+async def refresh(node: Node, env: Environment) -> None:
+    """Reads the registry anew."""
+    apply(env, await node.store.registry(env.name))
+
+
+def apply(env: Environment, registry: Registry) -> None:
+    """The registry as rows becomes the one that is looked things up in."""
+    current: dict[str, DeploymentRow] = {}
+    for row in registry.deployments:
+        current[row.app] = row
+    functions: list[FunctionSpec] = []
+    for row in current.values():
+        functions.extend(unpack(row))
+    env.triggers = TriggerIndex(functions)
+    env.current = {app: row.id for app, row in current.items()}
+    shapes: dict[str, set[str]] = {}
+    for shape in registry.shapes:
+        shapes.setdefault(shape.event, set()).add(shape.path)
+    env.shapes = {event: frozenset(paths) for event, paths in shapes.items()}
+    env.version = registry.version
+    env.loaded = True

@@ -1,0 +1,203 @@
+"""What a node keeps in memory of the workers whose streams it holds: sessions and their resident runs."""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Any
+
+from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.run import RunRow, RunStatus
+from stepwell_server.model.session import Fence, SessionRow
+from stepwell_server.ports.link import Link
+from stepwell_server.ports.store import RunState
+
+
+class Tree:
+    """What a parked run waits for: keys and parts, any or all of them."""
+
+    __slots__ = ("all_of", "keys", "parts")
+
+    def __init__(self, all_of: bool, keys: tuple[str, ...], parts: tuple[Tree, ...]) -> None:
+        self.all_of = all_of
+        self.keys = keys
+        self.parts = parts
+
+    def satisfied(self, came: set[str]) -> bool:
+        """Whether the run can progress once these keys have outcomes."""
+        parts = [key in came for key in self.keys] + [part.satisfied(came) for part in self.parts]
+        return (all(parts) if self.all_of else any(parts)) or not parts
+
+    def all_keys(self) -> set[str]:
+        """Every key in the tree."""
+        return set(self.keys).union(*(part.all_keys() for part in self.parts))
+
+
+def base_key(key: str) -> str:
+    """The step that an inbox key belongs to: "charge" of "charge#2"."""
+    return key.partition("#")[0]
+
+
+class Resident:
+    """A run in a worker's memory, as its owner knows it.
+
+    last_number: the last that a command named; durable: the last that is committed. unseen: outcomes sent or held
+    that no command has named yet. held: outcomes that wait for a place. open: waits at the server by key.
+    consumed: events the run has taken. stored: the status that the store shows. assigned_frame: the server frame of the
+    stream that carried its Assign.
+    """
+
+    __slots__ = (
+        "app",
+        "assigned_frame",
+        "cancelled",
+        "consumed",
+        "created_ms",
+        "deployment",
+        "depth",
+        "detached",
+        "durable",
+        "ended",
+        "env",
+        "event_id",
+        "executing",
+        "function_id",
+        "held",
+        "journal_bytes",
+        "last_number",
+        "losses",
+        "open",
+        "parent_id",
+        "parent_key",
+        "received",
+        "run_id",
+        "session",
+        "steps",
+        "stored",
+        "tree",
+        "tried",
+        "turn",
+        "unseen",
+    )
+
+    def __init__(self, session: Session, run: RunRow) -> None:
+        self.session = session
+        self.env = run.env
+        self.run_id = run.id
+        self.turn = run.turn
+        self.function_id = run.function_id
+        self.app = run.app
+        self.event_id = run.event_id
+        self.parent_id = run.parent_id
+        self.parent_key = run.parent_key
+        self.detached = run.detached
+        self.depth = run.depth
+        self.deployment = run.deployment
+        self.losses = run.losses
+        self.created_ms = run.created_ms
+        self.stored = RunStatus.RUNNING
+        self.executing = True
+        self.ended = False
+        self.cancelled = False
+        self.assigned_frame = 0
+        self.last_number = 0
+        self.durable = 0
+        self.received = 0
+        self.steps = 0
+        self.journal_bytes = 0
+        self.tree: Tree | None = None
+        self.tried: bytes | None = run.failure
+        self.open: dict[str, WaitRow] | None = None
+        self.unseen: dict[str, OutcomeRow] | None = None
+        self.held: list[OutcomeRow] | None = None
+        self.consumed: set[str] | None = None
+
+    @classmethod
+    def of(cls, session: Session, state: RunState) -> Resident:
+        """A run as the store shows it."""
+        resident = cls(session, state.run)
+        for outcome in state.outcomes:
+            if outcome.number is None:
+                resident.see(outcome)
+                continue
+            resident.steps += 1
+            resident.last_number = max(resident.last_number, outcome.number)
+            resident.journal_bytes += len(outcome.output or b"") + len(outcome.failure or b"")
+            if outcome.event_id is not None:
+                resident.consume(outcome.event_id)
+        resident.durable = resident.last_number
+        if state.waits:
+            resident.open = {wait.key: wait for wait in state.waits}
+        return resident
+
+    def see(self, outcome: OutcomeRow) -> None:
+        """An outcome is on its way to the code."""
+        if outcome.kind == StepKind.CANCEL:
+            self.cancelled = True
+            return
+        if self.unseen is None:
+            self.unseen = {}
+        self.unseen[outcome.key] = outcome
+
+    def consume(self, event_id: str) -> None:
+        """The run has taken an event: no other wait of it may."""
+        if self.consumed is None:
+            self.consumed = set()
+        self.consumed.add(event_id)
+
+
+class Session:
+    """A worker process whose stream this node holds, or held until just now."""
+
+    __slots__ = (
+        "capacity",
+        "draining",
+        "ended",
+        "executing",
+        "expiry",
+        "fence",
+        "functions",
+        "heard_ms",
+        "late",
+        "link",
+        "residents",
+        "row",
+        "sdk",
+        "suspect",
+        "wakes",
+    )
+
+    def __init__(self, row: SessionRow) -> None:
+        self.row = row
+        self.fence = (Fence(row.env, row.id, row.epoch),)
+        self.link: Link | None = None
+        self.capacity = row.capacity
+        self.executing = 0
+        self.residents: dict[str, Resident] = {}
+        self.wakes: deque[Resident] = deque()
+        self.functions = frozenset(filter(None, row.function_ids.split(",")))
+        self.draining = False
+        self.late = False
+        self.heard_ms = 0
+        self.expiry: Any = None
+        self.ended: dict[str, tuple[int, int, int]] = {}
+        self.suspect: str | None = None
+        self.sdk = row.sdk
+
+    def renew(self, row: SessionRow) -> None:
+        """The session was adopted or changed: a new epoch."""
+        self.row = row
+        self.fence = (Fence(row.env, row.id, row.epoch),)
+        self.capacity = row.capacity
+        self.functions = frozenset(filter(None, row.function_ids.split(",")))
+
+    @property
+    def id(self) -> str:
+        """Id of the session."""
+        return self.row.id
+
+    @property
+    def free(self) -> int:
+        """Places for runs that execute; none while it leaves, is not connected, or tries a suspect alone."""
+        if self.link is None or self.draining or self.late or self.suspect is not None:
+            return 0
+        return self.capacity - self.executing

@@ -1,0 +1,271 @@
+"""After an event is durable: the runs and waits it can serve are looked up in a new snapshot (H17, H21b, H22)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from stepwell_server.engine import admission, dispatch, expressions, matching, wake
+from stepwell_server.engine.node import Environment, Node
+from stepwell_server.engine.register import refresh
+from stepwell_server.model import ids
+from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.event import CursorDelete, CursorRow, EventRow
+from stepwell_server.model.function import FunctionSpec
+from stepwell_server.model.journal import WaitRow
+from stepwell_server.model.run import RunRow
+from stepwell_server.ports.store import Probe, RunState
+
+RUNS_AT_ONCE = 250
+_TIDY_S = 1.0
+
+
+def accepted(
+    node: Node,
+    env: Environment,
+    events: list[tuple[EventRow, Any]],
+    cursor: CursorRow,
+    rest: list[tuple[FunctionSpec, EventRow]] | None = None,
+) -> None:
+    """Events are durable: what they have not started and whom they can wake is looked up in a new snapshot."""
+    node.unserved.append((env, events, cursor, rest or []))
+    if len(node.unserved) == 1:
+        node.loop.call_soon(_serve_start, node)
+
+
+async def serve_again(node: Node, cursor: CursorRow, events: list[EventRow]) -> None:
+    """A cursor that a crash left: its runs are started (those that exist stay), its waits served."""
+    env = node.environment(cursor.env)
+    await refresh(node, env)
+    pairs = [(row, matching.event_data(row)) for row in events]
+    rest = [(function, row) for row, data in pairs for function in env.triggers.fitting(row, data)]
+    missing: list[tuple[FunctionSpec, EventRow]] = []
+    for at in range(0, len(rest), RUNS_AT_ONCE):
+        part = rest[at : at + RUNS_AT_ONCE]
+        run_ids = [ids.run_id_for_event(env.name, row.id, function.id) for function, row in part]
+        there = await dispatch.read(node, env.name, run_ids)
+        missing.extend(pair for pair, run_id in zip(part, run_ids, strict=True) if run_id not in there)
+    accepted(node, env, pairs, cursor, missing)
+
+
+def _serve_start(node: Node) -> None:
+    node.spawn(_serve(node))
+
+
+async def _serve(node: Node) -> None:
+    """Serves all cursors there are; more that come meanwhile are served together afterwards."""
+    while node.unserved:
+        batch = list(node.unserved)
+        try:
+            by_env: dict[str, list[Any]] = {}
+            for item in batch:
+                by_env.setdefault(item[0].name, []).append(item)
+            for items in by_env.values():
+                await _serve_env(node, items[0][0], items)
+        except UnavailableError:
+            await asyncio.sleep(0.5)
+            continue
+        del node.unserved[: len(batch)]
+
+
+async def _serve_env(node: Node, env: Environment, items: list[Any]) -> None:
+    waits, keys = await _matches(node, env, items)
+    for _, events, cursor, rest in items:
+        left = Countdown(_done_with(node, cursor))
+        for row, data in events:
+            _wake_for(node, env, row, data, waits, keys.get(row.id, ()), left)
+        if rest:
+            now = node.clock.now_ms()
+            for at in range(0, len(rest), RUNS_AT_ONCE):
+                _start_more(node, env, rest[at : at + RUNS_AT_ONCE], now, left)
+        left.armed()
+
+
+async def _matches(
+    node: Node, env: Environment, items: list[Any]
+) -> tuple[dict[tuple[str, str], list[WaitRow]], dict[str, tuple[str, ...]]]:
+    """Waits by (event name, match key), and the match keys of each event, at the registry's present version."""
+    while True:
+        probes: dict[str, set[str]] = {}
+        keys: dict[str, tuple[str, ...]] = {}
+        for _, events, _, _ in items:
+            for row, data in events:
+                shapes = env.shapes.get(row.name)
+                if shapes:
+                    found = matching.match_keys(matching.event_value(row, data), shapes)
+                    keys[row.id] = found
+                    probes.setdefault(row.name, set()).update(found)
+        matches = await node.store.match(
+            env.name, [Probe(name, tuple(sorted(found))) for name, found in probes.items() if found]
+        )
+        if matches.registry_version == env.version:
+            break
+        before = env.triggers
+        await refresh(node, env)
+        _start_missing(node, env, items, before)
+    waits: dict[tuple[str, str], list[WaitRow]] = {}
+    for wait in matches.waits:
+        waits.setdefault((wait.target, wait.match_key or ""), []).append(wait)
+    return waits, keys
+
+
+def _start_missing(node: Node, env: Environment, items: list[Any], before: matching.TriggerIndex) -> None:
+    """Functions that another node had registered when the events were accepted here (H22)."""
+    for _, events, _, rest in items:
+        for row, data in events:
+            had = {function.id for function in before.fitting(row, data)}
+            rest.extend((function, row) for function in env.triggers.fitting(row, data) if function.id not in had)
+
+
+def _start_more(
+    node: Node, env: Environment, rest: list[tuple[FunctionSpec, EventRow]], now: int, left: Countdown
+) -> None:
+    starts = [
+        admission.start(node, env, function, ids.run_id_for_event(env.name, row.id, function.id), row, now)
+        for function, row in rest
+    ]
+    commit = Commit(
+        env.name,
+        runs=[item.run for item in starts],
+        ready=[item.ready for item in starts if item.ready is not None],
+    )
+    left.more()
+
+    def done(result: CommitResult, _: Any) -> None:
+        admission.started(node, starts, result.verdict is Verdict.APPLIED)
+        left.one()
+
+    node.lane.submit(commit, done)
+
+
+def _wake_for(
+    node: Node,
+    env: Environment,
+    row: EventRow,
+    data: Any,
+    waits: dict[tuple[str, str], list[WaitRow]],
+    keys: tuple[str, ...],
+    left: Countdown,
+) -> None:
+    """Resolves the waits that an event fits; those that need a closer look are judged with their run at hand."""
+    candidates = [wait for key in keys for wait in waits.get((row.name, key), ())]
+    if not candidates:
+        return
+    output = matching.event_json(row)
+    now = node.clock.now_ms()
+    closer: list[WaitRow] = []
+    for wait in candidates:
+        if wait.condition or wait.opened_ms >= row.accepted_ms:
+            closer.append(wait)
+            continue
+        left.more()
+        wake.resolve(
+            node,
+            wait.function_id,
+            wake.outcome_of(wait, now, output=output, event_id=row.id),
+            lambda _: left.one(),
+        )
+    if closer:
+        left.more()
+        node.spawn(_judge(node, env, row, data, closer, output, left))
+
+
+async def _judge(
+    node: Node, env: Environment, row: EventRow, data: Any, waits: list[WaitRow], output: bytes, left: Countdown
+) -> None:
+    """Waits with a condition, or opened after the event came: is it theirs, and did their run not take it before?"""
+    states = await dispatch.read(node, env.name, list({wait.run_id for wait in waits}))
+    now = node.clock.now_ms()
+    for wait in waits:
+        state = states.get(wait.run_id)
+        if state is not None and may_take(wait, state, row, data):
+            left.more()
+            wake.resolve(
+                node,
+                wait.function_id,
+                wake.outcome_of(wait, now, output=output, event_id=row.id),
+                lambda _: left.one(),
+            )
+    left.one()
+
+
+def may_take(wait: WaitRow, state: RunState, row: EventRow, data: Any) -> bool:
+    """Whether an event is for a wait: its condition fits, and the run has neither begun with it nor taken it (H18)."""
+    run = state.run
+    if row.id <= run.event_id if run.event_id is not None else row.accepted_ms < run.created_ms:
+        return False
+    if any(outcome.event_id == row.id and outcome.number is not None for outcome in state.outcomes):
+        return False
+    if not wait.condition:
+        return True
+    trigger = matching.event_value(state.event) if state.event is not None else {"data": invoked_data(run)}
+    return expressions.wait_fits(wait.condition, trigger, matching.event_value(row, data))
+
+
+def invoked_data(run: RunRow) -> Any:
+    """The input of an invoked run, decoded; None where it is not JSON."""
+    try:
+        return orjson.loads(run.input) if run.input and run.input_encoding in ("", "json") else None
+    except orjson.JSONDecodeError:
+        return None
+
+
+class Countdown:
+    """Calls back once when all that was announced is done, and not before it is armed."""
+
+    __slots__ = ("_count", "_then")
+
+    def __init__(self, then: Callable[[], None]) -> None:
+        self._count = 1
+        self._then = then
+
+    def more(self) -> None:
+        """One more thing to wait for."""
+        self._count += 1
+
+    def one(self) -> None:
+        """One thing is done."""
+        self._count -= 1
+        if self._count == 0:
+            self._then()
+
+    armed = one
+
+
+def _done_with(node: Node, cursor: CursorRow) -> Callable[[], None]:
+    def done() -> None:
+        node.cursor_deletes.append(CursorDelete(cursor.env, cursor.id))
+        tidy_soon(node)
+
+    return done
+
+
+def tidy_soon(node: Node) -> None:
+    """Small deletes ride along with the next batch of events; if none comes within a second they go alone."""
+    if not node.tidying:
+        node.tidying = True
+        node.loop.call_later(_TIDY_S, tidy, node)
+
+
+def tidy(node: Node) -> None:
+    """Submits the small deletes there are."""
+    node.tidying = False
+    if node.stopping:
+        return
+    deletes, node.cursor_deletes = node.cursor_deletes, []
+    marks, node.looked_back = node.looked_back, []
+    for env in {item.env for item in (*deletes, *marks)}:
+        commit = Commit(
+            env,
+            cursor_deletes=[item for item in deletes if item.env == env],
+            looked_back=[item for item in marks if item.env == env],
+        )
+        node.lane.submit(commit, _tidied)
+
+
+def _tidied(result: CommitResult, argument: object) -> None:
+    """Nothing follows."""

@@ -1,0 +1,247 @@
+"""Workers come, come back, fall silent and go: a session's life (H8, H10–H13)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from hashlib import blake2b
+from typing import NamedTuple
+
+from stepwell_server.engine import dispatch, recover, register, wake
+from stepwell_server.engine.node import Environment, Node
+from stepwell_server.engine.residents import Resident, Session, Tree, base_key
+from stepwell_server.model import ids
+from stepwell_server.model.commit import Commit, Verdict
+from stepwell_server.model.errors import FencedError, InvalidError
+from stepwell_server.model.function import FunctionSpec
+from stepwell_server.model.limits import LIMITS
+from stepwell_server.model.run import LIVE, RunStatus
+from stepwell_server.model.session import SessionRow, SessionWrite
+from stepwell_server.ports.link import Link
+from stepwell_server.ports.store import RunState
+
+log = logging.getLogger("stepwell.sessions")
+_LIVE = frozenset(int(status) for status in LIVE)
+
+
+class Held(NamedTuple):
+    """A run that a worker says it has in memory."""
+
+    run_id: str
+    turn: int
+    parked: bool
+
+
+class Hello(NamedTuple):
+    """What a worker says of itself when it connects."""
+
+    app: str
+    deployment: str
+    instance: str
+    sdk: str
+    session_id: str
+    functions: Sequence[FunctionSpec]
+    capacity: int
+    residents: Sequence[Held]
+
+
+async def connect(node: Node, env: Environment, hello: Hello, link: Link) -> tuple[Session, list[Held]]:
+    """Opens a session, or takes up the one the worker had; answers with it and the residents it does not hold.
+
+    The link may be written to after the caller has sent Welcome, and calls opened() then. Raises InvalidError.
+    """
+    if not 0 <= hello.capacity <= LIMITS.capacity:
+        raise InvalidError("BAD_CAPACITY", f"capacity is not 0 to {LIMITS.capacity}", fields=(("capacity", "range"),))
+    for text, field in ((hello.instance, "instance"), (hello.sdk, "sdk")):
+        if len(text) > LIMITS.name_bytes or not text.isprintable():
+            raise InvalidError("BAD_TEXT", f"{field} is too long or not printable", fields=((field, "bad"),))
+    await register.register(node, env, hello.app, hello.deployment, hello.functions)
+    old = await _find(node, env, hello)
+    row = SessionRow(
+        env.name,
+        old.id if old is not None else ids.session_id(node.clock.now_ms(), node.entropy(10)),
+        old.epoch + 1 if old is not None else 1,
+        node.id,
+        hello.app,
+        hello.deployment,
+        hello.instance,
+        hello.sdk,
+        hello.capacity,
+        ",".join(sorted(function.id for function in hello.functions)),
+        old.opened_ms if old is not None else node.clock.now_ms(),
+        None,
+    )
+    _detach(node, row.id)
+    write = SessionWrite(old.epoch if old is not None else 0, row)
+    result = await node.lane.apply(Commit(env.name, touches=(row.id,), decider=write))
+    if result.verdict is not Verdict.APPLIED:
+        raise FencedError("STALE_EPOCH", "another connection took the session up; connect again", retry_ms=100)
+    session = Session(row)
+    refused = list(hello.residents)
+    resumed: list[RunState] = []
+    if old is not None:
+        refused, resumed = await _reconcile(node, env, session, hello.residents)
+    session.link = link
+    session.heard_ms = node.clock.monotonic_ms()
+    node.sessions[row.id] = session
+    for function_id in session.functions:
+        env.serving.setdefault(function_id, []).append(session)
+    parked = {held.run_id for held in hello.residents if held.parked}
+    for state in resumed:
+        _resume(node, session, state, state.run.id in parked)
+    return session, refused
+
+
+def opened(node: Node, session: Session) -> None:
+    """Welcome is on its way: outcomes that wait for resumed runs follow, then work."""
+    link = session.link
+    if link is None:
+        return
+    for resident in list(session.residents.values()):
+        if resident.cancelled:
+            resident.cancelled = False
+            recover.unwind(node, resident)
+        for outcome in list((resident.unseen or {}).values()):
+            if resident.executing:
+                resident.received += 1
+                link.outcome(resident.turn, outcome)
+            else:
+                resident.unseen = {k: v for k, v in (resident.unseen or {}).items() if k != outcome.key}
+                wake.deliver(node, resident, outcome)
+    recover.fitting_worker(node, session)
+    dispatch.pump(node, node.environment(session.row.env))
+
+
+async def _find(node: Node, env: Environment, hello: Hello) -> SessionRow | None:
+    """The open session that the worker names, if it is of the same app."""
+    if not hello.session_id:
+        return None
+    known = node.sessions.get(hello.session_id)
+    rows = [known.row] if known is not None else await node.store.sessions(env.name)
+    for row in rows:
+        if row.id == hello.session_id and row.app == hello.app and row.env == env.name:
+            return row
+    return None
+
+
+def _detach(node: Node, session_id: str) -> None:
+    """An older stream of the session ends; what it held in memory is read anew (see connect)."""
+    old = node.sessions.get(session_id)
+    if old is None:
+        return
+    drop(node, old)
+    if old.link is not None:
+        old.link.close("STALE_EPOCH", "the session was taken up by a newer connection")
+        old.link = None
+
+
+def drop(node: Node, session: Session) -> None:
+    """Forgets a session and its residents in memory; the store keeps them."""
+    if session.expiry is not None:
+        session.expiry.cancel()
+        session.expiry = None
+    if node.sessions.get(session.id) is session:
+        del node.sessions[session.id]
+    env = node.environment(session.row.env)
+    for function_id in session.functions:
+        serving = env.serving.get(function_id)
+        if serving and session in serving:
+            serving.remove(session)
+    for resident in list(session.residents.values()):
+        resident.ended = True
+        if node.residents.get(resident.run_id) is resident:
+            del node.residents[resident.run_id]
+    session.residents.clear()
+    session.wakes.clear()
+
+
+async def _reconcile(
+    node: Node, env: Environment, session: Session, residents: Sequence[Held]
+) -> tuple[list[Held], list[RunState]]:
+    """Hello's list is the truth for its session (H10): missing runs are queued anew, extra ones refused."""
+    claimed = {held.run_id: held for held in residents}
+    held_rows = {row.id: row for row in await recover.held_by(node, env.name, session.id)}
+    kept = [run_id for run_id, row in held_rows.items() if run_id in claimed and claimed[run_id].turn == row.turn]
+    refused = [held for held in residents if held.run_id not in kept]
+    states: list[RunState] = []
+    for at in range(0, len(kept), 256):
+        states.extend((await dispatch.read(node, env.name, kept[at : at + 256])).values())
+    missing = [row for run_id, row in held_rows.items() if run_id not in kept]
+    await recover.requeue_rows(node, env.name, missing, lost=False, fence=session.fence)
+    return refused, [state for state in states if state.run.status in _LIVE]
+
+
+def _resume(node: Node, session: Session, state: RunState, parked: bool) -> None:
+    """A run stays with the worker that has it in memory."""
+    resident = Resident.of(session, state)
+    if parked:
+        resident.executing = False
+        keys = {base_key(key) for key in resident.open or ()} | {base_key(key) for key in resident.unseen or ()}
+        resident.tree = Tree(False, tuple(keys), ())
+        resident.stored = RunStatus(state.run.status)
+    else:
+        session.executing += 1
+    session.residents[resident.run_id] = resident
+    node.residents[resident.run_id] = resident
+
+
+def stream_ended(node: Node, session: Session, goodbye: bool) -> None:
+    """A stream is gone: after Goodbye the session ends at once, else after a short grace (H12a)."""
+    session.link = None
+    if node.stopping or node.sessions.get(session.id) is not session:
+        return
+    if goodbye:
+        node.spawn(expire(node, session, lost=False))
+        return
+    delay = node.tuning.stream_grace_ms / 1000
+    session.expiry = node.loop.call_later(delay, _expire_soon, node, session)
+
+
+def _expire_soon(node: Node, session: Session) -> None:
+    session.expiry = None
+    if session.link is None and node.sessions.get(session.id) is session:
+        node.spawn(expire(node, session, lost=True))
+
+
+async def expire(node: Node, session: Session, *, lost: bool) -> None:
+    """Raises the epoch for the last time; the session's runs are moved."""
+    node.busy += 1
+    try:
+        drop(node, session)
+        await close(node, session.row, lost=lost)
+    finally:
+        node.busy -= 1
+
+
+async def close(node: Node, row: SessionRow, *, lost: bool) -> None:
+    """Closes a session's row, if nobody has taken it up, and moves its runs."""
+    closed = row._replace(epoch=row.epoch + 1, closed_ms=node.clock.now_ms(), node=node.id)
+    result = await node.lane.apply(Commit(row.env, touches=(row.id,), decider=SessionWrite(row.epoch, closed)))
+    if result.verdict is not Verdict.APPLIED:
+        return
+    rows = await recover.held_by(node, row.env, row.id)
+    if rows:
+        log.info("session %s (%s) ended with %d runs in memory: they move", row.id, row.instance, len(rows))
+    await recover.requeue_rows(node, row.env, rows, lost=lost)
+
+
+def check_heartbeat(session: Session, residents: int, resident_hash: int, frames_read: int) -> bool:
+    """Whether the worker holds the same runs as the server believes, as of the last server frame it has read (H10)."""
+    expected = 0
+    count = 0
+    for resident in session.residents.values():
+        if resident.assigned_frame <= frames_read:
+            count += 1
+            expected += hash_of(resident.run_id, resident.turn)
+    for run_id, (turn, _, frame) in list(session.ended.items()):
+        if frame > frames_read:
+            count += 1
+            expected += hash_of(run_id, turn)
+        else:
+            del session.ended[run_id]
+    return count == residents and expected % 2**64 == resident_hash
+
+
+def hash_of(run_id: str, turn: int) -> int:
+    """One resident's part of the heartbeat's hash: see Heartbeat.resident_hash."""
+    return int.from_bytes(blake2b(f"{run_id}:{turn}".encode(), digest_size=8).digest(), "big")

@@ -1,0 +1,126 @@
+"""Waits fall due: the earliest due time is all that is kept in memory; what is due is read when it is."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+
+from stepwell_server.engine import control, wake
+from stepwell_server.engine.failures import failure_json
+from stepwell_server.engine.node import Node
+from stepwell_server.engine.serve import Countdown
+from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
+
+log = logging.getLogger("stepwell.timers")
+_BATCH = 2_000
+_LONGEST_S = 3_600.0
+
+
+class Timers:
+    """The service that fires what is due."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._next_ms: int | None = None
+        self._handle: asyncio.TimerHandle | None = None
+        self._firing = False
+        self._again = False
+        self._stopped = False
+        self.fired = 0
+        node.wake_timers = self.due_at
+
+    async def start(self) -> None:
+        """Fires what fell due while no server ran, and arms the next."""
+        await self.run_once()
+
+    def stop(self) -> None:
+        """No timer fires any more."""
+        self._stopped = True
+        if self._handle is not None:
+            self._handle.cancel()
+
+    def due_at(self, due_ms: int) -> None:
+        """A wait with this due time is durable."""
+        if self._next_ms is None or due_ms < self._next_ms:
+            self._next_ms = due_ms
+            self.arm()
+
+    def arm(self) -> None:
+        """Sets the alarm for the earliest due time; again after the clock was moved."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
+        if self._next_ms is None or self._stopped:
+            return
+        delay = max(self._next_ms - self._node.clock.now_ms(), 0) / 1000
+        self._handle = self._node.loop.call_later(min(delay, _LONGEST_S), self._ring)
+
+    def _ring(self) -> None:
+        self._handle = None
+        if self._next_ms is not None and self._node.clock.now_ms() < self._next_ms:
+            self.arm()
+        else:
+            self._node.spawn(self.run_once())
+
+    async def run_once(self) -> None:
+        """Fires all that is due now, in batches, each settled before the next is read."""
+        if self._firing:
+            self._again = True
+            return
+        self._firing = True
+        node = self._node
+        node.busy += 1
+        try:
+            while not self._stopped:
+                now = node.clock.now_ms()
+                self._next_ms = None
+                rows = await node.store.due(now, _BATCH)
+                if rows:
+                    await self._fire(rows, now)
+                if len(rows) < _BATCH and not self._again:
+                    following = await node.history.due_after(now)
+                    if following is not None:
+                        self.due_at(following)
+                    break
+                self._again = False
+        except UnavailableError:
+            self.due_at(node.clock.now_ms() + 500)
+        finally:
+            self._firing = False
+            node.busy -= 1
+
+    async def _fire(self, rows: list[WaitRow], now: int) -> None:
+        settled = asyncio.Event()
+        left = Countdown(settled.set)
+        for row in rows:
+            self.fired += 1
+            if row.kind == StepKind.GRACE:
+                await control.grace_over(self._node, row)
+                continue
+            left.more()
+            wake.resolve(self._node, row.function_id, due_outcome(row, now), self._after(row, left))
+        left.armed()
+        await settled.wait()
+        if any(row.kind == StepKind.GRACE for row in rows):
+            await self._node.lane.settle()
+
+    def _after(self, row: WaitRow, left: Countdown) -> wake.Then:
+        def then(won: bool) -> None:
+            if won and row.kind == StepKind.INVOKE and row.child_id is not None and not row.detached:
+                control.cancel_soon(self._node, row.env, row.child_id, "its parent no longer waits for it")
+            left.one()
+
+        return then
+
+
+def due_outcome(wait: WaitRow, now: int) -> OutcomeRow:
+    """What a wait becomes when its time is over: leave to try again, a time-out, or just the time."""
+    if wait.kind == StepKind.RETRY:
+        return wake.outcome_of(wait, now, failure=wait.failure)
+    if wait.kind == StepKind.INVOKE:
+        message = f"{wait.target} did not end in time"
+        return wake.outcome_of(
+            wait, now, failure=failure_json({"type": "StepTimeoutError", "message": message, "reason": "TIMEOUT"})
+        )
+    return wake.outcome_of(wait, now)

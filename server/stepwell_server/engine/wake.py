@@ -1,0 +1,244 @@
+"""Outcomes find their runs: in a worker's memory, with another worker, or in the queue."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from stepwell_server.engine import dispatch
+from stepwell_server.engine.node import Node
+from stepwell_server.engine.residents import Resident, Session, base_key
+from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.run import Enqueue, Move, ReadyRow, RunStatus, Take
+
+Then = Callable[[bool], None]
+
+
+def outcome_of(
+    wait: WaitRow,
+    now_ms: int,
+    *,
+    output: bytes | None = None,
+    failure: bytes | None = None,
+    event_id: str | None = None,
+    encoding: str = "",
+) -> OutcomeRow:
+    """What becomes of a wait: an undelivered outcome of the same key."""
+    return OutcomeRow(
+        wait.env,
+        wait.run_id,
+        wait.key,
+        None,
+        wait.kind,
+        wait.target,
+        output,
+        encoding,
+        failure,
+        wait.attempt,
+        wait.opened_ms,
+        now_ms,
+        wait.input_hash,
+        event_id,
+        wait.child_id,
+    )
+
+
+def resolve(node: Node, function_id: str, outcome: OutcomeRow, then: Then | None = None) -> None:
+    """A wait resolves, if nothing else was first; its run is woken where it is (H16).
+
+    function_id: of the run, for a run that no worker holds. then: learns whether this outcome won.
+    """
+    if outcome.run_id in node.residents or outcome.run_id in node.arriving:
+        commit = Commit(outcome.env, touches=(f"{outcome.run_id}/{outcome.key}",), decider=outcome)
+        node.lane.submit(commit, _resolved_here, (node, function_id, outcome, then))
+        return
+    session = dispatch.pick(node.environment(outcome.env), function_id)
+    if session is not None:
+        session.executing += 1
+        node.arriving[outcome.run_id] = []
+        take = Take(outcome.env, outcome.run_id, session.id, node.clock.now_ms(), session.row.deployment)
+        commit = Commit(outcome.env, touches=_touches(outcome), decider=outcome, takes=(take,))
+        node.lane.submit(commit, _resolved_taken, (node, session, function_id, outcome, then))
+        return
+    row = dispatch.ready_row(node, outcome.env, outcome.run_id, function_id)
+    commit = Commit(
+        outcome.env,
+        touches=_touches(outcome),
+        decider=outcome,
+        enqueues=(Enqueue(outcome.env, outcome.run_id),),
+        ready=(row,),
+    )
+    node.lane.submit(commit, _resolved_queued, (node, row, outcome, then))
+
+
+def _touches(outcome: OutcomeRow) -> tuple[str, str]:
+    """The run's row and the wait's: what a wake of a run without a session writes."""
+    return (outcome.run_id, f"{outcome.run_id}/{outcome.key}")
+
+
+def _resolved_here(result: CommitResult, argument: tuple[Node, str, OutcomeRow, Then | None]) -> None:
+    node, function_id, outcome, then = argument
+    won = result.verdict is Verdict.APPLIED
+    if won:
+        arrived(node, function_id, outcome)
+    if then is not None:
+        then(won)
+
+
+def arrived(node: Node, function_id: str, outcome: OutcomeRow) -> None:
+    """An undelivered outcome is durable: tell the run, wherever it is now."""
+    resident = node.residents.get(outcome.run_id)
+    if resident is not None:
+        deliver(node, resident, outcome)
+    elif (waiting := node.arriving.get(outcome.run_id)) is not None:
+        waiting.append(outcome)
+    else:
+        unowned(node, outcome.env, outcome.run_id, function_id)
+    node.changed(outcome.run_id)
+
+
+def _resolved_taken(result: CommitResult, argument: tuple[Node, Session, str, OutcomeRow, Then | None]) -> None:
+    node, session, function_id, outcome, then = argument
+    won = result.verdict is Verdict.APPLIED
+    if won:
+        dispatch.load_soon(node, session, outcome.env, outcome.run_id, function_id)
+        node.changed(outcome.run_id)
+    else:
+        dispatch.not_taken(node, session, outcome.env, outcome.run_id, function_id)
+    if then is not None:
+        then(won)
+
+
+def _resolved_queued(result: CommitResult, argument: tuple[Node, ReadyRow, OutcomeRow, Then | None]) -> None:
+    node, row, outcome, then = argument
+    won = result.verdict is Verdict.APPLIED
+    if won:
+        resident = node.residents.get(outcome.run_id)
+        if resident is not None:
+            deliver(node, resident, outcome)
+        dispatch.queued(node, row)
+        node.changed(outcome.run_id)
+    if then is not None:
+        then(won)
+
+
+def unowned(node: Node, env: str, run_id: str, function_id: str, losses: int = 0) -> None:
+    """A run that no session holds has something to do: a worker with a place takes it, or it queues."""
+    session = dispatch.pick(node.environment(env), function_id) if losses < 2 else None
+    if session is not None:
+        session.executing += 1
+        node.arriving[run_id] = []
+        take = Take(env, run_id, session.id, node.clock.now_ms(), session.row.deployment)
+        commit = Commit(env, touches=(run_id,), decider=take)
+        node.lane.submit(commit, _taken, (node, session, env, run_id, function_id))
+        return
+    row = dispatch.ready_row(node, env, run_id, function_id, losses)
+    commit = Commit(env, touches=(run_id,), enqueues=(Enqueue(env, run_id),), ready=(row,))
+    node.lane.submit(commit, _enqueued, (node, row))
+
+
+def _taken(result: CommitResult, argument: tuple[Node, Session, str, str, str]) -> None:
+    node, session, env, run_id, function_id = argument
+    if result.verdict is Verdict.APPLIED:
+        dispatch.load_soon(node, session, env, run_id, function_id)
+    else:
+        dispatch.not_taken(node, session, env, run_id, function_id)
+
+
+def _enqueued(result: CommitResult, argument: tuple[Node, ReadyRow]) -> None:
+    node, row = argument
+    if result.verdict is Verdict.APPLIED:
+        dispatch.queued(node, row)
+
+
+def deliver(node: Node, resident: Resident, outcome: OutcomeRow) -> None:
+    """An outcome goes to the worker that holds the run; a parked run needs a place first (H14)."""
+    if resident.open is not None:
+        resident.open.pop(outcome.key, None)
+    if outcome.kind == StepKind.GRACE or (resident.unseen is not None and outcome.key in resident.unseen):
+        return
+    resident.see(outcome)
+    session = resident.session
+    if session.link is None:
+        return
+    if resident.executing:
+        resident.received += 1
+        session.link.outcome(resident.turn, outcome)
+        return
+    if resident.held is not None:
+        resident.held.append(outcome)
+        return
+    tree = resident.tree
+    if tree is not None and not tree.satisfied({base_key(key) for key in resident.unseen or ()}):
+        return
+    waiting = list((resident.unseen or {outcome.key: outcome}).values())
+    if session.executing < session.capacity and session.suspect is None:
+        dispatch.wake(session, resident)
+        for row in waiting:
+            resident.received += 1
+            session.link.outcome(resident.turn, row)
+        return
+    resident.held = waiting
+    session.wakes.append(resident)
+    node.loop.call_later(node.tuning.home_wait_ms / 1000, move_on, node, resident)
+
+
+def move_on(node: Node, resident: Resident) -> None:
+    """A woken run has waited long enough for its home: another worker with a place takes it (H14b)."""
+    if resident.ended or resident.held is None or node.residents.get(resident.run_id) is not resident:
+        return
+    other = dispatch.pick(node.environment(resident.env), resident.function_id, resident.deployment)
+    if other is None or other is resident.session:
+        node.loop.call_later(node.tuning.home_wait_ms / 1000, move_on, node, resident)
+        return
+    release(node, resident, evict=True)
+
+
+def child_ended(node: Node, outcome: OutcomeRow) -> None:
+    """A child's end is durable together with its parent's outcome: wake the parent, wherever it is."""
+    resident = node.residents.get(outcome.run_id)
+    if resident is not None:
+        if resident.open is not None and outcome.key in resident.open:
+            deliver(node, resident, outcome)
+    elif (waiting := node.arriving.get(outcome.run_id)) is not None:
+        waiting.append(outcome)
+    else:
+        node.spawn(_find(node, outcome))
+    node.changed(outcome.run_id)
+
+
+async def _find(node: Node, outcome: OutcomeRow) -> None:
+    states = await dispatch.read(node, outcome.env, [outcome.run_id])
+    state = states.get(outcome.run_id)
+    if state is not None and any(row.key == outcome.key and row.number is None for row in state.outcomes):
+        arrived(node, state.run.function_id, outcome)
+
+
+def release(node: Node, resident: Resident, *, evict: bool) -> None:
+    """A parked run leaves its worker's memory; what is on its way to it wakes it elsewhere."""
+    session = resident.session
+    if evict and session.link is not None:
+        session.link.evict(resident.run_id, resident.turn)
+    dispatch.forget(node, resident)
+    commit = Commit(resident.env, touches=(resident.run_id,), fences=session.fence, decider=released_move(resident))
+    node.lane.submit(commit, _released, (node, resident))
+
+
+def released_move(resident: Resident) -> Move:
+    """The run keeps its turn and has no session."""
+    status = int(RunStatus.PARKED)
+    return Move(
+        resident.env, resident.run_id, resident.turn, resident.turn, status, 0, None, resident.losses, None, "", None
+    )
+
+
+def _released(result: CommitResult, argument: tuple[Node, Resident]) -> None:
+    node, resident = argument
+    if result.verdict is Verdict.APPLIED:
+        released(node, resident)
+
+
+def released(node: Node, resident: Resident) -> None:
+    """A run without a session is durable as such: what came for it meanwhile wakes it."""
+    if resident.unseen or resident.cancelled:
+        unowned(node, resident.env, resident.run_id, resident.function_id, resident.losses)

@@ -1,0 +1,58 @@
+"""Waiting for what happens to a run."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+from stepwell_server.engine.node import Node
+from stepwell_server.model.errors import NotFoundError
+from stepwell_server.model.run import RunRow
+
+_LOOK_AGAIN_S = 5.0
+
+
+class Changes:
+    """Tells that a run changed since the last look."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def notify(self) -> None:
+        """It changed."""
+        self._event.set()
+
+    async def wait(self, timeout_s: float) -> None:
+        """Returns when it changed, or after the time."""
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._event.wait(), timeout_s)
+        self._event.clear()
+
+
+@contextlib.asynccontextmanager
+async def watching(node: Node, run_id: str) -> AsyncGenerator[Changes]:
+    """Learns of changes of a run while the block runs. A hint can be lost: look again now and then."""
+    changes = Changes()
+    watchers = node.run_watchers.setdefault(run_id, set())
+    watchers.add(changes.notify)
+    try:
+        yield changes
+    finally:
+        watchers.discard(changes.notify)
+        if not watchers:
+            node.run_watchers.pop(run_id, None)
+
+
+async def wait_run(node: Node, env: str, run_id: str, wait_ms: int) -> RunRow:
+    """The run once it has ended, or as it is after wait_ms. Raises NotFoundError."""
+    deadline = node.clock.monotonic_ms() + wait_ms
+    async with watching(node, run_id) as changes:
+        while True:
+            run = await node.history.run(env, run_id)
+            if run is None:
+                raise NotFoundError("RUN_NOT_FOUND", f"there is no run {run_id[:64]!r}")
+            left_s = (deadline - node.clock.monotonic_ms()) / 1000
+            if run.ended_ms is not None or left_s <= 0:
+                return run
+            await changes.wait(min(left_s, _LOOK_AGAIN_S))

@@ -1,0 +1,279 @@
+"""The wiring: the only file that knows the engine, the adapters and the transport. Tests call it too."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import logging
+import os
+import random
+import signal
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import grpc
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from stepwell.v1 import (
+    admin_pb2,
+    admin_pb2_grpc,
+    event_pb2,
+    event_pb2_grpc,
+    function_pb2,
+    function_pb2_grpc,
+    run_pb2,
+    run_pb2_grpc,
+    step_pb2,
+    step_pb2_grpc,
+)
+
+from stepwell_server import __version__
+from stepwell_server.adapters.local.clock import SystemClock
+from stepwell_server.adapters.local.queue import LocalQueue
+from stepwell_server.engine import clockwork, wake
+from stepwell_server.engine.housekeeping import Housekeeping
+from stepwell_server.engine.lane import Lane
+from stepwell_server.engine.lease import Lease
+from stepwell_server.engine.node import Node, Tuning
+from stepwell_server.engine.register import refresh
+from stepwell_server.engine.timers import Timers
+from stepwell_server.model.errors import InvalidError, StateError
+from stepwell_server.settings import Settings
+from stepwell_server.transport.admin_service import AdminService
+from stepwell_server.transport.event_service import EventService
+from stepwell_server.transport.function_service import FunctionService
+from stepwell_server.transport.run_service import RunService
+from stepwell_server.transport.scope import Scope
+from stepwell_server.transport.step_service import StepService
+
+log = logging.getLogger("stepwell.server")
+
+_OPTIONS: list[tuple[str, Any]] = [
+    ("grpc.so_reuseport", 0),
+    ("grpc.max_receive_message_length", 8 * 1024 * 1024),
+    ("grpc.keepalive_time_ms", 30_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+]
+_SERVICES = (event_pb2, function_pb2, run_pb2, step_pb2, admin_pb2)
+_STOP_S = 5.0
+
+
+def database_kind(url: str) -> str:
+    """ "memory", "postgresql" or "sqlite"."""
+    if url.startswith("memory:"):
+        return "memory"
+    return "postgresql" if url.startswith(("postgresql:", "postgres:")) else "sqlite"
+
+
+async def open_store(url: str) -> Any:
+    """The store for a database URL; it implements Store and History."""
+    if database_kind(url) == "memory":
+        from stepwell_server.adapters.memory.store import MemoryStore
+
+        return MemoryStore()
+    from stepwell_server.adapters import sql
+
+    return await sql.open_store(url)
+
+
+class Server:
+    """One server process. start() returns once it serves; stop() may be called twice."""
+
+    def __init__(self, settings: Settings, *, tuning: Tuning | None = None) -> None:
+        self.settings = settings
+        self.address = ""
+        self.lost = asyncio.Event()
+        self._tuning = tuning
+        self._store: Any = None
+        self._grpc: grpc.aio.Server | None = None
+        self._stopped = False
+        self.node: Node
+        self.scope: Scope
+
+    async def start(self) -> None:
+        """Opens the store, takes the lease, heals, listens. Raises ServerErrors that say what to do."""
+        settings = self.settings
+        host, port = _split(settings.listen)
+        _check_port(host, port)
+        self._store = store = await open_store(settings.database)
+        try:
+            await self._assemble(store)
+            await self._listen(host, port)
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def _assemble(self, store: Any) -> None:
+        settings = self.settings
+        dev = settings.profile == "dev"
+        clock = SystemClock(int(await store.setting(clockwork.OFFSET) or 0) if dev else 0)
+        node = self.node = Node(
+            id_=os.urandom(8).hex(),
+            store=store,
+            history=store,
+            lane=Lane(store),
+            clock=clock,
+            queue=LocalQueue(store),
+            entropy=os.urandom,
+            chance=random.random,
+            tuning=self._tuning,
+        )
+        node.found_again = lambda function_id, outcome: wake.arrived(node, function_id, outcome)
+        self.scope = Scope(
+            __version__,
+            settings.profile,
+            database_kind(settings.database),
+            settings.environment,
+            frozenset({settings.environment}),
+        )
+        self._lease = Lease(node, f"{socket.gethostname()} {_boot_id()} {os.getpid()}", _is_dead, self.lost.set)
+        await self._lease.acquire(wait=settings.wait_for_lease)
+        self._lease.start()
+        node.alone_since_ms = clock.now_ms()
+        self._timers = Timers(node)
+        self._housekeeping = Housekeeping(node)
+        self._clock = clock if dev else None
+        await refresh(node, node.environment(settings.environment))
+        await self._housekeeping.start(settings.environment)
+        await self._timers.start()
+
+    async def _listen(self, host: str, port: int) -> None:
+        node, scope = self.node, self.scope
+        server = self._grpc = grpc.aio.server(options=_OPTIONS)
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(node, scope), server)
+        function_pb2_grpc.add_FunctionServiceServicer_to_server(FunctionService(node, scope), server)
+        run_pb2_grpc.add_RunServiceServicer_to_server(RunService(node, scope), server)
+        step_pb2_grpc.add_StepServiceServicer_to_server(StepService(node, scope), server)
+        admin = AdminService(node, scope, self._timers, self._clock)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
+        names = [service.full_name for m in _SERVICES for service in m.DESCRIPTOR.services_by_name.values()]
+        reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
+        try:
+            bound = server.add_insecure_port(f"{host}:{port}")
+        except RuntimeError as error:
+            raise StateError("PORT_IN_USE", f"cannot listen on {host}:{port}") from error
+        await server.start()
+        self.address = f"{host}:{bound}"
+        for name in ["", *names]:
+            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def stop(self) -> None:
+        """Workers keep their runs in memory and connect to the next server; what is queued for the store is written."""
+        if self._stopped:
+            return
+        self._stopped = True
+        node = getattr(self, "node", None)
+        if self._grpc is not None:
+            await self._health.enter_graceful_shutdown()
+            if node is not None:
+                node.stopping = True
+            await self._grpc.stop(0.2)
+        if node is not None:
+            node.stopping = True
+            for service in ("_timers", "_housekeeping"):
+                if hasattr(self, service):
+                    getattr(self, service).stop()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(node.lane.settle(), _STOP_S)
+            with contextlib.suppress(Exception):
+                await asyncio.wait_for(self._lease.stop(), _STOP_S)
+            await node.cancel_tasks()
+        if self._store is not None:
+            await self._store.close()
+        self.write_counters()
+
+    def write_counters(self) -> None:
+        """Writes counters for the benchmark, if asked to."""
+        if not self.settings.counters or not hasattr(self, "node"):
+            return
+        counters = {
+            "commits": self._store.commits,
+            "rows": self._store.rows,
+            "frames_in": self.scope.counters.frames_in,
+            "frames_out": self.scope.counters.frames_out,
+        }
+        path = Path(self.settings.counters)
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(counters))
+        partial.replace(path)
+
+
+async def serve(settings: Settings, ready: Callable[[Server], Awaitable[None] | None] | None = None) -> int:
+    """Serves until SIGTERM or SIGINT, or until the lease on the database is lost (then 1)."""
+    server = Server(settings)
+    ended = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, ended.set)
+    loop.add_signal_handler(signal.SIGUSR1, server.write_counters)
+    await server.start()
+    _tune_gc()
+    try:
+        if ready is not None:
+            told = ready(server)
+            if told is not None:
+                await told
+        waits = [loop.create_task(ended.wait()), loop.create_task(server.lost.wait())]
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        for task in waits:
+            task.cancel()
+        return 1 if server.lost.is_set() else 0
+    finally:
+        await server.stop()
+
+
+def run(settings: Settings, ready: Callable[[Server], Awaitable[None] | None] | None = None) -> int:
+    """serve() on uvloop."""
+    import uvloop
+
+    return uvloop.run(serve(settings, ready))
+
+
+def _tune_gc() -> None:
+    """What lives since the start need not be looked at again; cycles are rare on the hot path."""
+    import gc
+
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 20)
+
+
+def _split(listen: str) -> tuple[str, int]:
+    host, _, port = listen.rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65_535:
+        raise InvalidError("BAD_ADDRESS", f"{listen!r} is not host:port")
+    return host, int(port)
+
+
+def _check_port(host: str, port: int) -> None:
+    """A port in use is told before anything else is touched."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(family, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host.strip("[]"), port))
+        except OSError as error:
+            raise StateError("PORT_IN_USE", f"cannot listen on {host}:{port}: {error.strerror}") from error
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return "unknown"
+
+
+def _is_dead(info: str) -> bool:
+    """Whether the holder of a lease was a process of this host and boot that has ended (H12e)."""
+    host, boot, pid = (info.split(" ") + ["", "", ""])[:3]
+    if host != socket.gethostname() or boot != _boot_id() or boot == "unknown" or not pid.isdecimal():
+        return False
+    return not Path(f"/proc/{pid}").exists()

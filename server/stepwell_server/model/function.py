@@ -1,0 +1,72 @@
+"""Functions as apps register them, and the registry of an environment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+
+@dataclass(frozen=True, slots=True)
+class RetryPolicy:
+    """When a failed body is tried again. Times in milliseconds. Defaults: DESIGN §3."""
+
+    max_attempts: int = 4
+    initial_ms: int = 1_000
+    factor: float = 2.0
+    max_ms: int = 600_000
+    jitter: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """Starts a function when an event fits. event: name, or prefix and "*". condition: CEL over `event`, or empty."""
+
+    event: str
+    condition: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionSpec:
+    """What an app says of one function. id: "app/name"."""
+
+    id: str
+    app: str
+    name: str
+    triggers: tuple[Trigger, ...] = ()
+    retry: RetryPolicy = field(default_factory=RetryPolicy)
+    input_schema: bytes = b""
+    output_schema: bytes = b""
+    strict: bool = False
+    deployment: str = ""
+
+
+class DeploymentRow(NamedTuple):
+    """A row of ``deployments``: insert, or nothing if this build was seen before. A new one raises the version.
+
+    spec: JSON of the functions (engine/register.py writes and reads it).
+    """
+
+    env: str
+    app: str
+    id: str
+    created_ms: int
+    spec: bytes
+
+
+class ShapeRow(NamedTuple):
+    """A row of ``shapes``: a match path in use on an event name; path "" stands for waits by condition only.
+    Insert, or nothing; a new one raises the version."""
+
+    env: str
+    event: str
+    path: str
+
+
+@dataclass(frozen=True, slots=True)
+class Registry:
+    """The registry rows of one environment at one version. deployments: oldest first."""
+
+    env: str
+    version: int
+    deployments: tuple[DeploymentRow, ...]
+    shapes: tuple[ShapeRow, ...]

@@ -1,0 +1,111 @@
+"""What a run saw, what is on its way to it, and what it waits for."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+CANCEL_KEY = "$cancel"
+GRACE_KEY = "$grace"
+RUN_KEY = "$run"
+
+
+class StepKind(IntEnum):
+    """What kind of step a key stands for. 1–6 are the protocol's numbers; the others never leave the server."""
+
+    RUN = 1
+    SLEEP = 2
+    EVENT = 3
+    INVOKE = 4
+    SEND = 5
+    RETRY = 6
+    CANCEL = 100
+    GRACE = 101
+
+
+class OutcomeRow(NamedTuple):
+    """A row of ``outcomes``; as an operation: insert, or nothing if the key is there (first wins).
+
+    number: place in the order in which the code saw it; None: undelivered, in the inbox.
+    output/failure: exactly one is set (JSON of a Failure), or neither: an empty result, such as a time-out.
+    attempt: the attempt that made it; for RETRY the one that may begin.
+    started_ms: when the step began. ended_ms: when the outcome was made. event_id: the event that resolved a wait.
+    child_id: the child run of an invoke.
+    """
+
+    env: str
+    run_id: str
+    key: str
+    number: int | None
+    kind: int
+    target: str
+    output: bytes | None
+    output_encoding: str
+    failure: bytes | None
+    attempt: int
+    started_ms: int
+    ended_ms: int
+    input_hash: bytes
+    event_id: str | None
+    child_id: str | None
+
+
+class Number(NamedTuple):
+    """The code has seen an outcome in this place; nothing if it has a number already."""
+
+    env: str
+    run_id: str
+    key: str
+    number: int
+
+
+class OutcomeDelete(NamedTuple):
+    """The code no longer asks for a key: its outcome goes, if it has no number."""
+
+    env: str
+    run_id: str
+    key: str
+
+
+class WaitRow(NamedTuple):
+    """A row of ``waits``: something open. As an operation: insert, or nothing if the key is there.
+
+    kind SLEEP: due_ms. EVENT: target = event name, match_key (see engine/matching.py) or "" if only the condition
+    decides, due_ms = time-out. INVOKE: target = function id, child_id, due_ms = time-out or None. RETRY: key =
+    "step#attempt", due_ms, failure = of the attempt before. GRACE: due_ms = forced end of a cancelled run.
+    after_event: the look-back considers events with greater ids; None once it has looked back (H17).
+    function_id: of the run, so that a wake knows who can take it.
+    """
+
+    env: str
+    run_id: str
+    key: str
+    kind: int
+    target: str
+    match_key: str | None
+    condition: str
+    due_ms: int | None
+    child_id: str | None
+    detached: bool
+    attempt: int
+    failure: bytes | None
+    input_hash: bytes
+    opened_ms: int
+    after_event: str | None
+    function_id: str
+
+
+class WaitDelete(NamedTuple):
+    """A wait closes."""
+
+    env: str
+    run_id: str
+    key: str
+
+
+class LookedBack(NamedTuple):
+    """A wait has looked back: only new events can resolve it from now on."""
+
+    env: str
+    run_id: str
+    key: str

@@ -1,0 +1,157 @@
+"""A run: its states, their edges, and its row.
+
+         ┌────────┐  assigned   ┌─────────┐  nothing to execute  ┌────────┐
+new ───▶ │ QUEUED │ ──────────▶ │ RUNNING │ ───────────────────▶ │ PARKED │
+         └────────┘ ◀────────── └─────────┘ ◀─────────────────── └────────┘
+             ▲    lost, drained               woken with a place      │
+             └────────────────────────────────────────────────────────┘ woken without a place
+any live ──▶ PAUSED ──▶ QUEUED | PARKED          any live ──▶ COMPLETED | FAILED | CANCELLED | TIMED_OUT
+new ──▶ QUEUED | RUNNING | SKIPPED
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import NamedTuple
+
+
+class RunStatus(IntEnum):
+    """Where a run stands. The numbers are those of the protocol."""
+
+    QUEUED = 1
+    RUNNING = 2
+    PARKED = 3
+    PAUSED = 4
+    COMPLETED = 5
+    FAILED = 6
+    CANCELLED = 7
+    TIMED_OUT = 8
+    SKIPPED = 9
+
+
+LIVE = frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PARKED, RunStatus.PAUSED})
+ENDS = frozenset(RunStatus) - LIVE
+_TERMINAL = ENDS - {RunStatus.SKIPPED}
+
+# The state chart as a table: from → to. None is "new".
+EDGES: dict[RunStatus | None, frozenset[RunStatus]] = {
+    None: frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.SKIPPED}),
+    RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.PAUSED}) | _TERMINAL,
+    RunStatus.RUNNING: frozenset({RunStatus.PARKED, RunStatus.QUEUED, RunStatus.PAUSED}) | _TERMINAL,
+    RunStatus.PARKED: frozenset({RunStatus.RUNNING, RunStatus.QUEUED, RunStatus.PAUSED}) | _TERMINAL,
+    RunStatus.PAUSED: frozenset({RunStatus.QUEUED, RunStatus.PARKED}) | _TERMINAL,
+}
+
+
+class PausedReason(IntEnum):
+    """Why a run is paused; NONE if it is not. The numbers are those of the protocol."""
+
+    NONE = 0
+    NONDETERMINISTIC = 1
+    WORKER_LOST = 2
+    FUNCTION_PAUSED = 3
+    OPERATOR = 4
+
+
+class RunRow(NamedTuple):
+    """A row of ``runs``; as an operation: insert, or nothing if the id is there.
+
+    started_ms, ended_ms: None before. input: only for invoked runs, else the event is the input.
+    failure: JSON of a Failure. metadata: JSON object or empty.
+    """
+
+    env: str
+    id: str
+    function_id: str
+    app: str
+    status: int
+    reason: int
+    turn: int
+    session_id: str | None
+    event_id: str | None
+    parent_id: str | None
+    parent_key: str | None
+    detached: bool
+    depth: int
+    deployment: str
+    losses: int
+    created_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+    input: bytes | None
+    input_encoding: str
+    output: bytes | None
+    output_encoding: str
+    failure: bytes | None
+    metadata: bytes
+
+
+class Move(NamedTuple):
+    """A live run changes place or status, if its turn is still ``expect_turn``.
+
+    turn: the new turn (expect_turn, or expect_turn + 1 for an assignment or a take-over).
+    deployment: set only where the row has none ("" leaves it). started_ms: set only where the row has none.
+    failure: what a pause shows; None clears it.
+    """
+
+    env: str
+    run_id: str
+    expect_turn: int
+    turn: int
+    status: int
+    reason: int
+    session_id: str | None
+    losses: int
+    started_ms: int | None
+    deployment: str
+    failure: bytes | None
+
+
+class Take(NamedTuple):
+    """A run without a session is assigned: guard: live, session_id is None, status QUEUED or PARKED.
+
+    Sets session_id and status RUNNING, raises turn by one, sets started_ms and deployment where the row has none.
+    """
+
+    env: str
+    run_id: str
+    session_id: str
+    started_ms: int
+    deployment: str
+
+
+class Enqueue(NamedTuple):
+    """A PARKED run without a session becomes QUEUED (same guard as Take, status PARKED only)."""
+
+    env: str
+    run_id: str
+
+
+class End(NamedTuple):
+    """A live run ends, if its turn is still ``turn``. The row keeps its session as the one that ended it."""
+
+    env: str
+    run_id: str
+    turn: int
+    status: int
+    ended_ms: int
+    output: bytes | None
+    output_encoding: str
+    failure: bytes | None
+
+
+class ReadyRow(NamedTuple):
+    """A queued run's place in the order of its function: by (priority, enqueued_ms, run_id), lowest first."""
+
+    env: str
+    run_id: str
+    function_id: str
+    priority: int
+    enqueued_ms: int
+
+
+class ReadyDelete(NamedTuple):
+    """A run leaves the queue."""
+
+    env: str
+    run_id: str

@@ -1,0 +1,51 @@
+"""The order in which queued runs get a place. The store's ready rows are the truth; a queue is a window on them."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from stepwell_server.model.run import ReadyRow
+from stepwell_server.ports.store import RunState
+
+
+class Queued(NamedTuple):
+    """A queued run; state: what its first assignment needs, where that is still at hand (never started)."""
+
+    row: ReadyRow
+    state: RunState | None
+
+
+class Queue(Protocol):
+    """Queued runs by function. A row is pushed after its commit; a row popped must be taken or put back."""
+
+    def push(self, row: ReadyRow, state: RunState | None) -> None:
+        """A run was queued."""
+        ...
+
+    def pop(self, env: str, function_id: str, limit: int) -> list[Queued]:
+        """The next runs of a function, in order; fewer, or none, while a refill is due."""
+        ...
+
+    def put_back(self, queued: Queued) -> None:
+        """A popped run could not be taken now; it keeps its place."""
+        ...
+
+    def learn(self, env: str, function_id: str) -> None:
+        """The store may hold ready rows of this function that were never pushed (after a start)."""
+        ...
+
+    def settled(self, env: str, function_id: str, run_id: str) -> None:
+        """A popped run was taken, or is no longer queued: its ready row is gone."""
+        ...
+
+    def waiting(self, env: str, function_id: str) -> bool:
+        """Runs of the function are queued."""
+        ...
+
+    def functions(self, env: str) -> list[str]:
+        """Functions with queued runs."""
+        ...
+
+    async def refill(self, env: str, function_id: str) -> int:
+        """Reads on from the store if the window runs low; returns how many runs came in."""
+        ...

@@ -1,0 +1,164 @@
+"""The store: one write method and the reads of the hot path; history reads for people beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple, Protocol
+
+from stepwell_server.model.commit import Commit, CommitResult
+from stepwell_server.model.event import CursorRow, EventRow
+from stepwell_server.model.function import Registry
+from stepwell_server.model.journal import OutcomeRow, WaitRow
+from stepwell_server.model.run import ReadyRow, RunRow
+from stepwell_server.model.session import LeaseRow, SessionRow
+
+
+@dataclass(frozen=True, slots=True)
+class RunState:
+    """All that a re-entry needs. outcomes: by number, those without one last, in the order they were inserted."""
+
+    run: RunRow
+    event: EventRow | None
+    outcomes: tuple[OutcomeRow, ...]
+    waits: tuple[WaitRow, ...]
+
+
+class Probe(NamedTuple):
+    """Asks for the waits on an event name whose match_key is one of these."""
+
+    event: str
+    match_keys: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """The registry version in the snapshot of the read, and the waits found (kind EVENT)."""
+
+    registry_version: int
+    waits: tuple[WaitRow, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stranded:
+    """What a crash or a lost hint left behind; each list is cut at the limit asked for.
+
+    cursors: not deleted. lookbacks: waits that have not looked back. inbox: undelivered outcomes of live runs that
+    are PARKED without a session (their wake was lost). held: live runs whose session is closed or unknown.
+    queued: live runs QUEUED without a ready row.
+    """
+
+    cursors: tuple[CursorRow, ...]
+    lookbacks: tuple[WaitRow, ...]
+    inbox: tuple[OutcomeRow, ...]
+    held: tuple[RunRow, ...]
+    queued: tuple[RunRow, ...]
+
+
+class Store(Protocol):
+    """The truth. Every read sees all commits that were answered before it was called (a new snapshot).
+
+    Raises UnavailableError when the store cannot be reached or is full; CorruptError when it is damaged. A commit that
+    raised may have been applied: submit it again, unchanged (see Commit).
+    """
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        """Applies many Commits in one transaction, durably; one result each. They touch disjoint rows."""
+        ...
+
+    async def load(self, env: str, run_ids: Sequence[str]) -> dict[str, RunState]:
+        """Runs with trigger event, outcomes and waits, by id; unknown ids are missing."""
+        ...
+
+    async def match(self, env: str, probes: Sequence[Probe]) -> Matches:
+        """The open event waits for these probes and the registry's version, in one snapshot."""
+        ...
+
+    async def look_back(self, env: str, event: str, after_event: str, limit: int) -> list[EventRow]:
+        """Events of a name with ids greater than after_event, by id, at most limit."""
+        ...
+
+    async def due(self, until_ms: int, limit: int) -> list[WaitRow]:
+        """Waits due at or before a time, in all environments, earliest first, at most limit."""
+        ...
+
+    async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
+        """Queued runs of a function in order, behind a row, at most limit."""
+        ...
+
+    async def registry(self, env: str) -> Registry:
+        """The registry of an environment; version 0 and empty if it has none."""
+        ...
+
+    async def sessions(self, env: str) -> list[SessionRow]:
+        """Sessions that are not closed."""
+        ...
+
+    async def stranded(self, limit: int) -> Stranded:
+        """What a sweep has to heal, in all environments."""
+        ...
+
+    async def lease(self, name: str) -> LeaseRow | None:
+        """A lease."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RunFilter:
+    """All must fit; empty or None fits always. before: only ids smaller than this (the page token). newest first.
+
+    session_id: only live runs that this session holds.
+    """
+
+    function_id: str = ""
+    app: str = ""
+    statuses: tuple[int, ...] = ()
+    event_id: str = ""
+    parent_id: str = ""
+    session_id: str = ""
+    from_ms: int | None = None
+    until_ms: int | None = None
+    before: str = ""
+    limit: int = 50
+
+
+class History(Protocol):
+    """Reads for people. Raises as Store."""
+
+    async def events(self, env: str, event_ids: Sequence[str]) -> list[EventRow]:
+        """Events by id; unknown ids are missing."""
+        ...
+
+    async def list_events(
+        self, env: str, name: str, from_ms: int | None, until_ms: int | None, before: str, limit: int
+    ) -> list[EventRow]:
+        """Events newest first. name: "" for all; a trailing "*" matches any rest. before: only smaller ids."""
+        ...
+
+    async def run(self, env: str, run_id: str) -> RunRow | None:
+        """A run."""
+        ...
+
+    async def list_runs(self, env: str, filter_: RunFilter) -> list[RunRow]:
+        """Runs newest first, without input and output."""
+        ...
+
+    async def known_functions(self, env: str) -> list[str]:
+        """Ids of all functions that have runs or deployments."""
+        ...
+
+    async def setting(self, name: str) -> str | None:
+        """A setting."""
+        ...
+
+    async def dedup(self, env: str, keys: Sequence[str]) -> dict[str, str]:
+        """Values that stand under dedup keys and have not expired."""
+        ...
+
+    async def due_after(self, after_ms: int) -> int | None:
+        """The earliest due time of a wait later than this."""
+        ...
+
+    async def purge(self, now_ms: int, limit: int) -> int:
+        """Deletes expired dedup rows and sessions closed a day ago, at most limit; returns how many."""
+        ...

@@ -1,0 +1,75 @@
+"""AdminService."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import grpc.aio
+from stepwell.v1 import admin_pb2, admin_pb2_grpc
+
+from stepwell_server.engine import clockwork
+from stepwell_server.engine.node import Node
+from stepwell_server.engine.timers import Timers
+from stepwell_server.model.errors import InvalidError, StateError
+from stepwell_server.model.limits import DAY_MS
+from stepwell_server.transport import convert, status
+from stepwell_server.transport.scope import Scope
+
+Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class AdminService(admin_pb2_grpc.AdminServiceServicer):
+    """See the proto. clock: only where it may be moved."""
+
+    def __init__(self, node: Node, scope: Scope, timers: Timers, clock: clockwork.MovableClock | None) -> None:
+        self._node = node
+        self._scope = scope
+        self._timers = timers
+        self._clock = clock
+
+    async def ListWorkers(
+        self, request: admin_pb2.ListWorkersRequest, context: Context
+    ) -> admin_pb2.ListWorkersResponse:
+        """See the proto."""
+
+        async def work() -> admin_pb2.ListWorkersResponse:
+            env = self._scope.environment(request.environment)
+            now = self._node.clock.monotonic_ms()
+            found = [session for session in self._node.sessions.values() if session.row.env == env]
+            found.sort(key=lambda session: (session.row.app, session.row.instance, session.id))
+            return admin_pb2.ListWorkersResponse(
+                workers=[convert.worker_message(session, now - session.heard_ms) for session in found]
+            )
+
+        return await status.answered(context, work)
+
+    async def AdvanceClock(
+        self, request: admin_pb2.AdvanceClockRequest, context: Context
+    ) -> admin_pb2.AdvanceClockResponse:
+        """See the proto."""
+
+        async def work() -> admin_pb2.AdvanceClockResponse:
+            if self._clock is None:
+                raise StateError("NOT_DEV", "only the clock of a dev server can be moved")
+            if request.advance_ms > 366 * DAY_MS:
+                raise InvalidError("TOO_LONG", "the clock moves at most 366 days at once")
+            deadline = min(request.deadline_ms or 30_000, 600_000)
+            done = await clockwork.advance(self._node, self._clock, self._timers, request.advance_ms, deadline)
+            return admin_pb2.AdvanceClockResponse(
+                now_ms=done.now_ms, offset_ms=done.offset_ms, complete=done.complete, fired=done.fired
+            )
+
+        return await status.answered(context, work)
+
+    async def GetServerInfo(
+        self, request: admin_pb2.GetServerInfoRequest, context: Context
+    ) -> admin_pb2.GetServerInfoResponse:
+        """See the proto."""
+        scope = self._scope
+        return admin_pb2.GetServerInfoResponse(
+            version=scope.version,
+            profile=scope.profile,
+            default_environment=scope.default_environment,
+            database=scope.database,
+            now_ms=self._node.clock.now_ms(),
+        )

@@ -1,0 +1,296 @@
+"""Generated messages to the model's values and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import orjson
+from stepwell.v1 import admin_pb2, common_pb2, event_pb2, function_pb2, run_pb2, step_pb2
+
+from stepwell_server.engine.ingest import NewEvent
+from stepwell_server.engine.query import Entry, Reason
+from stepwell_server.engine.residents import Session, Tree
+from stepwell_server.model.errors import InvalidError
+from stepwell_server.model.event import INVOKED, EventRow
+from stepwell_server.model.function import FunctionSpec, RetryPolicy, Trigger
+from stepwell_server.model.journal import OutcomeRow, StepKind
+from stepwell_server.model.limits import LIMITS
+from stepwell_server.model.run import RunRow, RunStatus
+from stepwell_server.ports.store import RunState
+
+_DEFAULT = RetryPolicy()
+_TREE_DEPTH = 16
+
+
+def retry_policy(message: common_pb2.RetryPolicy) -> RetryPolicy:
+    """A policy; zero fields take their defaults."""
+    return RetryPolicy(
+        message.max_attempts or _DEFAULT.max_attempts,
+        message.initial_ms or _DEFAULT.initial_ms,
+        message.factor or _DEFAULT.factor,
+        message.max_ms or _DEFAULT.max_ms,
+        message.jitter != common_pb2.RetryPolicy.JITTER_NONE,
+    )
+
+
+def failure_value(message: common_pb2.Failure, depth: int = 0) -> dict[str, Any]:
+    """A failure as the model stores it (see engine/failures.py); causes deeper than 16 are cut."""
+    value: dict[str, Any] = {"type": message.type, "message": message.message}
+    if message.reason:
+        value["reason"] = message.reason
+    if message.stack:
+        value["stack"] = message.stack
+    if message.non_retriable:
+        value["non_retriable"] = True
+    if message.HasField("details"):
+        try:
+            value["details"] = orjson.loads(message.details.data)
+        except orjson.JSONDecodeError:
+            value["details"] = message.details.data.decode("latin-1")
+    if message.HasField("cause") and depth < 16:
+        value["cause"] = failure_value(message.cause, depth + 1)
+    return value
+
+
+def failure_message(data: bytes | None) -> common_pb2.Failure:
+    """A stored failure as a message."""
+    return _failure(orjson.loads(data) if data else {})
+
+
+def _failure(value: Mapping[str, Any]) -> common_pb2.Failure:
+    message = common_pb2.Failure(
+        type=value.get("type", ""),
+        message=value.get("message", ""),
+        reason=value.get("reason", ""),
+        stack=value.get("stack", ""),
+        non_retriable=bool(value.get("non_retriable")),
+    )
+    if "details" in value:
+        message.details.data = orjson.dumps(value["details"])
+    if value.get("cause"):
+        message.cause.CopyFrom(_failure(value["cause"]))
+    return message
+
+
+def metadata_json(metadata: Mapping[str, str]) -> bytes:
+    """A metadata map as stored: JSON, or nothing."""
+    return orjson.dumps(dict(metadata)) if metadata else b""
+
+
+def new_event(message: event_pb2.NewEvent) -> NewEvent:
+    """An event as sent."""
+    data = message.data
+    return NewEvent(
+        message.name, data.data, data.encoding, message.id, message.time_ms, metadata_json(message.metadata)
+    )
+
+
+def event_message(row: EventRow) -> event_pb2.Event:
+    """An accepted event."""
+    message = event_pb2.Event(
+        id=row.id,
+        name=row.name,
+        sender_id=row.sender_id,
+        time_ms=row.time_ms,
+        accepted_ms=row.accepted_ms,
+    )
+    message.data.data = row.data or b"{}"
+    message.data.encoding = row.encoding
+    if row.metadata:
+        message.metadata.update(orjson.loads(row.metadata))
+    return message
+
+
+def input_message(message: event_pb2.Event, state: RunState) -> None:
+    """Fills in what started a run: its event, or its input as an event."""
+    event, run = state.event, state.run
+    if event is not None:
+        message.id = event.id
+        message.name = event.name
+        message.data.data = event.data or b"{}"
+        if event.encoding:
+            message.data.encoding = event.encoding
+        if event.sender_id:
+            message.sender_id = event.sender_id
+        message.time_ms = event.time_ms
+        message.accepted_ms = event.accepted_ms
+        if event.metadata:
+            message.metadata.update(orjson.loads(event.metadata))
+        return
+    message.id = run.id
+    message.name = INVOKED
+    message.data.data = run.input or b"null"
+    message.data.encoding = run.input_encoding
+    message.time_ms = run.created_ms
+    message.accepted_ms = run.created_ms
+    if run.metadata:
+        message.metadata.update(orjson.loads(run.metadata))
+
+
+def outcome_into(message: step_pb2.Outcome, row: OutcomeRow) -> None:
+    """Fills in an outcome, without its run."""
+    message.key = row.key
+    if row.number:
+        message.number = row.number
+    message.kind = row.kind  # pyright: ignore[reportAttributeAccessIssue]
+    if row.target:
+        message.target = row.target
+    if row.failure is not None:
+        message.failure.CopyFrom(failure_message(row.failure))
+    else:
+        message.output.data = row.output or b""
+        if row.output_encoding:
+            message.output.encoding = row.output_encoding
+    message.attempt = row.attempt
+    message.time_ms = row.ended_ms
+    if row.input_hash:
+        message.input_hash = row.input_hash
+
+
+def tree(message: step_pb2.AwaitTree, depth: int = 0) -> Tree:
+    """An await tree; raises InvalidError where it is too deep or too wide."""
+    if depth > _TREE_DEPTH or len(message.keys) > LIMITS.branches or len(message.parts) > LIMITS.branches:
+        raise InvalidError("TOO_LARGE", "the await tree is too large")
+    return Tree(
+        message.combine == step_pb2.AwaitTree.COMBINE_ALL,
+        tuple(message.keys),
+        tuple(tree(part, depth + 1) for part in message.parts),
+    )
+
+
+def function_specs(app: str, deployment: str, messages: Iterable[function_pb2.FunctionSpec]) -> list[FunctionSpec]:
+    """Registered functions."""
+    return [
+        FunctionSpec(
+            f"{app}/{message.name}",
+            app,
+            message.name,
+            tuple(Trigger(trigger.event, trigger.condition) for trigger in message.triggers),
+            retry_policy(message.retry),
+            message.input_schema,
+            message.output_schema,
+            message.strict,
+            deployment,
+        )
+        for message in messages
+    ]
+
+
+def function_message(function: FunctionSpec, workers: int) -> function_pb2.Function:
+    """A registered function."""
+    spec = function_pb2.FunctionSpec(
+        name=function.name,
+        triggers=[function_pb2.Trigger(event=t.event, condition=t.condition) for t in function.triggers],
+        retry=common_pb2.RetryPolicy(
+            max_attempts=function.retry.max_attempts,
+            initial_ms=function.retry.initial_ms,
+            factor=function.retry.factor,
+            max_ms=function.retry.max_ms,
+            jitter=common_pb2.RetryPolicy.JITTER_FULL if function.retry.jitter else common_pb2.RetryPolicy.JITTER_NONE,
+        ),
+        input_schema=function.input_schema,
+        output_schema=function.output_schema,
+        strict=function.strict,
+    )
+    return function_pb2.Function(
+        id=function.id, app=function.app, deployment=function.deployment, spec=spec, workers=workers
+    )
+
+
+def run_message(run: RunRow, status: RunStatus | None = None, *, cancelled: bool = False) -> run_pb2.Run:
+    """A run."""
+    message = run_pb2.Run(
+        id=run.id,
+        function_id=run.function_id,
+        status=int(status or run.status),  # pyright: ignore[reportArgumentType]
+        paused_reason=run.reason,  # pyright: ignore[reportArgumentType]
+        event_id=run.event_id or "",
+        parent_run_id=run.parent_id or "",
+        parent_key=run.parent_key or "",
+        deployment=run.deployment,
+        turn=run.turn,
+        created_ms=run.created_ms,
+        started_ms=run.started_ms or 0,
+        ended_ms=run.ended_ms or 0,
+        cancel_requested=cancelled or run.status == RunStatus.CANCELLED,
+    )
+    if run.output is not None:
+        message.output.data = run.output
+        message.output.encoding = run.output_encoding
+    if run.failure is not None:
+        message.failure.CopyFrom(failure_message(run.failure))
+    return message
+
+
+def is_cancelled(state: RunState) -> bool:
+    """Somebody asked for the run's end."""
+    return any(outcome.kind == StepKind.CANCEL for outcome in state.outcomes)
+
+
+def reason_message(reason: Reason) -> run_pb2.WaitingFor:
+    """One thing that a run waits for."""
+    return run_pb2.WaitingFor(
+        kind=int(reason.kind),  # pyright: ignore[reportArgumentType]
+        key=reason.key,
+        message=reason.message,
+        event=reason.event,
+        match=reason.match,
+        until_ms=reason.until_ms,
+        run_id=reason.run_id,
+    )
+
+
+def entry_message(entry: Entry) -> run_pb2.JournalEntry:
+    """A line of a journal."""
+    outcome, wait = entry.outcome, entry.wait
+    if outcome is not None:
+        message = run_pb2.JournalEntry(
+            key=outcome.key,
+            kind=StepKind(outcome.kind).name,
+            target=outcome.target,
+            number=outcome.number or 0,
+            attempt=outcome.attempt,
+            started_ms=outcome.started_ms,
+            ended_ms=outcome.ended_ms,
+            run_id=outcome.child_id or "",
+        )
+        if outcome.failure is not None:
+            message.failure.CopyFrom(failure_message(outcome.failure))
+        elif outcome.output is not None:
+            message.output.data = outcome.output
+            message.output.encoding = outcome.output_encoding
+        return message
+    assert wait is not None, "an entry is an outcome or a wait"
+    message = run_pb2.JournalEntry(
+        key=wait.key,
+        kind=StepKind(wait.kind).name,
+        target=wait.target,
+        attempt=wait.attempt,
+        started_ms=wait.opened_ms,
+        until_ms=wait.due_ms or 0,
+        run_id=wait.child_id or "",
+    )
+    if wait.failure is not None:
+        message.failure.CopyFrom(failure_message(wait.failure))
+    return message
+
+
+def worker_message(session: Session, silent_ms: int) -> admin_pb2.Worker:
+    """A worker's session."""
+    row = session.row
+    return admin_pb2.Worker(
+        session_id=row.id,
+        app=row.app,
+        deployment=row.deployment,
+        instance=row.instance,
+        sdk=row.sdk,
+        connected=session.link is not None,
+        draining=session.draining,
+        capacity=session.capacity,
+        executing=session.executing,
+        parked=sum(not resident.executing for resident in session.residents.values()),
+        opened_ms=row.opened_ms,
+        function_ids=sorted(session.functions),
+        silent_ms=max(silent_ms, 0),
+    )

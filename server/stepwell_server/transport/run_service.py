@@ -1,0 +1,138 @@
+"""RunService."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Any
+
+import grpc.aio
+from stepwell.v1 import run_pb2, run_pb2_grpc
+
+from stepwell_server.engine import control, query, watch
+from stepwell_server.engine.node import Node
+from stepwell_server.model.errors import InvalidError, ServerError
+from stepwell_server.ports.store import RunFilter, RunState
+from stepwell_server.transport import convert, status
+from stepwell_server.transport.scope import Scope
+
+Context = grpc.aio.ServicerContext[Any, Any]
+_WAIT_MS = 55_000
+_JOURNAL_PAGE = 10_000
+_TICK_S = 1.0
+
+
+class RunService(run_pb2_grpc.RunServiceServicer):
+    """See the proto."""
+
+    def __init__(self, node: Node, scope: Scope) -> None:
+        self._node = node
+        self._scope = scope
+
+    def _message(self, state: RunState) -> run_pb2.Run:
+        shown = query.shown_status(self._node, state)
+        return convert.run_message(state.run, shown, cancelled=convert.is_cancelled(state))
+
+    def _reasons(self, state: RunState) -> list[run_pb2.WaitingFor]:
+        return [convert.reason_message(reason) for reason in query.reasons(self._node, state)]
+
+    async def GetRun(self, request: run_pb2.GetRunRequest, context: Context) -> run_pb2.GetRunResponse:
+        """See the proto."""
+
+        async def work() -> run_pb2.GetRunResponse:
+            state = await query.run_state(self._node, self._scope.environment(request.environment), request.run_id)
+            return run_pb2.GetRunResponse(run=self._message(state), waiting_for=self._reasons(state))
+
+        return await status.answered(context, work)
+
+    async def ListRuns(self, request: run_pb2.ListRunsRequest, context: Context) -> run_pb2.ListRunsResponse:
+        """See the proto."""
+
+        async def work() -> run_pb2.ListRunsResponse:
+            env = self._scope.environment(request.environment)
+            limit = request.page_size or 50
+            filter_ = RunFilter(
+                function_id=request.function_id,
+                app=request.app,
+                statuses=tuple(request.statuses),
+                event_id=request.event_id,
+                parent_id=request.parent_run_id,
+                from_ms=request.from_ms or None,
+                until_ms=request.until_ms or None,
+                before=request.page_token,
+                limit=limit,
+            )
+            rows = await query.list_runs(self._node, env, filter_)
+            token = rows[-1].id if len(rows) == limit else ""
+            return run_pb2.ListRunsResponse(runs=[convert.run_message(row) for row in rows], next_page_token=token)
+
+        return await status.answered(context, work)
+
+    async def GetJournal(self, request: run_pb2.GetJournalRequest, context: Context) -> run_pb2.GetJournalResponse:
+        """See the proto."""
+
+        async def work() -> run_pb2.GetJournalResponse:
+            state = await query.run_state(self._node, self._scope.environment(request.environment), request.run_id)
+            size = request.page_size or 1_000
+            if not 1 <= size <= _JOURNAL_PAGE:
+                raise InvalidError("BAD_PAGE_SIZE", f"page_size is not 1 to {_JOURNAL_PAGE}")
+            if request.page_token and not request.page_token.isdecimal():
+                raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours")
+            begin = int(request.page_token or 0)
+            entries = query.journal(state)
+            page = entries[begin : begin + size]
+            token = str(begin + size) if begin + size < len(entries) else ""
+            return run_pb2.GetJournalResponse(
+                entries=[convert.entry_message(entry) for entry in page], next_page_token=token
+            )
+
+        return await status.answered(context, work)
+
+    async def WaitRun(self, request: run_pb2.WaitRunRequest, context: Context) -> run_pb2.WaitRunResponse:
+        """See the proto."""
+
+        async def work() -> run_pb2.WaitRunResponse:
+            env = self._scope.environment(request.environment)
+            wait_ms = min(request.timeout_ms or _WAIT_MS, _WAIT_MS)
+            run = await watch.wait_run(self._node, env, request.run_id, wait_ms)
+            return run_pb2.WaitRunResponse(run=convert.run_message(run))
+
+        return await status.answered(context, work)
+
+    async def WatchRun(
+        self, request: run_pb2.WatchRunRequest, context: Context
+    ) -> AsyncIterator[run_pb2.WatchRunResponse]:
+        """See the proto."""
+        try:
+            env = self._scope.environment(request.environment)
+            seen: dict[tuple[str, bool], bytes] = {}
+            last = b""
+            async with watch.watching(self._node, request.run_id) as changes:
+                while True:
+                    state = await query.run_state(self._node, env, request.run_id)
+                    response = run_pb2.WatchRunResponse(run=self._message(state), waiting_for=self._reasons(state))
+                    for entry in query.journal(state):
+                        message = convert.entry_message(entry)
+                        text = message.SerializeToString()
+                        mark = (message.key, entry.wait is not None)
+                        if seen.get(mark) != text:
+                            seen[mark] = text
+                            response.entries.append(message)
+                    whole = response.SerializeToString(deterministic=True)
+                    if whole != last:
+                        last = whole
+                        yield response
+                    if state.run.ended_ms is not None:
+                        return
+                    await changes.wait(_TICK_S)
+        except ServerError as error:
+            await status.abort(context, error)
+
+    async def CancelRun(self, request: run_pb2.CancelRunRequest, context: Context) -> run_pb2.CancelRunResponse:
+        """See the proto."""
+
+        async def work() -> run_pb2.CancelRunResponse:
+            env = self._scope.environment(request.environment)
+            await control.cancel(self._node, env, request.run_id, request.reason)
+            return run_pb2.CancelRunResponse(run=self._message(await query.run_state(self._node, env, request.run_id)))
+
+        return await status.answered(context, work)

@@ -1,0 +1,280 @@
+"""Reads of the hot path: matching, look-back, timers, the queue, the registry and what a sweep finds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from stepwell_server.model.commit import Verdict
+from stepwell_server.model.function import Registry
+from stepwell_server.model.journal import LookedBack, Number, StepKind, WaitDelete
+from stepwell_server.model.run import ReadyDelete, ReadyRow, RunStatus
+from stepwell_server.model.session import SessionWrite
+from stepwell_server.ports.store import Probe, Store, Stranded
+
+from tests.contract.rows import (
+    BOOKED,
+    ENV,
+    FUNCTION,
+    NOW,
+    SIGNED_UP,
+    by_event,
+    cursor,
+    deployment,
+    event,
+    event_id,
+    held_run,
+    outcome,
+    parked_run,
+    ready,
+    run,
+    run_id,
+    session,
+    session_id,
+    shape,
+    sleep,
+    wait,
+)
+from tests.contract.saying import open_session, put, say
+from tests.support.stores import FullStore
+
+# --- match ---
+
+
+async def matched(store: Store, *probes: Probe, env: str = ENV) -> list[str]:
+    return sorted(row.key for row in (await store.match(env, probes)).waits)
+
+
+async def test_waits_are_found_by_event_and_any_of_several_keys(store: Store) -> None:
+    waits = [
+        wait("a", match_key="u1"),
+        wait("b", match_key="u2"),
+        wait("c", match_key="u3"),
+        wait("d", match_key="u1", target="other"),
+        wait("e", match_key="u1", n=2),
+        wait("f", match_key=""),
+    ]
+    await put(store, waits=waits)
+    assert await matched(store, Probe(BOOKED, ("u1", "u2", "unknown"))) == ["a", "b", "e"]
+    assert await matched(store, Probe(BOOKED, ("",)), Probe("other", ("u1", "u2"))) == ["d", "f"]
+    assert await matched(store, Probe(BOOKED, ()), Probe("nothing", ("u1",))) == []
+
+
+async def test_a_wait_is_found_once_though_several_probes_fit(store: Store) -> None:
+    await put(store, waits=[wait("a", match_key="u1")])
+    assert await matched(store, Probe(BOOKED, ("u1", "u1")), Probe(BOOKED, ("u1",))) == ["a"]
+
+
+async def test_no_probes_find_no_waits_but_the_version(store: Store) -> None:
+    await put(store, deployments=[deployment()], waits=[wait()])
+    found = await store.match(ENV, [])
+    assert (found.waits, found.registry_version) == ((), (await store.registry(ENV)).version)
+
+
+async def test_only_waits_for_events_of_the_environment_match(store: Store) -> None:
+    child = wait("child", kind=int(StepKind.INVOKE), match_key="u1")
+    await put(store, waits=[child, wait("there", env="test", match_key="u1"), wait("none", match_key=None)])
+    assert await matched(store, Probe(BOOKED, ("u1", ""))) == []
+    assert await matched(store, Probe(BOOKED, ("u1",)), env="test") == ["there"]
+
+
+async def test_a_wait_matches_until_it_closes_whether_it_has_looked_back_or_not(store: Store) -> None:
+    await put(
+        store, waits=[wait("a", match_key="u", after_event="evt_0"), wait("b", match_key="u"), wait("c", match_key="u")]
+    )
+    await put(store, wait_deletes=[WaitDelete(ENV, run_id(1), "b")], resolves=[by_event("c")])
+    assert await matched(store, Probe(BOOKED, ("u",))) == ["a"]
+
+
+async def test_a_matching_wait_is_returned_whole(store: Store) -> None:
+    row = wait(condition="event.data.x > 1", detached=True, attempt=3, failure=b"{}", input_hash=b"\1", after_event="e")
+    await put(store, waits=[row])
+    assert (await store.match(ENV, [Probe(BOOKED, ("data.user=u1",))])).waits == (row,)
+
+
+# --- look back ---
+
+
+async def test_a_look_back_reads_later_events_of_the_name_in_order(store: Store) -> None:
+    events = [event(n, name=BOOKED if n % 2 else SIGNED_UP) for n in (5, 1, 4, 3, 2, 7)]
+    await put(store, events=[*events, event(9, env="test", name=BOOKED)])
+    found = await store.look_back(ENV, BOOKED, event_id(1), 10)
+    assert found == [event(n, name=BOOKED) for n in (3, 5, 7)]
+    assert [row.id for row in await store.look_back(ENV, BOOKED, "", 2)] == [event_id(1), event_id(3)]
+    assert await store.look_back(ENV, BOOKED, event_id(7), 10) == []
+
+
+# --- timers ---
+
+
+async def test_due_waits_come_earliest_first_from_all_environments(store: Store) -> None:
+    waits = [sleep("c", due_ms=30), sleep("a", due_ms=10, env="test"), sleep("b", due_ms=20), sleep("d", due_ms=41)]
+    await put(store, waits=[*waits, wait("never", due_ms=None)])
+    assert [row.key for row in await store.due(40, 10)] == ["a", "b", "c"]
+    assert [row.key for row in await store.due(40, 2)] == ["a", "b"]
+    assert [row.key for row in await store.due(10, 10)] == ["a"]
+    assert await store.due(9, 10) == []
+
+
+async def test_a_closed_wait_is_never_due(store: Store) -> None:
+    await put(store, waits=[sleep("a", due_ms=1), sleep("b", due_ms=2), sleep("c", due_ms=3)])
+    await put(store, wait_deletes=[WaitDelete(ENV, run_id(1), "a")], resolves=[outcome("c", output=None)])
+    assert [row.key for row in await store.due(NOW, 10)] == ["b"]
+
+
+async def test_the_next_due_time_is_later_than_the_one_given(store: FullStore) -> None:
+    await put(store, waits=[sleep("a", due_ms=10), sleep("b", due_ms=20, env="test"), wait("never", due_ms=None)])
+    assert [await store.due_after(at) for at in (0, 9, 10, 19, 20)] == [10, 10, 20, 20, None]
+
+
+# --- the queue ---
+
+
+async def test_queued_runs_stand_in_order_of_priority_time_and_id(store: Store) -> None:
+    rows = [
+        ready(3, priority=0, enqueued_ms=5),
+        ready(1, priority=1, enqueued_ms=1),
+        ready(4, priority=-1, enqueued_ms=9),
+        ready(2, priority=0, enqueued_ms=5),
+        ready(5, priority=0, enqueued_ms=4),
+    ]
+    await put(store, ready=[*rows, ready(6, function_id="other"), ready(7, env="test")])
+    assert await store.ready(ENV, FUNCTION, None, 10) == [rows[2], rows[4], rows[3], rows[0], rows[1]]
+
+
+async def test_pages_of_the_queue_leave_nothing_out_and_repeat_nothing(store: Store) -> None:
+    rows = [ready(n, priority=n % 3, enqueued_ms=n % 4) for n in range(1, 24)]
+    await put(store, ready=rows)
+    paged: list[ReadyRow] = []
+    while page := await store.ready(ENV, FUNCTION, paged[-1] if paged else None, 5):
+        assert len(page) <= 5
+        paged += page
+    assert paged == sorted(rows, key=lambda row: (row.priority, row.enqueued_ms, row.run_id))
+
+
+async def test_a_page_goes_on_behind_a_row_that_has_left_the_queue(store: Store) -> None:
+    await put(store, ready=[ready(n) for n in (1, 2, 3)])
+    await put(store, ready_deletes=[ReadyDelete(ENV, run_id(2))])
+    assert await store.ready(ENV, FUNCTION, ready(2), 10) == [ready(3)]
+
+
+# --- registry ---
+
+
+async def test_an_environment_without_registrations_has_version_zero(store: Store) -> None:
+    assert await store.registry(ENV) == Registry(ENV, 0, (), ())
+
+
+async def test_a_new_deployment_or_shape_raises_the_version_of_its_environment_alone(store: Store) -> None:
+    versions = [(await store.registry(ENV)).version]
+    for parts in ({"deployments": [deployment("d1")]}, {"shapes": [shape("a")]}, {"deployments": [deployment("d2")]}):
+        await put(store, **parts)
+        versions.append((await store.registry(ENV)).version)
+    assert versions == sorted(set(versions))
+    assert (await store.registry("test")).version == 0
+
+
+async def test_what_was_registered_before_leaves_the_version(store: Store) -> None:
+    await put(store, deployments=[deployment()], shapes=[shape()])
+    before = await store.registry(ENV)
+    await put(store, deployments=[deployment(created_ms=1, spec=b"[]")], shapes=[shape()])
+    assert await store.registry(ENV) == before
+
+
+async def test_a_commit_that_is_not_applied_raises_no_version(store: Store) -> None:
+    assert await say(store, decider=outcome("x"), shapes=[shape()]) == Verdict.LOST
+    assert await store.registry(ENV) == Registry(ENV, 0, (), ())
+
+
+async def test_deployments_are_read_oldest_first(store: Store) -> None:
+    rows = [deployment("b", created_ms=2), deployment("c", created_ms=1), deployment("a", created_ms=3, app="other")]
+    await put(store, deployments=rows, shapes=[shape("y"), shape("x"), shape("x", event="other")])
+    registry = await store.registry(ENV)
+    assert registry.deployments == (rows[1], rows[0], rows[2])
+    assert set(registry.shapes) == {shape("y"), shape("x"), shape("x", event="other")}
+
+
+# --- sessions ---
+
+
+async def test_open_sessions_are_those_of_the_environment_that_are_not_closed(store: Store) -> None:
+    for row in (session(1), session(2, closed_ms=NOW), session(3, env="test"), session(4)):
+        await put(store, decider=SessionWrite(0, row))
+    assert sorted(await store.sessions(ENV)) == [session(1), session(4)]
+
+
+# --- what a sweep finds ---
+
+
+async def test_a_store_in_order_strands_nothing(store: Store) -> None:
+    await open_session(store)
+    await put(store, runs=[held_run(1), run(2), parked_run(3)], ready=[ready(2)], waits=[wait(n=3), sleep(n=1)])
+    await put(store, outcomes=[outcome("seen", 3, number=1), outcome("new", 1), outcome("cancel", 2)])
+    assert await store.stranded(10) == Stranded((), (), (), (), ())
+
+
+async def test_a_cursor_that_was_not_deleted_is_stranded(store: Store) -> None:
+    await put(store, cursors=[cursor(1), cursor(2, env="test")])
+    assert set((await store.stranded(10)).cursors) == {cursor(1), cursor(2, env="test")}
+
+
+async def test_a_wait_that_has_not_looked_back_is_stranded(store: Store) -> None:
+    await put(store, waits=[wait("a", after_event=event_id(1)), wait("b", after_event=""), wait("c", after_event="")])
+    await put(store, looked_back=[LookedBack(ENV, run_id(1), "b")], wait_deletes=[WaitDelete(ENV, run_id(1), "c")])
+    assert (await store.stranded(10)).lookbacks == (wait("a", after_event=event_id(1)),)
+
+
+async def test_an_undelivered_outcome_of_a_parked_run_without_a_session_is_stranded(store: Store) -> None:
+    await open_session(store)
+    others = {
+        2: parked_run(2, session_id=session_id(1)),
+        3: held_run(3),
+        4: run(4),
+        5: parked_run(5, status=int(RunStatus.PAUSED), reason=4),
+        6: parked_run(6, status=int(RunStatus.COMPLETED), ended_ms=NOW),
+    }
+    await put(store, runs=[parked_run(1), *others.values()], ready=[ready(4)])
+    await put(store, outcomes=[outcome("new", n) for n in (1, *others)] + [outcome("seen", 1, number=1)])
+    assert (await store.stranded(10)).inbox == (outcome("new", 1),)
+    await put(store, numbers=[Number(ENV, run_id(1), "new", 2)])
+    assert (await store.stranded(10)).inbox == ()
+
+
+async def test_a_live_run_whose_session_is_closed_or_unknown_is_stranded(store: Store) -> None:
+    await open_session(store, 1)
+    await open_session(store, 2)
+    ended = held_run(5, 2, status=int(RunStatus.COMPLETED), ended_ms=NOW)
+    await put(store, runs=[held_run(1, 1), held_run(2, 2), held_run(3, 3), parked_run(4), ended])
+    await put(store, runs=[parked_run(6, session_id=session_id(2))])
+    await put(store, decider=SessionWrite(1, session(2, epoch=2, closed_ms=NOW)))
+    held = (await store.stranded(10)).held
+    assert {row.id for row in held} == {run_id(2), run_id(3), run_id(6)}
+    assert held_run(3, 3) in held
+
+
+async def test_a_session_of_another_environment_holds_no_run_here(store: Store) -> None:
+    await put(store, decider=SessionWrite(0, session(env="test")))
+    await put(store, runs=[held_run()])
+    assert [row.id for row in (await store.stranded(10)).held] == [run_id(1)]
+
+
+async def test_a_queued_run_without_a_place_in_the_queue_is_stranded(store: Store) -> None:
+    ended = run(3, status=int(RunStatus.CANCELLED), ended_ms=NOW)
+    await put(store, runs=[run(1), run(2), ended, parked_run(4)], ready=[ready(2)])
+    assert (await store.stranded(10)).queued == (run(1),)
+
+
+FIVE: dict[str, dict[str, Any]] = {
+    "cursors": {"cursors": [cursor(n) for n in range(5)]},
+    "lookbacks": {"waits": [wait(n=n, after_event="") for n in range(5)]},
+    "inbox": {"runs": [parked_run(n) for n in range(5)], "outcomes": [outcome(n=n) for n in range(5)]},
+    "held": {"runs": [held_run(n) for n in range(5)]},
+    "queued": {"runs": [run(n) for n in range(5)]},
+}
+
+
+@pytest.mark.parametrize(("kind", "rows"), FIVE.items(), ids=FIVE)
+async def test_each_kind_of_stranded_row_is_cut_at_the_limit(store: Store, kind: str, rows: dict[str, Any]) -> None:
+    await put(store, **rows)
+    assert len(getattr(await store.stranded(3), kind)) == 3
+    assert len(set(getattr(await store.stranded(9), kind))) == 5

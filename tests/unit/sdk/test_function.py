@@ -1,0 +1,117 @@
+"""Functions: what the decorator reads, and what it refuses."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+
+from stepwell import App, Event, RegistrationError, Retry, Step, SyncStep, Trigger
+
+
+@dataclass
+class SignedUp:
+    email: str
+
+
+class Charge(BaseModel):
+    amount: int
+
+
+def test_a_function_says_what_it_is() -> None:
+    app = App("shop")
+
+    @app.function(on=["user/signed.up", Trigger("user/*", if_="event.data.vip")], retries=2, strict=True)
+    async def drip(step: Step, event: Event[Charge]) -> Charge:
+        return event.data
+
+    spec = app.specs()[0]
+    assert (drip.id, spec.name, spec.strict, spec.retry.max_attempts) == ("shop/drip", "drip", True, 3)
+    assert [(t.event, t.condition) for t in spec.triggers] == [("user/signed.up", ""), ("user/*", "event.data.vip")]
+    assert b'"amount"' in spec.input_schema
+    assert b'"amount"' in spec.output_schema
+
+
+def test_the_event_is_read_as_its_annotation_says() -> None:
+    app = App("shop")
+
+    @dataclass
+    class Local:
+        n: int
+
+    @app.function
+    async def here(event: Event[Local], step: Step) -> None: ...
+
+    assert here.parameters == ["event", "step"]
+    assert here.decode_input is not None
+    assert here.decode_input({"n": 1}) == Local(1)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"name": "a/b"}, "function name 'a/b'"),
+        ({"name": ""}, "function name ''"),
+        ({"name": "x" * 129}, "128"),
+        ({"retries": -1}, "retries=-1"),
+        ({"retries": 100}, "retries=100"),
+        ({"retries": "3"}, "retries='3'"),
+        ({"retries": Retry(attempts=0)}, "attempts=0"),
+        ({"retries": Retry(initial="4x")}, "initial"),
+        ({"retries": Retry(factor=0.5)}, "factor"),
+        ({"on": ""}, "an event needs a name"),
+        ({"on": "a*b"}, "wildcard"),
+        ({"on": "a\n"}, "control"),
+        ({"on": "x" * 257}, "256"),
+        ({"on": 5}, "neither"),
+        ({"on": ["a", 5]}, "neither"),
+    ],
+)
+def test_wrong_options_are_refused(options: dict[str, Any], says: str) -> None:
+    async def drip(step: Step) -> None: ...
+
+    with pytest.raises(RegistrationError, match="function") as caught:
+        App("shop").function(**options)(drip)
+    assert says in str(caught.value)
+
+
+def test_wrong_functions_are_refused() -> None:
+    app = App("shop")
+
+    async def one(step: Step) -> None: ...
+    async def stranger(step: Step, other: int) -> None: ...
+    async def two_steps(a: Step, b: Step) -> None: ...
+    async def keyword(*, step: Step) -> None: ...
+    async def sync_flavour(step: SyncStep) -> None: ...
+    def async_flavour(step: Step) -> None: ...
+    def generator(step: SyncStep) -> Any:
+        yield 1
+
+    async def unknown(step: Step, event: Event[Nowhere]) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+    app.function(on="a")(one)
+    for fn, says in [
+        (one, "already"),
+        (stranger, "other"),
+        (two_steps, "b"),
+        (keyword, "plain"),
+        (sync_flavour, "Step"),
+        (async_flavour, "SyncStep"),
+        (generator, "generators"),
+        (unknown, "Nowhere"),
+        (5, "5"),
+    ]:
+        with pytest.raises(RegistrationError, match=says):
+            app.function(on="a")(fn)  # type: ignore[arg-type]
+    with pytest.raises(RegistrationError, match="app name"):
+        App("a b")
+
+
+def test_importing_does_no_work() -> None:
+    code = "import sys, stepwell; assert not {'grpc', 'google.protobuf', 'asyncio'} & set(sys.modules); stepwell.App"
+    code += "; assert 'grpc' not in sys.modules and 'pydantic' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, env={"PYTHONPATH": ":".join(sys.path)})
