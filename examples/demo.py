@@ -155,8 +155,14 @@ def query(stage: Stage, sql: str, *values: str) -> list[str]:
 
 def runs_of(stage: Stage, event_id: str, count: int) -> Sequence[str]:
     """The runs that an event started, once all are there."""
-    wait_for(stage, f"{count} runs of {event_id}", lambda: len(stage.client.get_event(event_id).run_ids) == count)
-    return stage.client.get_event(event_id).run_ids
+    found: list[str] = []
+
+    def there() -> bool:
+        found[:] = [run.id for run in stage.client.list_runs(event_id=event_id)]
+        return len(found) == count
+
+    wait_for(stage, f"{count} runs of {event_id}", there)
+    return found
 
 
 def ended(stage: Stage, run_id: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import typing
@@ -121,10 +122,8 @@ def body_info(fn: Any) -> BodyInfo:
         return _bodies[key]
     except (KeyError, TypeError):
         info = _inspect(fn)
-    try:
+    with contextlib.suppress(TypeError):  # a callable object without weak references
         _bodies[key] = info
-    except TypeError:  # a callable object without weak references
-        pass
     return info
 
 

@@ -127,7 +127,7 @@ def match_value(event: event_pb2.Event, path: str) -> bytes:
     value: Any = roots[head]()
     for part in rest.split(".") if rest else ():
         try:
-            value = value[int(part)] if isinstance(value, list) else value[part]
+            value = value[int(part) if isinstance(value, list) else part]
         except (KeyError, IndexError, TypeError, ValueError):
             raise missing from None
     return codec.encode(value, f"match {path}")

@@ -113,7 +113,7 @@ class App:
     def function(
         self, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False
     ) -> _Decorator: ...
-    def function(
+    def function(  # pyright: ignore[reportInconsistentOverload]
         self, fn: Any = None, /, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False
     ) -> Any:
         """Registers a function: `on` is what starts it (nothing: it is only invoked), `retries` the default of its

@@ -33,7 +33,9 @@ _get_running_loop = asyncio._get_running_loop
 class RunTask(Task[T]):
     """A task whose hash is its place in the run: asyncio keeps tasks in sets, whose order must be repeatable."""
 
-    def __init__(self, number: int, coro: Coroutine[Any, Any, T], loop: RunLoop, name: str | None, context: Any) -> None:
+    def __init__(
+        self, number: int, coro: Coroutine[Any, Any, T], loop: RunLoop, name: str | None, context: Any
+    ) -> None:
         self._number = number
         super().__init__(coro, loop=loop, name=name or f"task-{number}", context=context)
 
@@ -67,9 +69,23 @@ class Ready:
 class Timer(Ready):
     """A callback that waits for a durable timer of the run."""
 
-    __slots__ = ("_loop", "_when", "attempt", "command", "hash", "key", "kind", "last_error", "need", "open_key", "target")
+    __slots__ = (
+        "_loop",
+        "_when",
+        "attempt",
+        "command",
+        "hash",
+        "key",
+        "kind",
+        "last_error",
+        "need",
+        "open_key",
+        "target",
+    )
 
-    def __init__(self, loop: RunLoop, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: Any):
+    def __init__(
+        self, loop: RunLoop, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: Any
+    ):
         super().__init__(callback, args, context or contextvars.copy_context())
         self._loop = loop
         self._when = when
@@ -238,7 +254,11 @@ def _refusing(name: str) -> Callable[..., NoReturn]:
 
 
 for _name in (
-    *(n for n in vars(asyncio.AbstractEventLoop) if n.startswith(("create_", "connect_", "sock_", "start_", "subprocess_"))),
+    *(
+        n
+        for n in vars(asyncio.AbstractEventLoop)
+        if n.startswith(("create_", "connect_", "sock_", "start_", "subprocess_"))
+    ),
     *("run_in_executor", "set_default_executor", "shutdown_default_executor", "getaddrinfo", "getnameinfo", "sendfile"),
     *("add_reader", "remove_reader", "add_writer", "remove_writer", "add_signal_handler", "remove_signal_handler"),
     *("call_soon_threadsafe", "run_forever", "run_until_complete", "stop", "close", "set_debug"),

@@ -212,6 +212,9 @@ class Reentry:
         """Raises UsageError unless the code of this run is calling."""
         if _get_running_loop() is self.loop or (self.owns_thread is not None and self.owns_thread()):
             return
+        if self.state in (State.ENDED, State.FENCED):
+            self._refuse()
+            return
         thread = threading.current_thread().name
         raise OutsideStepError(f"{what} was called outside the function's own code: in a body, or in thread {thread!r}")
 

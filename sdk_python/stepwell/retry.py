@@ -28,7 +28,7 @@ Retries: TypeAlias = int | Retry
 
 def to_policy(retries: Retries) -> common_pb2.RetryPolicy:
     """The message. Raises UsageError naming what is out of range."""
-    if isinstance(retries, bool) or not isinstance(retries, (int, Retry)):
+    if isinstance(retries, bool) or not isinstance(retries, (int, Retry)):  # pyright: ignore[reportUnnecessaryIsInstance]
         raise UsageError(f"retries={retries!r} is neither a number nor a Retry")
     if isinstance(retries, int):
         if not 0 <= retries < ATTEMPTS_MAX:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from datetime import date, datetime, time, timedelta
 from decimal import Decimal, InvalidOperation
 from enum import Enum
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, cast
 from uuid import UUID
 
 Convert: TypeAlias = Callable[[Any], Any]
@@ -60,7 +60,8 @@ def _compile(tp: Any) -> Convert | None:
         return None
     if tp in _SCALARS:
         return _SCALARS[tp]
-    origin, args = typing.get_origin(tp), typing.get_args(tp)
+    origin: Any = typing.get_origin(tp)
+    args = typing.get_args(tp)
     if origin is None:
         return _compile_plain(tp)
     if origin in _WRAPPERS:
@@ -78,7 +79,7 @@ def _compile(tp: Any) -> Convert | None:
     if is_model(tp):
         return tp.model_validate
     if isinstance(origin, type) and dataclasses.is_dataclass(origin):
-        return _dataclass(origin, dict(zip(getattr(origin, "__parameters__", ()), args, strict=False)))
+        return _dataclass(cast("type", origin), dict(zip(getattr(origin, "__parameters__", ()), args, strict=False)))
     return _compile(origin)
 
 
@@ -204,8 +205,8 @@ def _union(args: tuple[Any, ...]) -> Convert | None:
         if raw is None and nullable:
             return None
         problems: list[str] = []
-        # bool before int and int before float: the exact type wins over one that would also accept the value.
-        exact = _SCALARS.get(type(raw))
+        # Numbers: the exact type wins over one that would also accept the value. Text is tried in the declared order.
+        exact = None if isinstance(raw, str) else _SCALARS.get(type(raw))
         if exact is not None and exact in members:
             return raw
         for to in members:
@@ -287,8 +288,11 @@ def _substitute(tp: Any, bound: dict[Any, Any]) -> Any:
 
 
 def _typed_dict(tp: Any) -> Convert:
-    members = {name: convert_to(hint) for name, hint in _hints(tp).items()}
-    required: frozenset[str] = tp.__required_keys__
+    hints = _hints(tp)
+    members = {name: convert_to(hint) for name, hint in hints.items()}
+    # Under `from __future__ import annotations` the class itself does not know which keys are not required.
+    optional = {name for name, hint in hints.items() if typing.get_origin(hint) is typing.NotRequired}
+    required = set(tp.__required_keys__) - optional
 
     def read(raw: Any) -> Any:
         if not isinstance(raw, dict):

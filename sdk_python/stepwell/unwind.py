@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import LimitError
@@ -13,24 +14,32 @@ if TYPE_CHECKING:
 
 CALLBACKS_MAX = 10_000
 
+logger = logging.getLogger("stepwell")
+_resisting: list[asyncio.Task[Any]] = []
+
 
 def unwind(loop: RunLoop, main: asyncio.Task[Any] | None) -> None:
-    """Cancels what is left of the code. What resists is closed and dropped; nothing it does reaches the server."""
+    """Cancels what is left of the code; nothing it does reaches the server.
+
+    Code that catches even BaseException and waits again resists. It is kept for ever rather than closed, because closing
+    it could turn its loop into one that never waits.
+    """
     loop.quiet = True
     if main is not None and main.done() and not main.cancelled():
         main.exception()  # seen: asyncio need not report it
-    tasks: list[asyncio.Task[Any]] = [task for task in (main, *loop.live_tasks()) if task is not None and not task.done()]
+    tasks: list[asyncio.Task[Any]] = [
+        task for task in (main, *loop.live_tasks()) if task is not None and not task.done()
+    ]
     if not tasks:
         return
     for task in tasks:
         task.cancel()
     with contextlib.suppress(LimitError):
         loop.run_until_quiescent(CALLBACKS_MAX)
-    for task in (*tasks, *loop.live_tasks()):
+    for task in tasks:
         if not task.done():
-            coro: Any = task.get_coro()
-            with contextlib.suppress(BaseException):
-                coro.close()
+            _resisting.append(task)
+            logger.warning("a run's code catches BaseException and cannot be unwound: %s", awaited(task))
 
 
 def awaited(main: asyncio.Task[Any] | None) -> str:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import json
 import logging
 import os
 import random
 import signal
 import socket
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +105,9 @@ class Server:
         try:
             await self._assemble(store)
             await self._listen(host, port)
+            if settings.counters:
+                asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.write_counters)
+            _tune_gc()
         except BaseException:
             await self.stop()
             raise
@@ -152,7 +155,7 @@ class Server:
         step_pb2_grpc.add_StepServiceServicer_to_server(StepService(node, scope), server)
         admin = AdminService(node, scope, self._timers, self._clock)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
-        self._health = health.aio.HealthServicer()
+        self._health = _aio_health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.full_name for m in _SERVICES for service in m.DESCRIPTOR.services_by_name.values()]
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
@@ -206,41 +209,13 @@ class Server:
         partial.replace(path)
 
 
-async def serve(settings: Settings, ready: Callable[[Server], Awaitable[None] | None] | None = None) -> int:
-    """Serves until SIGTERM or SIGINT, or until the lease on the database is lost (then 1)."""
-    server = Server(settings)
-    ended = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ended.set)
-    loop.add_signal_handler(signal.SIGUSR1, server.write_counters)
-    await server.start()
-    _tune_gc()
-    try:
-        if ready is not None:
-            told = ready(server)
-            if told is not None:
-                await told
-        waits = [loop.create_task(ended.wait()), loop.create_task(server.lost.wait())]
-        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        for task in waits:
-            task.cancel()
-        return 1 if server.lost.is_set() else 0
-    finally:
-        await server.stop()
-
-
-def run(settings: Settings, ready: Callable[[Server], Awaitable[None] | None] | None = None) -> int:
-    """serve() on uvloop."""
-    import uvloop
-
-    return uvloop.run(serve(settings, ready))
+def _aio_health() -> Any:
+    """The stubs of the health package do not know its aio half."""
+    return getattr(health, "aio").HealthServicer()  # noqa: B009
 
 
 def _tune_gc() -> None:
     """What lives since the start need not be looked at again; cycles are rare on the hot path."""
-    import gc
-
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 20)
@@ -273,7 +248,7 @@ def _boot_id() -> str:
 
 def _is_dead(info: str) -> bool:
     """Whether the holder of a lease was a process of this host and boot that has ended (H12e)."""
-    host, boot, pid = (info.split(" ") + ["", "", ""])[:3]
+    host, boot, pid = [*info.split(" "), "", "", ""][:3]
     if host != socket.gethostname() or boot != _boot_id() or boot == "unknown" or not pid.isdecimal():
         return False
     return not Path(f"/proc/{pid}").exists()

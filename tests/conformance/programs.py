@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Any
 
 from stepwell import (
@@ -194,10 +195,8 @@ async def cleanup(step: Step) -> Json:
 
 @program()
 async def stubborn(step: Step) -> Json:
-    try:
+    with contextlib.suppress(asyncio.CancelledError):
         await step.sleep("1d")
-    except asyncio.CancelledError:
-        pass
     return "went on"
 
 

@@ -216,6 +216,13 @@ async def test_a_move_then_a_take_then_an_end_of_one_commit_follow_each_other(st
     assert (row.status, row.turn, row.session_id) == (RunStatus.COMPLETED, 2, session_id(2))
 
 
+async def test_an_end_of_the_turn_before_the_move_of_its_commit_does_nothing(store: Store) -> None:
+    await put(store, runs=[held_run()])
+    await put(store, moves=[move(expect_turn=1)], ends=[end(turn=1)])
+    row = await run_row(store)
+    assert (row.status, row.turn) == (RunStatus.RUNNING, 2)
+
+
 async def test_a_run_parked_by_a_commit_is_enqueued_by_it_before_it_is_ready(store: FullStore) -> None:
     await put(store, runs=[held_run()])
     parks = move(expect_turn=1, turn=1, status=int(RunStatus.PARKED), session_id=None)

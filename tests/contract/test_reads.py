@@ -21,9 +21,11 @@ from tests.contract.rows import (
     by_event,
     cursor,
     deployment,
+    end,
     event,
     event_id,
     held_run,
+    move,
     outcome,
     parked_run,
     ready,
@@ -250,6 +252,13 @@ async def test_a_live_run_whose_session_is_closed_or_unknown_is_stranded(store: 
     held = (await store.stranded(10)).held
     assert {row.id for row in held} == {run_id(2), run_id(3), run_id(6)}
     assert held_run(3, 3) in held
+
+
+async def test_a_run_that_was_moved_or_ended_is_held_by_a_lost_session_no_more(store: Store) -> None:
+    await open_session(store, 1)
+    await put(store, runs=[held_run(n, 9) for n in (1, 2, 3, 4)])
+    await put(store, moves=[move(1, expect_turn=1), move(2, expect_turn=1, session_id=None)], ends=[end(3)])
+    assert [row.id for row in (await store.stranded(10)).held] == [run_id(4)]
 
 
 async def test_a_session_of_another_environment_holds_no_run_here(store: Store) -> None:

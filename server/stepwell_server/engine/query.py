@@ -146,10 +146,14 @@ async def event_with_runs(node: Node, env: str, event_id: str) -> tuple[EventRow
     events = await node.history.events(env, [event_id])
     if not events:
         raise NotFoundError("EVENT_NOT_FOUND", f"there is no event {event_id[:64]!r}")
-    functions = await node.history.known_functions(env)
-    candidates = [ids.run_id_for_event(env, event_id, function_id) for function_id in functions]
-    states = await node.store.load(env, candidates)
-    return events[0], [run_id for run_id in candidates if run_id in states]
+    run_ids: list[str] = []
+    before = ""
+    while True:
+        page = await node.history.list_runs(env, RunFilter(event_id=event_id, before=before, limit=LIMITS.page_size))
+        run_ids.extend(row.id for row in page)
+        if len(page) < LIMITS.page_size:
+            return events[0], run_ids
+        before = page[-1].id
 
 
 async def list_events(

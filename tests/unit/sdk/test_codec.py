@@ -12,7 +12,6 @@ from uuid import UUID
 
 import pytest
 from pydantic import BaseModel
-
 from stepwell.codec import convert_to, decode, encode
 from stepwell.errors import SerializationError
 
@@ -151,7 +150,9 @@ CIRCLE: list[Any] = []
 CIRCLE.append(CIRCLE)
 
 
-@pytest.mark.parametrize("value", [object(), float("nan"), [float("inf")], "\ud800", CIRCLE, {(1, 2): 3}, 10**5000], ids=range(7))
+@pytest.mark.parametrize(
+    "value", [object(), float("nan"), [float("inf")], "\ud800", CIRCLE, {(1, 2): 3}, 10**5000], ids=range(7)
+)
 def test_values_without_json_are_refused(value: Any) -> None:
     with pytest.raises(SerializationError, match="it"):
         encode(value, "it")

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import timedelta
 
 import pytest
-
 from stepwell.duration import DURATION_MS_MAX, Duration, DurationError, to_ms
 
 
@@ -33,7 +32,22 @@ def test_it_reads(written: Duration, ms: int) -> None:
 
 @pytest.mark.parametrize(
     "written",
-    ["", "4", "d", "4x", "-4d", "4 d x", "٤d", -1, timedelta(seconds=-1), float("nan"), float("inf"), True, None, "367d"],
+    [
+        "",
+        "4",
+        "d",
+        "4x",
+        "-4d",
+        "4 d x",
+        "٤d",
+        -1,
+        timedelta(seconds=-1),
+        float("nan"),
+        float("inf"),
+        True,
+        None,
+        "367d",
+    ],
 )
 def test_it_refuses(written: Duration) -> None:
     with pytest.raises(DurationError):

@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-
 from stepwell import App, Event, RegistrationError, Retry, Step, SyncStep, Trigger
 
 

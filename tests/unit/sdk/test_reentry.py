@@ -8,12 +8,11 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-
 import stepwell
 from stepwell import App, Event, Interrupted, OutsideStepError, Step, StepError, SyncStep, UsageError
 from stepwell.context import Body
@@ -162,7 +161,7 @@ def test_code_that_never_waits_is_stopped() -> None:
     @app.function()
     async def code(step: Step) -> None:
         while True:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0)  # noqa: ASYNC110 - the mistake under test
 
     core = new_run(code)
     core.start()
@@ -208,7 +207,17 @@ def test_wrong_calls_are_named() -> None:
             said.append(str(caught.value))
 
     drive(new_run(code))
-    words = ["4x", "name=", "5", "get_quote, retries", "get_quote, timeout", "wildcard", "366", "at least one", "object"]
+    words = [
+        "4x",
+        "name=",
+        "5",
+        "get_quote, retries",
+        "get_quote, timeout",
+        "wildcard",
+        "366",
+        "at least one",
+        "object",
+    ]
     assert len(said) == len(words)
     assert all(word in text for word, text in zip(words, said, strict=True))
 
@@ -325,9 +334,7 @@ def test_bodies_know_themselves() -> None:
     output = drive(new_run(code), execute).output.data.decode()
     assert "'run_1', 'body', 1" in output
     with pytest.raises(UsageError):
-        import contextvars
-
-        contextvars.Context().run(stepwell.current_step)
+        Context().run(stepwell.current_step)
 
 
 ORDER = """

@@ -1,4 +1,4 @@
-"""A scripted server for tests of the worker: a real gRPC server that speaks StepService and acknowledges what it is told."""
+"""A scripted server for tests of the worker: real gRPC, speaks StepService, acknowledges what it is told."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class FakeServer(step_pb2_grpc.StepServiceServicer):
         self.hang_after: int | None = None
         """Streams after this many get no Welcome."""
         self.hangup_s: float | None = None
-        """The first stream is ended so long after its first commands."""
+        """The first stream is ended so long after its Welcome."""
         self.heartbeats_before_commands = 0
         self.heartbeats: list[step_pb2.Heartbeat] = []
         self.streams: list[str] = []
@@ -95,6 +95,9 @@ class FakeServer(step_pb2_grpc.StepServiceServicer):
         if self.hang_after is not None and self.streams.count("opened") > self.hang_after:
             await asyncio.sleep(60)
         yield step_pb2.ConnectResponse(welcome=self.welcome)
+        if self.hangup_s is not None:
+            asyncio.get_running_loop().call_later(self.hangup_s, link.outbox.put_nowait, None)
+            self.hangup_s = None
         reading = asyncio.ensure_future(self._read(link, request_iterator))
         beat = asyncio.ensure_future(self._beat(link))
         try:
@@ -117,9 +120,6 @@ class FakeServer(step_pb2_grpc.StepServiceServicer):
             commands = commands or kind == "commands"
             if kind == "heartbeat":
                 self.heartbeats.append(frame.heartbeat)
-            if kind == "commands" and self.hangup_s is not None:
-                asyncio.get_running_loop().call_later(self.hangup_s, link.outbox.put_nowait, None)
-                self.hangup_s = None
             self.heartbeats_before_commands += kind == "heartbeat" and not commands
             if self.acknowledge and kind == "commands":
                 link.outbox.put_nowait(step_pb2.ConnectResponse(work=acks(frame.commands)))

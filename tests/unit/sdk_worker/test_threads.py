@@ -45,7 +45,7 @@ async def test_an_interrupted_call_ends_with_interrupted() -> None:
     threads, ended = pool(1)
     call = call_of(spin)
     threads.submit(call)
-    while call.thread is None:
+    while call.thread is None:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     threads.interrupt(call)
     assert isinstance((await ended.get()).error, Interrupted)
@@ -98,7 +98,7 @@ async def test_a_call_that_swallows_its_interruption_keeps_its_thread_until_it_e
     first, second = call_of(stubborn), call_of(lambda: "next")
     threads.submit(first)
     threads.submit(second)
-    while first.thread is None:
+    while first.thread is None:  # noqa: ASYNC110
         await asyncio.sleep(0.001)
     threads.interrupt(first)
     await asyncio.sleep(0.05)
