@@ -22,7 +22,7 @@ from stepwell.values import RunStatus
 HERE = Path(__file__).resolve().parent
 CSV = HERE / "contacts" / "contacts.csv"
 KILL_AT = 0.4
-STEP_TIMEOUT_S = 45.0
+STEP_TIMEOUT_S = 30.0
 
 
 def main() -> int:
@@ -57,9 +57,10 @@ def import_contacts(stage: Stage, screen: Screen) -> None:
     event_id = stage.client.send("api/contact_list.uploaded", {"path": str(CSV)})
     (run_id,) = runs_of(stage, event_id, 1)
     with screen.progress("contacts created", len(wanted)) as show:
+        deadline = time.monotonic() + STEP_TIMEOUT_S
         while (count := len(stored(stage, event_id))) < KILL_AT * len(wanted):
             show(count)
-            pause(stage, "the import to get going")
+            pause(stage, "the import to get going", deadline)
         at_kill = len(stored(stage, event_id))
         show(at_kill)
         screen.said(f"kill -9 of server (pid {stage.kill('server')}) and worker (pid {stage.kill('contacts')})")
@@ -195,10 +196,10 @@ def wait_for(stage: Stage, what: str, there: Callable[[], bool]) -> None:
         pause(stage, what, deadline)
 
 
-def pause(stage: Stage, what: str, deadline: float | None = None) -> None:
+def pause(stage: Stage, what: str, deadline: float) -> None:
     """A moment; raises DemoError if a process is gone or the time is over."""
     stage.check_processes()
-    if deadline is not None and time.monotonic() > deadline:
+    if time.monotonic() > deadline:
         raise DemoError(f"waited {STEP_TIMEOUT_S:g} s in vain for {what}\n{stage.log_tails()}")
     time.sleep(0.03)
 

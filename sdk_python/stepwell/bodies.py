@@ -6,11 +6,11 @@ import asyncio
 import contextvars
 import inspect
 import sys
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
 
-from stepwell.context import Body, StepContext
-from stepwell.errors import Interrupted, StepTimeoutError
+from stepwell.context import Body
+from stepwell.errors import StepTimeoutError
 from stepwell.logs import log
 from stepwell.threads import ThreadCall, Threads
 
@@ -21,41 +21,25 @@ Owner = TypeVar("Owner")
 
 
 class Attempt(Generic[Owner]):
-    """One attempt of a body, for the resident that owns it. Once `ended`, `error` or else `value` is what it made."""
+    """One execution of a body, for the resident that owns it. Once `ended`, `error` or else `value` is what it made."""
 
-    __slots__ = (
-        "body",
-        "call",
-        "context",
-        "dropped",
-        "ended",
-        "ended_ms",
-        "error",
-        "owner",
-        "started_ms",
-        "step",
-        "task",
-        "timed_out",
-        "timer",
-        "value",
-    )
+    # Defaults stand in the class: most attempts change few of them, and there are many attempts.
+    started_ms = 0
+    ended_ms = 0
+    value: Any = None
+    error: BaseException | None = None
+    ended = False
+    dropped = False
+    """Nobody waits for what it makes: it was interrupted."""
+    timed_out = False
+    task: asyncio.Task[Any] | None = None
+    call: ThreadCall | None = None
+    timer: asyncio.TimerHandle | None = None
 
-    def __init__(self, owner: Owner, body: Body, step: StepContext, context: contextvars.Context) -> None:
+    def __init__(self, owner: Owner, body: Body) -> None:
         self.owner = owner
         self.body = body
-        self.step = step
-        self.context = context
-        self.started_ms = 0
-        self.ended_ms = 0
-        self.value: Any = None
-        self.error: BaseException | None = None
-        self.ended = False
-        self.dropped = False
-        """Nobody waits for what it makes: it was interrupted."""
-        self.timed_out = False
-        self.task: asyncio.Task[Any] | None = None
-        self.call: ThreadCall | None = None
-        self.timer: asyncio.TimerHandle | None = None
+        self.step = body.context()
 
 
 class Bodies(Generic[Owner]):
@@ -75,6 +59,7 @@ class Bodies(Generic[Owner]):
         self._loop = loop
         self._now_ms = now_ms
         self._ended = ended
+        self._start_eagerly = EagerStart(loop)
         self._outside = contextvars.copy_context()
         self._threads = Threads(threads, loop, now_ms, self._thread_ended)
         self._calls: dict[ThreadCall, Attempt[Owner]] = {}
@@ -83,14 +68,11 @@ class Bodies(Generic[Owner]):
 
     def start(self, owner: Owner, body: Body) -> Attempt[Owner]:
         """Begins a body. One that never waits has `ended` on return; of any other, `ended` is called later."""
-        step = body.context()
-        context = self._outside.copy()
-        context.run(step.enter)
-        attempt = Attempt(owner, body, step, context)
+        attempt = Attempt(owner, body)
         self.executing += 1
         if body.is_async:
             attempt.started_ms = self._now_ms()
-            self._start_task(attempt, _guarded(body.fn, *body.args, **body.kwargs))
+            self._start_task(attempt, body.fn, body.args, body.kwargs)
         else:
             self._start_thread(attempt)
         return attempt
@@ -131,57 +113,50 @@ class Bodies(Generic[Owner]):
         attempt.timed_out = True
         self._strike(attempt)
 
-    def _end(self, attempt: Attempt[Owner], value: Any, error: BaseException | None) -> None:
+    def _end(self, attempt: Attempt[Owner]) -> None:
         if attempt.timer is not None:
             attempt.timer.cancel()
         if attempt.timed_out:
-            body = attempt.body
+            body, error = attempt.body, attempt.error
             timeout = StepTimeoutError(f"the body took longer than {body.timeout_ms} ms", key=body.key)
             # Where it was when it was stopped; not the interruption itself.
-            value, error = None, timeout.with_traceback(None if error is None else error.__traceback__)
-        attempt.value = value
-        attempt.error = error
+            attempt.error = timeout.with_traceback(None if error is None else error.__traceback__)
         attempt.ended = True
         self.executing -= 1
 
     # --- coroutines ---
 
-    def _start_task(self, attempt: Attempt[Owner], work: Coroutine[Any, Any, Any]) -> None:
-        task = start_eagerly(self._loop, work, attempt.context)
-        attempt.task = task
+    def _start_task(
+        self, attempt: Attempt[Owner], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        task = self._start_eagerly(_live(attempt, function, args, kwargs), self._outside.copy())
         if task.done():
-            self._settle(attempt, task)
+            attempt.ended_ms = self._now_ms()
+            self._end(attempt)
         else:
-            task.add_done_callback(lambda done: self._task_ended(attempt, done))
+            attempt.task = task
+            task.add_done_callback(lambda _: self._task_ended(attempt))
             self._arm(attempt)
 
-    def _settle(self, attempt: Attempt[Owner], task: asyncio.Task[Any]) -> None:
+    def _task_ended(self, attempt: Attempt[Owner]) -> None:
         attempt.ended_ms = self._now_ms()
-        if task.cancelled():
-            self._end(attempt, None, asyncio.CancelledError("the body was cancelled"))
-        else:
-            error = task.exception()
-            if isinstance(error, _Exit):
-                error = error.__cause__
-            self._end(attempt, None if error is not None else task.result(), error)
-
-    def _task_ended(self, attempt: Attempt[Owner], task: asyncio.Task[Any]) -> None:
-        self._settle(attempt, task)
+        self._end(attempt)
         if not attempt.dropped:
             self._ended(attempt)
 
     # --- plain functions ---
 
     def _start_thread(self, attempt: Attempt[Owner]) -> None:
-        body = attempt.body
+        body, context = attempt.body, self._outside.copy()
 
-        def invoke() -> Any:
-            return attempt.context.run(body.fn, *body.args, **body.kwargs)
+        def work() -> Any:
+            attempt.step.enter()
+            return body.fn(*body.args, **body.kwargs)
 
         def begun() -> None:
             self._loop.call_soon_threadsafe(self._arm, attempt)
 
-        call = ThreadCall(invoke, begun if body.timeout_ms else None)
+        call = ThreadCall(lambda: context.run(work), begun if body.timeout_ms else None)
         attempt.call = call
         self._calls[call] = attempt
         self._threads.submit(call)
@@ -191,50 +166,55 @@ class Bodies(Generic[Owner]):
         attempt.started_ms, attempt.ended_ms = call.started_ms or call.ended_ms, call.ended_ms
         if call.error is None and inspect.iscoroutine(call.value):
             # A plain function that returned a coroutine, such as a lambda: it goes on here.
+            coroutine = call.value
             if attempt.step.cancelled:
-                call.value.close()
+                coroutine.close()
             else:
-                coroutine = call.value
-                self._start_task(attempt, _guarded(lambda: coroutine))
-                if not attempt.ended:
-                    return
-                self._ended(attempt)
+                self._start_task(attempt, lambda: coroutine, (), {})
+                if attempt.ended:
+                    self._ended(attempt)
                 return
-        self._end(attempt, call.value, call.error)
+        attempt.value, attempt.error = call.value, call.error
+        self._end(attempt)
         if not attempt.dropped:
             self._ended(attempt)
 
 
-class _Exit(Exception):
-    """Carries an exception that a task would let through to the loop."""
-
-
-async def _guarded(function: Callable[..., Awaitable[Any]], *args: Any, **kwargs: Any) -> Any:
-    """A body that exits the process, or finds itself interrupted, fails; it does not end the worker."""
+async def _live(
+    attempt: Attempt[Any], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> None:
+    """Executes a body and keeps what it made. Even one that exits the process only fails: the worker lives on."""
+    attempt.step.enter()
     try:
-        return await function(*args, **kwargs)
-    except (SystemExit, KeyboardInterrupt, Interrupted) as error:
-        raise _Exit from error
+        attempt.value = await function(*args, **kwargs)
+    except BaseException as error:
+        attempt.error = error
 
 
-def start_eagerly(
-    loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, Any], context: contextvars.Context
-) -> asyncio.Task[Any]:
-    """A task whose first step runs now, not in the loop's next turn: one that never waits costs a quarter.
+class EagerStart:
+    """Starts tasks whose first step runs at once, not in the loop's next turn: one that never waits costs a quarter.
 
-    Must not be called from within a task. Before Python 3.12 has it built in, the task's call_soon is caught.
+    Must not be called from within a task. Before Python 3.12 has it built in, the call_soon of a new task is caught.
     """
-    if sys.version_info >= (3, 12):
-        return asyncio.Task(work, loop=loop, context=context, eager_start=True)
-    caught: list[Callable[[], object]] = []
 
-    def catch(step: Callable[[], object], context: contextvars.Context | None = None) -> None:
-        caught.append(step)
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._attributes = vars(loop)
+        self._caught: Callable[[], object] | None = None
+        self._catch_bound = self._catch
 
-    vars(loop)["call_soon"] = catch
-    try:
-        task = asyncio.Task(work, loop=loop, context=context)
-    finally:
-        del vars(loop)["call_soon"]
-    context.run(caught[0])
-    return task
+    def _catch(self, step: Callable[[], object], context: contextvars.Context | None = None) -> None:
+        self._caught = step
+
+    def __call__(self, work: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
+        if sys.version_info >= (3, 12):
+            return asyncio.Task(work, loop=self._loop, context=context, eager_start=True)
+        self._attributes["call_soon"] = self._catch_bound
+        try:
+            task = asyncio.Task(work, loop=self._loop, context=context)
+        finally:
+            del self._attributes["call_soon"]
+        step, self._caught = self._caught, None
+        assert step is not None, "a new task asks for its first step"
+        context.run(step)
+        return task

@@ -59,11 +59,10 @@ class Calls:
     async def stream(self, method: Callable[[Stubs], Any], request: Any) -> AsyncIterator[Any]:
         """The responses of a streaming call as they come. Raises ApiError."""
         call = await self._io.run(self._begin(method, request))
+        # Not call.read(): once the call's status is there, that one leaves out messages which came before it.
+        responses = aiter(call)
         try:
-            while True:
-                response = await self._io.run(self._read(call))
-                if response is connection.EOF:
-                    return
+            while (response := await self._io.run(self._read(responses))) is not None:
                 yield response
         finally:
             self._io.call(call.cancel)
@@ -84,9 +83,9 @@ class Calls:
     async def _begin(self, method: Callable[[Stubs], Any], request: Any) -> Any:
         return method(await self._open())(request)
 
-    async def _read(self, call: Any) -> Any:
+    async def _read(self, responses: AsyncIterator[Any]) -> Any:
         try:
-            return await call.read()
+            return await anext(responses, None)
         except grpc.aio.AioRpcError as error:
             raise from_rpc_error(error) from None
 

@@ -14,8 +14,6 @@ import grpc.aio
 
 T = TypeVar("T")
 
-EOF: Any = getattr(grpc.aio, "EOF")  # noqa: B009  # the stubs of some versions have not got it
-
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
     """A uvloop where it is installed, else the loop of the standard library."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from stepwell.v1 import function_pb2, step_pb2
 
@@ -35,11 +35,8 @@ _SMALL_BYTES = 96
 _small = frozenset({step_pb2.Sleep, step_pb2.Delivered, step_pb2.Abandon, step_pb2.Release, step_pb2.Cancelled})
 
 
-class Decision(NamedTuple):
-    """Commands of one run that belong together: they travel in one frame."""
-
-    run_id: str
-    commands: Sequence[Command]
+Decision: TypeAlias = tuple[str, Sequence[Command]]
+"""A run's id and commands of it that belong together: they travel in one frame."""
 
 
 def pack(decisions: Iterable[Decision], epoch: int) -> Iterator[step_pb2.ConnectRequest]:
@@ -70,6 +67,21 @@ def pack(decisions: Iterable[Decision], epoch: int) -> Iterator[step_pb2.Connect
     if items:
         body.epoch = epoch
         yield frame
+
+
+def split(run_id: str, commands: Sequence[Command]) -> Iterator[Decision]:
+    """Decisions of at most 64 KiB out of commands of one run, in order: what is sent again was once many decisions."""
+    part: list[Command] = []
+    size = 0
+    for command in commands:
+        weight = command.ByteSize()
+        if part and size + weight > FRAME_BYTES:
+            yield run_id, part
+            part, size = [], 0
+        part.append(command)
+        size += weight
+    if part:
+        yield run_id, part
 
 
 class Introduction(NamedTuple):

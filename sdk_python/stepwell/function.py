@@ -246,7 +246,7 @@ def _role(name: str, hint: Any) -> str | None:
         return "step"
     if hint is Event or typing.get_origin(hint) is Event:
         return "event"
-    return name if hint is None and name in ("step", "event") else None
+    return name if hint in (None, Any, object) and name in ("step", "event") else None
 
 
 def _schema(tp: Any, mode: str) -> bytes:

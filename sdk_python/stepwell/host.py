@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable
-from itertools import islice
+from time import time
 from typing import TYPE_CHECKING
 
 from stepwell.bodies import Attempt, Bodies
-from stepwell.frames import Decision
+from stepwell.frames import Decision, split
 from stepwell.logs import log
 from stepwell.reentry import Reentry, State
 from stepwell.residents import Resident, Residents
@@ -64,7 +63,7 @@ class Host:
 
     def now_ms(self) -> int:
         """The server's time as far as it is known: a dev server's clock may be days ahead of this machine's."""
-        return int(time.time() * 1000) + self._ahead_ms
+        return int(time() * 1000) + self._ahead_ms
 
     def listing(self) -> list[step_pb2.Resident]:
         """The residents for Hello, from any thread: what has arrived but was not yet applied counts too."""
@@ -138,12 +137,10 @@ class Host:
             if self.residents.get(run_id) is None and run_id not in refused:
                 # Forgotten between Hello and Welcome, in a frame that was not sent.
                 release = step_pb2.Release(run_id=run_id, turn=turn)
-                self._outgoing.append(Decision(run_id, (release,)))
+                self._outgoing.append((run_id, (release,)))
         for resident in self.residents:
             if resident.reentry is not None:
-                again = resident.reentry.unacknowledged()
-                if again:
-                    self._outgoing.append(Decision(resident.run_id, again))
+                self._outgoing.extend(split(resident.run_id, resident.reentry.unacknowledged()))
 
     def _apply_work(self, stream: Stream, work: step_pb2.Work) -> None:
         """Applies a frame in the order of its fields. Of a stream that was left, only facts about runs count."""
@@ -152,7 +149,11 @@ class Host:
         find = self._find
         for ack in work.acks:
             if (resident := find(ack.run_id, ack.turn)) and resident.reentry is not None:
-                resident.reentry.ack(ack.number)
+                try:
+                    resident.reentry.ack(ack.number)
+                except Exception:
+                    self._broken(resident)
+                    continue
                 self._proceed(resident)
         if current:
             for assign in work.assigns:
@@ -166,9 +167,13 @@ class Host:
                 if resident.reentry is None:
                     assert resident.assign is not None, "what has no re-entry yet has an assignment"
                     resident.assign.cancelled = True
-                else:
+                    continue
+                try:
                     resident.reentry.cancel()
-                    self._proceed(resident)
+                except Exception:
+                    self._broken(resident)
+                    continue
+                self._proceed(resident)
         if current:
             for evict in work.evicts:
                 if resident := find(evict.run_id, evict.turn):
@@ -268,9 +273,7 @@ class Host:
         if resident.evicted or reentry is None:
             return
         while True:
-            if reentry.commands:
-                self._outgoing.append(Decision(resident.run_id, reentry.commands))
-                reentry.commands = []
+            self._take(resident, reentry)
             if reentry.interrupts:
                 self._interrupt(resident, reentry)
             if not reentry.bodies or self.draining:
@@ -280,8 +283,11 @@ class Host:
                 resident.attempts[body.key] = self.bodies.start(resident, body)
             for body in bodies:
                 attempt = resident.attempts.get(body.key)
-                if attempt is not None and attempt.ended and not self._finish(resident, attempt):
+                if attempt is None or not attempt.ended:
+                    continue
+                if not self._finish(resident, attempt):
                     return
+                self._take(resident, reentry)
         state = reentry.state
         if state is State.EXECUTING or state is State.PARKED:
             parked = state is State.PARKED
@@ -292,6 +298,13 @@ class Host:
         elif reentry.settled:
             resident.evicted = True
             self.residents.remove(resident)
+
+    def _take(self, resident: Resident, reentry: Reentry) -> None:
+        """What one call of the code left behind is one decision; the calls after it may share its frame, or not."""
+        commands = reentry.commands
+        if commands:
+            self._outgoing.append((resident.run_id, commands))
+            reentry.commands = []
 
     def _interrupt(self, resident: Resident, reentry: Reentry) -> None:
         for key in reentry.interrupts:
@@ -370,12 +383,14 @@ class Host:
 
     def _release(self, excess: int) -> None:
         """Gives the longest parked runs back. One with results under way stays: they would be lost with the stream."""
-        for resident in islice(self.residents.longest_parked(), excess):
+        # Plain functions go first: each of them holds a thread while it is parked (H39b).
+        parked = sorted(self.residents.longest_parked(), key=_holds_no_thread)
+        for resident in parked[:excess]:
             assert resident.reentry is not None, "only code that runs can park"
             if _pending(resident.reentry):
                 continue
             release = step_pb2.Release(run_id=resident.run_id, turn=resident.turn)
-            self._outgoing.append(Decision(resident.run_id, (release,)))
+            self._outgoing.append((resident.run_id, (release,)))
             self._evict(resident)
 
     def _is_idle(self) -> bool:
@@ -383,6 +398,10 @@ class Host:
             if resident.attempts or (resident.reentry is not None and _pending(resident.reentry)):
                 return False
         return True
+
+
+def _holds_no_thread(resident: Resident) -> bool:
+    return resident.reentry is not None and not resident.reentry.function.is_sync
 
 
 def _pending(reentry: Reentry) -> bool:

@@ -1,7 +1,7 @@
 """The deterministic event loop of one run: callbacks in order, durable timers, no I/O.
 
-asyncio's own Task and Future work on it unchanged, so gather, wait, TaskGroup, timeout, Lock, Queue and Event do too. The
-run is quiescent when no callback is left, which is exact and not a number of turns (H1c).
+asyncio's own Task and Future work on it unchanged, so gather, wait, TaskGroup, timeout, Lock, Queue and Event do too.
+The run is quiescent when no callback is left, which is exact and not a number of turns (H1c).
 """
 
 from __future__ import annotations

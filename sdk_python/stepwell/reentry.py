@@ -47,6 +47,10 @@ class State(enum.Enum):
     FENCED = "FENCED"
 
 
+# Members of an enum cost a lookup each; these are read several times per step.
+_NEW, _EXECUTING, _PARKED, _ENDED, _FENCED = State
+
+
 class Reentry:
     """One run in the worker's memory."""
 
@@ -57,7 +61,7 @@ class Reentry:
         self.created_ms = assign.created_ms
         self.event = assign.event
         self.limits = limits
-        self.state = State.NEW
+        self.state = _NEW
         # What the host takes after each call.
         self.bodies: list[Body] = []
         self.interrupts: list[str] = []
@@ -109,12 +113,12 @@ class Reentry:
     @property
     def settled(self) -> bool:
         """Whether the host may forget the run: it is fenced, or its end is durable."""
-        return self.state is State.FENCED or (self.state is State.ENDED and self.acked >= self.end_number)
+        return self.state is _FENCED or (self.state is _ENDED and self.acked >= self.end_number)
 
     def start(self) -> None:
         """Runs the code over its journal up to where it was, then on."""
-        assert self.state is State.NEW, "start is called once"
-        self.state = State.EXECUTING
+        assert self.state is _NEW, "start is called once"
+        self.state = _EXECUTING
         early = self._journal.take_pending()
         for outcome in early:
             # Leave to run the function again is seen first of all: the code may end without asking for anything.
@@ -131,7 +135,7 @@ class Reentry:
             self._main = asyncio.Task(coro, loop=self.loop, name=self.function.name, context=context)
             self._advance()
         for outcome in self._journal.outcomes:
-            if self.state is not State.EXECUTING:
+            if self.state is not _EXECUTING:
                 break
             self._replay(outcome)
         self._journal.outcomes = []
@@ -148,7 +152,7 @@ class Reentry:
             return
         self._seen.add(outcome.key)
         self.received += 1
-        if self.state is State.NEW:
+        if self.state is _NEW:
             self._journal.pending.append(outcome)
             self._journal.note_function_attempt((outcome,))
             return
@@ -185,7 +189,7 @@ class Reentry:
 
     def cancel(self) -> None:
         """Raises CancelledError in the code, which may clean up in further steps; however it ends, it is cancelled."""
-        if self.state is State.NEW:
+        if self.state is _NEW:
             self._cancel_asked = True
             return
         self._cancel()
@@ -193,9 +197,9 @@ class Reentry:
 
     def evict(self) -> None:
         """The run is no longer this worker's: fences it, then unwinds its code silently (H3)."""
-        if self.state is State.FENCED:
+        if self.state is _FENCED:
             return
-        self.state = State.FENCED
+        self.state = _FENCED
         self._outbox.clear()
         self.bodies.clear()
         self._let_go()
@@ -203,7 +207,7 @@ class Reentry:
     def unacknowledged(self) -> list[Any]:
         """Commands to send again after a reconnect, in order (H11). Those not yet taken are not among them."""
         fresh = self._outbox.commands
-        sent = self._outbox.unacknowledged(self.state is State.PARKED)
+        sent = self._outbox.unacknowledged(self.state is _PARKED)
         return [c for c in sent if not any(c is f for f in fresh)] if fresh else sent
 
     # -- what Step and the loop call -----------------------------------------------------------------------------
@@ -212,7 +216,7 @@ class Reentry:
         """Raises UsageError unless the code of this run is calling."""
         if _get_running_loop() is self.loop or (self.owns_thread is not None and self.owns_thread()):
             return
-        if self.state in (State.ENDED, State.FENCED):
+        if self.state in (_ENDED, _FENCED):
             self._refuse()
             return
         thread = threading.current_thread().name
@@ -220,7 +224,7 @@ class Reentry:
 
     def begin(self, call: StepFuture[Any] | Timer, name: str) -> None:
         """Gives a call its key and begins the step, unless the journal or the server knows it already."""
-        if self.state is not State.EXECUTING:
+        if self.state is not _EXECUTING:
             self._refuse()
             return
         if self._branches and len(self._calls) >= self._branches:
@@ -257,7 +261,7 @@ class Reentry:
         if self._calls.get(call.key) is not call:
             return
         del self._calls[call.key]
-        if self.state is not State.EXECUTING:
+        if self.state is not _EXECUTING:
             return
         if self._executing.pop(call.key, None) is not None:
             self.interrupts.append(call.key)
@@ -290,7 +294,7 @@ class Reentry:
     def _mismatch(self, key: str, recorded: str, attempted: str) -> None:
         self._outbox.withdraw_beginnings()
         self._emit(step_pb2.Mismatch, key=key, recorded=recorded, attempted=attempted, location=location())
-        self.state = State.FENCED
+        self.state = _FENCED
         raise Fenced(f"step {key}: the journal holds {recorded}, the code asks for {attempted}")
 
     # -- delivery ------------------------------------------------------------------------------------------------
@@ -302,9 +306,9 @@ class Reentry:
             try:
                 self.loop.run_until_quiescent()
             except LimitError as error:
-                if self.state is State.EXECUTING:
+                if self.state is _EXECUTING:
                     self._emit_end(error)
-            if self.state is not State.EXECUTING:
+            if self.state is not _EXECUTING:
                 self._let_go()
                 return
             if self._main.done():
@@ -354,7 +358,7 @@ class Reentry:
 
     def _receive(self, outcome: Outcome) -> None:
         key = outcome.key
-        if self.state not in (State.EXECUTING, State.PARKED):
+        if self.state not in (_EXECUTING, _PARKED):
             return
         if key == CANCEL_KEY:
             self._cancel()
@@ -366,7 +370,7 @@ class Reentry:
             elif call in self._waiting:
                 self._waiting.remove(call)  # pyright: ignore[reportArgumentType]
             self._outbox.resolved(key)
-            self.state = State.EXECUTING
+            self.state = _EXECUTING
             self._see(key)
             self._settle(call, outcome)
             self._advance()
@@ -389,15 +393,15 @@ class Reentry:
         if call.kind != RUN or base in self._executing or (attempt <= call.attempt and not call.open_key):
             return
         self._outbox.resolved(base)
-        self.state = State.EXECUTING
+        self.state = _EXECUTING
         self._see(outcome.key)
         call.attempt, call.last_error, call.open_key, call.need = attempt, outcome.failure, "", self._watermark
         self._waiting.append(call)  # pyright: ignore[reportArgumentType]
 
     def _cancel(self) -> None:
-        if self.cancelled or self.state not in (State.EXECUTING, State.PARKED):
+        if self.cancelled or self.state not in (_EXECUTING, _PARKED):
             return
-        self.state = State.EXECUTING
+        self.state = _EXECUTING
         self._see(CANCEL_KEY)
         self._deliver_cancel(0)
 
@@ -448,12 +452,12 @@ class Reentry:
 
     def _close_call(self) -> None:
         """The last act of every call by the host: bodies begin, or the run parks."""
-        if self.state is State.EXECUTING:
+        if self.state is _EXECUTING:
             if self._waiting:
                 self._begin_bodies()
             if not self._executing and not self._waiting:
                 if self._calls:
-                    self.state = State.PARKED
+                    self.state = _PARKED
                     keys = [call.open_key for call in self._calls.values()]
                     tree = step_pb2.AwaitTree(combine=step_pb2.AwaitTree.COMBINE_ANY, keys=keys)
                     self._emit(step_pb2.Park, tree=tree, received=self.received)
@@ -516,7 +520,7 @@ class Reentry:
     def _ended(self, kind: Any, **fields: Any) -> None:
         self._number = self.end_number = self._number + 1
         self._outbox.emit(kind(run_id=self.run_id, turn=self.turn, number=self._number, **fields), numbered=True)
-        self.state = State.ENDED
+        self.state = _ENDED
 
     def _let_go(self) -> None:
         """Stops what still runs of a run that ended or was fenced."""

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import grpc
 import grpc.aio
 
-from stepwell.connection import EOF, IoThread, open_channel
+from stepwell.connection import IoThread, open_channel
 from stepwell.frames import Decision, pack
 from stepwell.v1 import step_pb2, step_pb2_grpc
 
@@ -63,6 +63,7 @@ class Stream:
         """What heartbeats say: set before `serve`, then by the batches as they are sent."""
         self._channel: grpc.aio.Channel | None = None
         self._call: Any = None
+        self._responses: Any = None
         self._leaving = False
         self.epoch = 0
         self.welcome = step_pb2.Welcome()
@@ -72,16 +73,17 @@ class Stream:
         """Says Hello and waits for Welcome. Raises AioRpcError, or ConnectionError."""
         self._channel = open_channel(self._address)
         self._call = step_pb2_grpc.StepServiceStub(self._channel).Connect()
+        self._responses = aiter(self._call)
         try:
             async with asyncio.timeout(WELCOME_TIMEOUT_S):
                 # A refusal breaks the writing off; the reason is found by reading.
                 with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     for frame in hello:
                         await self._call.write(frame)
-                first = await self._call.read()
+                first = await anext(self._responses, None)
         except TimeoutError:
             raise ConnectionError(f"no Welcome within {WELCOME_TIMEOUT_S:g} s") from None
-        if first is EOF or first.WhichOneof("frame") != "welcome":
+        if first is None or first.WhichOneof("frame") != "welcome":
             raise ConnectionError("the stream ended before Welcome")
         self.heard_at = time.monotonic()
         self.welcome = first.welcome
@@ -193,14 +195,12 @@ class Stream:
     # --- inwards ---
 
     async def _read(self) -> None:
-        read = self._call.read
         arrived = self._arrived
-        while True:
-            frame = await read()
-            if frame is EOF:
-                raise ConnectionError("the server ended the stream")
+        # Not call.read(): once the call's status is there, that one leaves out messages which came before it.
+        async for frame in self._responses:
             self.heard_at = time.monotonic()
             arrived(self, frame)
+        raise ConnectionError("the server ended the stream")
 
     async def _watch(self, beat_s: float, quiet_s: float) -> None:
         """Makes a heartbeat due on the interval, and gives up a stream that fell silent."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 import threading
 from asyncio import Future
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, TypeVar, overload
 
@@ -25,7 +25,7 @@ R = TypeVar("R")
 
 
 class Baton:
-    """Exactly one of the two threads runs: the core's, or the function's. So a synchronous function stays deterministic."""
+    """Exactly one of two threads runs, the core's or the function's: so a synchronous function stays deterministic."""
 
     def __init__(self, call: Callable[[], Any]) -> None:
         self._call = call
@@ -101,6 +101,11 @@ class SyncStep:
         self, fn: Callable[..., Any], /, *args: Any, returns: type[R], name: str | None = None,
         retries: Retries | None = None, timeout: Duration | None = None, **kwargs: Any,
     ) -> R: ...  # fmt: skip
+    @overload
+    def run(
+        self, fn: Callable[..., Awaitable[T]], /, *args: Any, name: str | None = None,
+        retries: Retries | None = None, timeout: Duration | None = None, **kwargs: Any,
+    ) -> T: ...  # fmt: skip
     @overload
     def run(
         self, fn: Callable[..., T], /, *args: Any, name: str | None = None,

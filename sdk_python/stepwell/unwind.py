@@ -21,8 +21,8 @@ _resisting: list[asyncio.Task[Any]] = []
 def unwind(loop: RunLoop, main: asyncio.Task[Any] | None) -> None:
     """Cancels what is left of the code; nothing it does reaches the server.
 
-    Code that catches even BaseException and waits again resists. It is kept for ever rather than closed, because closing
-    it could turn its loop into one that never waits.
+    Code that catches even BaseException and waits again resists. It is kept for ever rather than closed, because to
+    close it could turn its loop into one that never waits.
     """
     loop.quiet = True
     if main is not None and main.done() and not main.cancelled():

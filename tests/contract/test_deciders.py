@@ -182,6 +182,65 @@ async def test_a_take_that_comes_again_is_recognised_and_raises_no_turn(store: S
     assert (await run_row(store)).turn == 1
 
 
+async def test_an_end_ends_a_live_run_of_its_turn_with_its_followers(store: Store) -> None:
+    await put(store, runs=[held_run(1), parked_run(2)], waits=[wait("child", n=2)])
+    assert await say(store, decider=end(), resolves=[by_event("child", n=2)]) == Verdict.APPLIED
+    row = await run_row(store)
+    assert (row.status, row.ended_ms, row.output, row.session_id) == (
+        RunStatus.COMPLETED,
+        NOW + 9,
+        b'"done"',
+        session_id(1),
+    )
+    assert await keys(store, 2) == ["child"]
+
+
+NOT_ENDED_BY_IT = {
+    "an earlier turn": held_run(turn=0),
+    "a later turn": held_run(turn=2),
+    "ended before": held_run(status=int(RunStatus.CANCELLED), ended_ms=NOW + 9, output=b'"done"'),
+}
+
+
+@pytest.mark.parametrize("there", NOT_ENDED_BY_IT.values(), ids=NOT_ENDED_BY_IT)
+async def test_an_end_of_a_run_that_stands_otherwise_loses(store: Store, there: Any) -> None:
+    await put(store, runs=[there, parked_run(2)], waits=[wait("child", n=2)])
+    assert await say(store, decider=end(), resolves=[by_event("child", n=2)]) == Verdict.LOST
+    assert await run_row(store) == there
+    assert await keys(store, 2) == []
+
+
+async def test_an_end_of_an_unknown_run_loses(store: Store) -> None:
+    assert await say(store, decider=end()) == Verdict.LOST
+
+
+async def test_an_end_that_comes_again_is_recognised_and_changes_nothing(store: Store) -> None:
+    await put(store, runs=[held_run()])
+    assert await say(store, decider=end()) == Verdict.APPLIED
+    once = await run_row(store)
+    assert await say(store, decider=end()) == Verdict.APPLIED
+    assert await run_row(store) == once
+
+
+DIFFERENT_ENDS: list[dict[str, Any]] = [
+    {"status": int(RunStatus.FAILED)},
+    {"turn": 2},
+    {"turn": 0},
+    {"ended_ms": NOW + 10},
+    {"output": b"2"},
+    {"output": None},
+    {"output_encoding": "proto"},
+    {"failure": b"{}"},
+]
+
+
+@pytest.mark.parametrize("changes", DIFFERENT_ENDS, ids=repr)
+async def test_an_end_is_not_recognised_where_the_row_stands_otherwise(store: Store, changes: dict[str, Any]) -> None:
+    await put(store, runs=[held_run()])
+    await put(store, decider=end())
+    assert await say(store, decider=end(**changes)) == Verdict.LOST
+
+
 async def test_an_outcome_resolves_its_wait_and_closes_it(store: Store) -> None:
     await put(store, runs=[parked_run()], waits=[wait(), wait("other")])
     assert await say(store, decider=by_event()) == Verdict.APPLIED

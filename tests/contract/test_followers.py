@@ -85,6 +85,7 @@ LOSERS = {
     "dedup": dedup(value="evt_9"),
     "move": move(expect_turn=5),
     "take": take(9),
+    "end": end(turn=0),
     "outcome": outcome("unknown"),
     "session": SessionWrite(4, session(epoch=5)),
     "lease": LeaseWrite("node-9", 4, lease("node-9", 5)),

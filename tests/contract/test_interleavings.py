@@ -179,6 +179,43 @@ async def test_an_end_does_nothing_when_a_take_over_was_committed_before_it(post
     assert (row.status, row.turn, row.ended_ms) == (RunStatus.RUNNING, 2, None)
 
 
+async def test_of_an_end_and_a_take_over_of_one_turn_one_wins(postgres: OpenStore) -> None:
+    store = postgres.store
+    await put(store, runs=[held_run()])
+    deciders = [end(turn=1), move(expect_turn=1, session_id=session_id(2))]
+    async with rival(postgres.url) as other:
+        await other.execute(LOCK_RUN, ENV, run_id(1))
+        tasks = [start(say(store, decider=one, outcomes=[outcome(f"{n}")])) for n, one in enumerate(deciders)]
+        await other.until_blocked(lanes(postgres))
+        await other.rollback()
+        answers = [await answer(task) for task in tasks]
+    assert sorted(answers) == [Verdict.APPLIED, Verdict.LOST]
+    winner = answers.index(Verdict.APPLIED)
+    row = await run_row(store)
+    assert (row.ended_ms is not None, row.turn) == ((True, 1), (False, 2))[winner]
+    assert await keys(store) == [f"{winner}"]
+
+
+async def test_a_batch_that_mixes_rare_and_plain_commits_holds_every_fence(postgres: OpenStore) -> None:
+    store = postgres.store
+    await open_session(store, 1)
+    await open_session(store, 2)
+    batch = [
+        commit(fences=(fence(1),), runs=[run(1)]),
+        commit(fences=(fence(1),), runs=[run(2)], shapes=[shape("a")]),
+        commit(fences=(fence(2),), runs=[run(3)], shapes=[shape("b")]),
+        commit(fences=(fence(2),), runs=[run(4)]),
+    ]
+    async with rival(postgres.url) as other:
+        await other.execute(CLOSE_SESSION, ENV, session_id(1))
+        task = start(store.commit(batch))
+        await other.until_blocked()
+        await other.commit()
+        answers = [result.verdict for result in await answer(task)]
+    assert answers == [Verdict.FENCED, Verdict.FENCED, Verdict.APPLIED, Verdict.APPLIED]
+    assert set(await store.load(ENV, [run_id(n) for n in (1, 2, 3, 4)])) == {run_id(3), run_id(4)}
+
+
 async def test_of_an_event_and_a_time_out_in_two_batches_one_wins(postgres: OpenStore) -> None:
     store = postgres.store
     await put(store, runs=[parked_run()], waits=[wait()])
@@ -310,7 +347,7 @@ async def test_batches_that_touch_the_same_rows_in_opposite_order_are_all_answer
         await open_session(store, n)
     await put(store, runs=[held_run(n) for n in range(1, 9)])
     await put(store, waits=[wait(f"r{n}", n) for n in range(1, 9)])
-    for turn in range(1, 21):
+    for turn in range(1, 4):
         forth = [
             commit(decider=move(n, turn), fences=(fence(9 - n),), shapes=[shape(f"{turn}/{n}")]) for n in range(1, 9)
         ]

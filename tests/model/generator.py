@@ -33,6 +33,7 @@ class Generator:
             pools.dedup,
             pools.move,
             pools.take,
+            pools.end,
             pools.outcome,
             pools.session_write,
             pools.lease_write,

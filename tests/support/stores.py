@@ -137,29 +137,25 @@ async def _postgres(_directory: Path) -> AsyncIterator[OpenStore]:
     server = _postgres_server()
     database = f"test_{next(_numbers)}"
     admin = await asyncpg.connect(server.url())
-    try:
-        if not await admin.fetchval("select 1 from pg_database where datname = 'blank'"):
-            await admin.execute("create database blank")
-            await (await PostgresStore.open(server.url("blank"))).close()
-        await admin.execute(f"create database {database} template blank")
-    finally:
-        await admin.close()
-    store = await PostgresStore.open(server.url(database))
-    reader = await asyncpg.connect(server.url(database))
+    if not await admin.fetchval("select 1 from pg_database where datname = 'blank'"):
+        await admin.execute("create database blank")
+        await (await PostgresStore.open(server.url("blank"))).close()
+    await admin.execute(f"create database {database} template blank")
+    readers: list[Any] = []
 
     async def dump() -> Dump:
-        async with reader.transaction(isolation="repeatable_read", readonly=True):
-            return canonical({table: await reader.fetch(select) for table, select in _SELECTS.items()})
+        if not readers:
+            readers.append(await asyncpg.connect(server.url(database)))
+        async with readers[0].transaction(isolation="repeatable_read", readonly=True):
+            return canonical({table: await readers[0].fetch(select) for table, select in _SELECTS.items()})
 
     try:
-        yield OpenStore("postgres", store, dump, server.url(database))
+        yield OpenStore("postgres", await PostgresStore.open(server.url(database)), dump, server.url(database))
     finally:
-        await reader.close()
-        admin = await asyncpg.connect(server.url())
-        try:
-            await admin.execute(f"drop database {database} with (force)")
-        finally:
-            await admin.close()
+        for reader in readers:
+            await reader.close()
+        await admin.execute(f"drop database {database} with (force)")
+        await admin.close()
 
 
 _OPENERS = {"memory": _memory, "sqlite": _sqlite, "postgres": _postgres}

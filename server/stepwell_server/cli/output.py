@@ -88,11 +88,11 @@ def write(text: str) -> None:
     sys.stdout.flush()
 
 
-def console() -> Console:
-    """Rich on stdout. NO_COLOR is honoured by rich; a pipe gets wide plain text."""
+def console(pipe_width: int = 120) -> Console:
+    """Rich on stdout. NO_COLOR is honoured by rich; a pipe gets plain text of its own width."""
     from rich.console import Console
 
-    return Console(highlight=False, width=None if sys.stdout.isatty() else 120, soft_wrap=False)
+    return Console(highlight=False, width=None if sys.stdout.isatty() else pipe_width)
 
 
 def rows(output: Format, items: Iterable[Message], columns: Sequence[str], cells: Any) -> None:
@@ -105,13 +105,17 @@ def rows(output: Format, items: Iterable[Message], columns: Sequence[str], cells
     from rich.table import Table
     from rich.text import Text
 
+    lines = [[clean(str(cell)) for cell in cells(item)] for item in items]
+    widths = [max(map(len, column)) for column in zip(columns, *lines, strict=True)]
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in columns:
-        table.add_column(column, overflow="fold" if column == "id" else "ellipsis", no_wrap=column != "id")
-    for item in items:
-        table.add_row(*(Text(clean(str(cell))) for cell in cells(item)))
+    for index, column in enumerate(columns):
+        # Only the last column gives way on a narrow terminal: ids must stay whole to be copied.
+        last = index == len(columns) - 1
+        table.add_column(column, no_wrap=True, overflow="ellipsis", min_width=8 if last else widths[index])
+    for line in lines:
+        table.add_row(*map(Text, line))
     if table.row_count:
-        console().print(table)
+        console(pipe_width=sum(widths) + 3 * len(widths)).print(table)
     else:
         print("none", file=sys.stderr)
 

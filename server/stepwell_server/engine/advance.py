@@ -48,6 +48,7 @@ class Draft:
         "end",
         "events",
         "highest",
+        "left",
         "moves",
         "named",
         "numbers",
@@ -67,6 +68,7 @@ class Draft:
     def __init__(self, resident: Resident) -> None:
         self.resident = resident
         self.highest = 0
+        self.left = 0
         self.named = 0
         self.size = 0
         self.outcomes: list[OutcomeRow] = []
@@ -86,6 +88,11 @@ class Draft:
         self.parked: tuple[Tree, int] | None = None
         self.released = False
         self.rest: list[tuple[FunctionSpec, EventRow]] = []
+
+    @property
+    def leaves(self) -> bool:
+        """The run leaves its worker's memory alive: given back while parked, or to be entered again later."""
+        return self.released and (self.left > 0 or not self.resident.executing)
 
 
 class Frame:
@@ -614,7 +621,8 @@ class Frame:
         if draft is None:
             return
         resident = draft.resident
-        held = {base_key(key) for key in resident.open or ()} | {base_key(key) for key in resident.unseen or ()}
+        held = {base_key(key) for key in (*(resident.open or ()), *(resident.unseen or ()))}
+        held.update(outcome.key for outcome in draft.answers or ())
         keys = tree.all_keys()
         missing = keys - held
         if missing and received >= resident.received:
@@ -707,11 +715,12 @@ class Frame:
             status = RunStatus.CANCELLED if resident.cancelled else RunStatus.FAILED
             self._end(draft, status, None, "", failure_json(failure))
             return
+        # The worker forgets the run; leave to enter it again comes with its next assignment.
         draft.named -= 1
         draft.highest = 0 if draft.named == 0 else draft.highest - 1
-        attempt = max(attempt, 1)
-        self._failed(draft, RUN_KEY, attempt, failure_json(failure), delay, 0, self._now, b"")
-        draft.parked = (Tree(False, (RUN_KEY,), ()), resident.received)
+        draft.left = number
+        self._failed(draft, RUN_KEY, max(attempt, 1), failure_json(failure), delay, 0, self._now, b"")
+        draft.released = True
 
     def cancelled(self, run_id: str, turn: int, number: int) -> None:
         """The function has unwound after Cancel."""
@@ -752,7 +761,7 @@ class Frame:
         commit = self._commit(draft)
         if draft.end is not None or draft.moves is not None:
             resident.ended = True
-        elif draft.released and not resident.executing:
+        elif draft.leaves:
             dispatch.forget(self._node, resident)
         elif draft.parked is not None and settle.parks(resident, draft.parked[0], draft.parked[1]):
             settle.parked(self._node, resident, draft.parked[0])
@@ -788,7 +797,7 @@ class Frame:
                 commit.touches = (*commit.touches, f"{draft.parent.run_id}/{draft.parent.key}")
         elif draft.moves is not None:
             commit.moves = draft.moves
-        elif draft.released and not resident.executing:
+        elif draft.leaves:
             commit.moves = (wake.released_move(resident),)
         else:
             self._with_status(draft, commit)

@@ -160,7 +160,7 @@ async def _request(node: Node, state: RunState, reason: str) -> None:
             cancel_soon(node, run.env, wait.child_id, "its parent was cancelled")
     resident = node.residents.get(run.id)
     if resident is not None:
-        unwind(node, resident)
+        unwind(node, resident, request)
     elif run.id not in node.arriving:
         wake.unowned(node, run.env, run.id, run.function_id)
     else:
@@ -168,11 +168,12 @@ async def _request(node: Node, state: RunState, reason: str) -> None:
     node.changed(run.id)
 
 
-def unwind(node: Node, resident: Resident) -> None:
+def unwind(node: Node, resident: Resident, request: OutcomeRow) -> None:
     """A resident run is told to unwind; it needs no free place for that."""
     if resident.cancelled:
         return
     resident.cancelled = True
+    resident.see(request)
     session = resident.session
     held, resident.held = resident.held, None
     dispatch.wake(session, resident)

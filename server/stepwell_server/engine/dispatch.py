@@ -212,13 +212,8 @@ def assign(node: Node, session: Session, state: RunState) -> None:
     resident = Resident.of(session, state)
     session.residents[run.id] = resident
     node.residents[run.id] = resident
-    session.link.assign(state, resident.cancelled)
+    session.link.assign(state, resident.cancel_unseen())
     resident.assigned_frame = session.link.frames_sent() + 1
-    if resident.unseen:
-        for outcome in resident.unseen.values():
-            if not outcome.key.startswith("$grace"):
-                resident.received += 1
-                session.link.outcome(run.turn, outcome)
     for outcome in came or ():
         node.found_again(run.function_id, outcome)
     node.changed(run.id)

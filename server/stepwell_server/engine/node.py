@@ -87,6 +87,7 @@ class Node:
         self.cursor_deletes: list[Any] = []
         self.looked_back: list[LookedBack] = []
         self.wake_timers: Callable[[int], None] = lambda due_ms: None
+        self.unwind: Callable[[Resident, OutcomeRow], None] = lambda resident, request: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self.alone_since_ms: int | None = None
         self.tidying = False

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from stepwell_server.engine import control, dispatch, lookback, serve, wake
+from stepwell_server.engine import dispatch, lookback, serve, wake
 from stepwell_server.engine.failures import failure_json, tried
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
@@ -141,11 +141,6 @@ def fenced(node: Node, session: Session) -> None:
     link, session.link = session.link, None
     if link is not None:
         link.close("STALE_EPOCH", "the session is held elsewhere")
-
-
-def unwind(node: Node, resident: Resident) -> None:
-    """See control.unwind."""
-    control.unwind(node, resident)
 
 
 # -- runs that no longer fit their code ----------------------------------------------------------------------------

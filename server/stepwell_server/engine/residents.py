@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.model.session import Fence, SessionRow
 from stepwell_server.ports.link import Link
@@ -116,6 +116,8 @@ class Resident:
         """A run as the store shows it."""
         resident = cls(session, state.run)
         for outcome in state.outcomes:
+            if outcome.kind == StepKind.CANCEL:
+                resident.cancelled = True
             if outcome.number is None:
                 resident.see(outcome)
                 continue
@@ -131,12 +133,17 @@ class Resident:
 
     def see(self, outcome: OutcomeRow) -> None:
         """An outcome is on its way to the code."""
-        if outcome.kind == StepKind.CANCEL:
-            self.cancelled = True
-            return
         if self.unseen is None:
             self.unseen = {}
         self.unseen[outcome.key] = outcome
+
+    def undelivered(self) -> list[OutcomeRow]:
+        """Outcomes that no command has named yet; a request to cancel is told in another way."""
+        return [row for row in (self.unseen or {}).values() if row.kind not in (StepKind.CANCEL, StepKind.GRACE)]
+
+    def cancel_unseen(self) -> bool:
+        """The code has not seen yet that its end was asked for."""
+        return self.unseen is not None and CANCEL_KEY in self.unseen
 
     def consume(self, event_id: str) -> None:
         """The run has taken an event: no other wait of it may."""

@@ -98,10 +98,10 @@ def opened(node: Node, session: Session) -> None:
     if link is None:
         return
     for resident in list(session.residents.values()):
-        if resident.cancelled:
-            resident.cancelled = False
-            recover.unwind(node, resident)
-        for outcome in list((resident.unseen or {}).values()):
+        if resident.cancel_unseen():
+            dispatch.wake(session, resident)
+            link.cancel(resident.run_id, resident.turn)
+        for outcome in resident.undelivered():
             if resident.executing:
                 resident.received += 1
                 link.outcome(resident.turn, outcome)

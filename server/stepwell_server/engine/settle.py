@@ -78,11 +78,9 @@ def close_open(resident: Resident, commit: Commit) -> None:
     if resident.open:
         commit.wait_deletes = [*commit.wait_deletes, *(WaitDelete(env, run_id, key) for key in resident.open)]
         commit.touches = (*commit.touches, *(f"{run_id}/{key}" for key in resident.open))
-    if resident.unseen:
-        commit.outcome_deletes = [
-            *commit.outcome_deletes,
-            *(OutcomeDelete(env, run_id, key) for key in resident.unseen),
-        ]
+    rows = resident.undelivered()
+    if rows:
+        commit.outcome_deletes = [*commit.outcome_deletes, *(OutcomeDelete(env, run_id, row.key) for row in rows)]
 
 
 def parks(resident: Resident, tree: Tree, received: int) -> bool:
@@ -177,7 +175,9 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int]) 
     if draft.moves is not None:
         dispatch.forget(node, resident)
         recover.mismatched(node, session, resident)
-    elif draft.released:
+    elif draft.released and resident.ended:
+        if draft.left and link is not None:
+            link.ack(resident.run_id, resident.turn, draft.left)
         wake.released(node, resident)
     _follow_ups(node, draft)
     if draft.answers is not None:

@@ -9,8 +9,9 @@ from stepwell_server.engine import control, wake
 from stepwell_server.engine.failures import failure_json
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.serve import Countdown
+from stepwell_server.model.commit import Commit, CommitResult
 from stepwell_server.model.errors import UnavailableError
-from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.journal import OutcomeRow, StepKind, WaitDelete, WaitRow
 
 log = logging.getLogger("stepwell.timers")
 _BATCH = 2_000
@@ -107,11 +108,20 @@ class Timers:
 
     def _after(self, row: WaitRow, left: Countdown) -> wake.Then:
         def then(won: bool) -> None:
+            if not won:
+                # Somebody else was first; where the row outlived that, it goes, or it would fall due for ever.
+                gone = WaitDelete(row.env, row.run_id, row.key)
+                touches = (f"{row.run_id}/{row.key}",)
+                self._node.lane.submit(Commit(row.env, touches=touches, wait_deletes=(gone,)), _closed)
             if won and row.kind == StepKind.INVOKE and row.child_id is not None and not row.detached:
                 control.cancel_soon(self._node, row.env, row.child_id, "its parent no longer waits for it")
             left.one()
 
         return then
+
+
+def _closed(result: CommitResult, argument: object) -> None:
+    """The row is gone."""
 
 
 def due_outcome(wait: WaitRow, now: int) -> OutcomeRow:

@@ -155,6 +155,9 @@ def deliver(node: Node, resident: Resident, outcome: OutcomeRow) -> None:
     """An outcome goes to the worker that holds the run; a parked run needs a place first (H14)."""
     if resident.open is not None:
         resident.open.pop(outcome.key, None)
+    if outcome.kind == StepKind.CANCEL:
+        node.unwind(resident, outcome)
+        return
     if outcome.kind == StepKind.GRACE or (resident.unseen is not None and outcome.key in resident.unseen):
         return
     resident.see(outcome)
@@ -171,7 +174,7 @@ def deliver(node: Node, resident: Resident, outcome: OutcomeRow) -> None:
     tree = resident.tree
     if tree is not None and not tree.satisfied({base_key(key) for key in resident.unseen or ()}):
         return
-    waiting = list((resident.unseen or {outcome.key: outcome}).values())
+    waiting = resident.undelivered()
     if session.executing < session.capacity and session.suspect is None:
         dispatch.wake(session, resident)
         for row in waiting:
@@ -240,5 +243,5 @@ def _released(result: CommitResult, argument: tuple[Node, Resident]) -> None:
 
 def released(node: Node, resident: Resident) -> None:
     """A run without a session is durable as such: what came for it meanwhile wakes it."""
-    if resident.unseen or resident.cancelled:
+    if resident.unseen:
         unowned(node, resident.env, resident.run_id, resident.function_id, resident.losses)

@@ -10,7 +10,7 @@ from stepwell.v1 import admin_pb2, common_pb2, event_pb2, function_pb2, run_pb2,
 
 from stepwell_server.engine.ingest import NewEvent
 from stepwell_server.engine.query import Entry, Reason
-from stepwell_server.engine.residents import Session, Tree
+from stepwell_server.engine.residents import Session, Tree, base_key
 from stepwell_server.model.errors import InvalidError
 from stepwell_server.model.event import INVOKED, EventRow
 from stepwell_server.model.function import FunctionSpec, RetryPolicy, Trigger
@@ -133,7 +133,8 @@ def outcome_into(message: step_pb2.Outcome, row: OutcomeRow) -> None:
     message.key = row.key
     if row.number:
         message.number = row.number
-    message.kind = row.kind  # pyright: ignore[reportAttributeAccessIssue]
+    if row.kind <= StepKind.RETRY:
+        message.kind = row.kind  # pyright: ignore[reportAttributeAccessIssue]
     if row.target:
         message.target = row.target
     if row.failure is not None:
@@ -154,7 +155,7 @@ def tree(message: step_pb2.AwaitTree, depth: int = 0) -> Tree:
         raise InvalidError("TOO_LARGE", "the await tree is too large")
     return Tree(
         message.combine == step_pb2.AwaitTree.COMBINE_ALL,
-        tuple(message.keys),
+        tuple(base_key(key) for key in message.keys),
         tuple(tree(part, depth + 1) for part in message.parts),
     )
 

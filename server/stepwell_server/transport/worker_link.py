@@ -14,6 +14,8 @@ from stepwell_server.model.limits import LIMITS
 from stepwell_server.ports.store import RunState
 from stepwell_server.transport import convert
 
+_INNER = (StepKind.CANCEL, StepKind.GRACE)
+
 
 class WorkerLink:
     """Implements ports/link.py on a gRPC stream."""
@@ -66,7 +68,8 @@ class WorkerLink:
 
     def assign(self, state: RunState, cancelled: bool) -> None:
         run = state.run
-        journal = [outcome for outcome in state.outcomes if outcome.number is not None]
+        # What the code has not seen yet comes with the journal, without a number: it must not come later than the code.
+        journal = [outcome for outcome in state.outcomes if outcome.number is not None or outcome.kind not in _INNER]
         size = 256 + len(state.event.data if state.event is not None else run.input or b"")
         message = self._work(size).assigns.add(
             run_id=run.id,

@@ -160,8 +160,8 @@ def test_code_that_never_waits_is_stopped() -> None:
 
     @app.function()
     async def code(step: Step) -> None:
-        while True:
-            await asyncio.sleep(0)  # noqa: ASYNC110 - the mistake under test
+        while True:  # noqa: ASYNC110 - the mistake under test
+            await asyncio.sleep(0)
 
     core = new_run(code)
     core.start()

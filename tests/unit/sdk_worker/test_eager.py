@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import uvloop
-from stepwell.bodies import start_eagerly
+from stepwell.bodies import EagerStart
 
 var: contextvars.ContextVar[str] = contextvars.ContextVar("var", default="outside")
 
@@ -25,7 +25,7 @@ def started(work: Callable[[], Coroutine[Any, Any, Any]], loop_factory: Callable
         def begin() -> None:
             context = contextvars.copy_context()
             context.run(var.set, "inside")
-            task = start_eagerly(loop, work(), context)
+            task = EagerStart(loop)(work(), context)
             at_once.append(task.done())
             assert "call_soon" not in vars(loop)
             begun.set_result(task)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwell.frames import FRAME_BYTES, FRAME_ITEMS, HELLO_RESIDENTS, Decision, Introduction, hello_frames, pack
+from stepwell.frames import FRAME_BYTES, FRAME_ITEMS, HELLO_RESIDENTS, Introduction, hello_frames, pack
 from stepwell.v1 import common_pb2, step_pb2
 
 
@@ -15,31 +15,31 @@ def park(run_id: str) -> step_pb2.Park:
 
 
 def test_many_decisions_share_frames_of_at_most_128_commands() -> None:
-    frames = list(pack([Decision(f"run_{n}", (result(f"run_{n}"),)) for n in range(300)], 7))
+    frames = list(pack([(f"run_{n}", (result(f"run_{n}"),)) for n in range(300)], 7))
     assert [len(frame.commands.results) for frame in frames] == [FRAME_ITEMS, FRAME_ITEMS, 44]
     assert {frame.commands.epoch for frame in frames} == {7}
 
 
 def test_a_decision_is_never_split() -> None:
-    big = Decision("run_1", tuple(result("run_1") for _ in range(200)))
-    frames = list(pack([Decision("run_0", (result("run_0"),)), big], 1))
+    big = ("run_1", tuple(result("run_1") for _ in range(200)))
+    frames = list(pack([("run_0", (result("run_0"),)), big], 1))
     assert [len(frame.commands.results) for frame in frames] == [1, 200]
 
 
 def test_a_large_result_travels_alone() -> None:
     decisions = [
-        Decision("run_0", (result("run_0"),)),
-        Decision("run_1", (result("run_1", b"x" * FRAME_BYTES),)),
-        Decision("run_2", (result("run_2"),)),
+        ("run_0", (result("run_0"),)),
+        ("run_1", (result("run_1", b"x" * FRAME_BYTES),)),
+        ("run_2", (result("run_2"),)),
     ]
     assert [frame.commands.results[0].run_id for frame in pack(decisions, 1)] == ["run_0", "run_1", "run_2"]
 
 
 def test_what_follows_a_park_of_the_same_run_has_another_frame() -> None:
     decisions = [
-        Decision("run_1", (park("run_1"),)),
-        Decision("run_2", (park("run_2"),)),
-        Decision("run_1", (result("run_1"),)),
+        ("run_1", (park("run_1"),)),
+        ("run_2", (park("run_2"),)),
+        ("run_1", (result("run_1"),)),
     ]
     first, second = pack(decisions, 1)
     assert [one.run_id for one in first.commands.parks] == ["run_1", "run_2"]

@@ -13,7 +13,7 @@ from typing import Any
 
 import grpc
 import pytest
-from stepwell import App, Step, connection, current_step
+from stepwell import App, Step, SyncStep, connection, current_step
 from stepwell.api_errors import InvalidArgumentError
 from stepwell.settings import WorkerSettings
 from stepwell.v1 import step_pb2
@@ -374,6 +374,7 @@ async def test_a_server_that_drains_is_left_only_for_another_stream() -> None:
         link.assign("run_1", "waits")
         await began.wait()
         server.welcome.epoch = 2
+        server.acknowledge = False
         link.send(step_pb2.Drain(reconnect_after_ms=10, reason="deploy"))
         again = await server.link()
         assert again.residents == {"run_1": 1}
@@ -485,3 +486,49 @@ async def test_heartbeats_of_a_new_stream_name_the_residents_while_user_code_blo
             assert beats, "there were heartbeats between Welcome and its application"
             assert {(one.residents, one.resident_hash) for one in beats} == {(1, resident_hash("run_1", 1))}
             assert (await server.command("completes")).run_id == "run_1"
+
+
+async def test_large_results_of_one_turn_travel_in_frames_of_their_own_also_when_sent_again() -> None:
+    async def large(number: int) -> str:
+        return str(number) * 100_000
+
+    async def many(step: Step) -> int:
+        return len(await asyncio.gather(*(step.run(large, number) for number in range(5))))
+
+    async with fake_server() as server:
+        server.acknowledge = False
+        async with working(server, app_of(many)):
+            link = await server.link()
+            link.assign("run_1", "many")
+            for number in range(1, 6):
+                frame = await server.frame("commands")
+                assert [one.number for one in frame.commands.results] == [number]
+            server.welcome.epoch = 2
+            link.send(None)
+            await server.link()
+            again = [number for _ in range(5) for number in (await server.frame("commands")).commands.results]
+            assert [one.number for one in again[:5]] == [1, 2, 3, 4, 5]
+
+
+async def test_parked_plain_functions_are_released_first() -> None:
+    async def sleeps(step: Step) -> None:
+        await step.sleep("1d")
+
+    def rests(step: SyncStep) -> None:
+        step.sleep("1d")
+
+    app = app_of(sleeps)
+    app.function(rests)
+    async with fake_server() as server, working(server, app, max_parked=2):
+        link = await server.link()
+        for number, function in enumerate(("sleeps", "rests", "sleeps")):
+            link.assign(f"run_{number}", function)
+        assert (await server.command("releases")).run_id == "run_1"
+
+
+async def test_server_worker_and_client_may_share_one_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_io", None)
+    connection.adopt(asyncio.get_running_loop())
+    async with fake_server() as server, working(server, three_steps()):
+        (await server.link()).assign("run_1", "three")
+        assert (await server.command("completes")).output.data == b"8"

@@ -84,6 +84,8 @@ def _wins(tables: Tables, decider: Decider) -> CommitResult:
             return _verdict(_move_wins(tables, decider))
         case Take():
             return _verdict(_take_wins(tables, decider))
+        case End():
+            return _verdict(_end_wins(tables, decider))
         case OutcomeRow():
             return _verdict(_outcome_wins(tables, decider))
         case SessionWrite():
@@ -169,10 +171,19 @@ def _resolve(tables: Tables, row: OutcomeRow) -> bool:
     return True
 
 
-def _end(tables: Tables, end: End) -> None:
+def _end(tables: Tables, end: End) -> bool:
     run = tables.run.get((end.env, end.run_id))
-    if run is not None and run.ended_ms is None and run.turn == end.turn:
-        tables.put_run(ended(run, end))
+    if run is None or run.ended_ms is not None or run.turn != end.turn:
+        return False
+    tables.put_run(ended(run, end))
+    return True
+
+
+def _end_wins(tables: Tables, end: End) -> bool:
+    if _end(tables, end):
+        return True
+    run = tables.run.get((end.env, end.run_id))
+    return run is not None and run.ended_ms is not None and run.turn == end.turn and ended(run, end) == run
 
 
 def _session_wins(tables: Tables, write: SessionWrite) -> bool:

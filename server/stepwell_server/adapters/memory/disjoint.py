@@ -8,7 +8,7 @@ from itertools import chain
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.event import DedupRow
 from stepwell_server.model.journal import OutcomeRow
-from stepwell_server.model.run import Move, Take
+from stepwell_server.model.run import End, Move, Take
 from stepwell_server.model.session import LeaseWrite, SessionWrite
 
 Place = tuple[str, ...]
@@ -32,7 +32,7 @@ def guarded_writes(commit: Commit) -> Iterator[Place]:
     match commit.decider:
         case DedupRow(env=env, key=key):
             yield ("dedup", env, key)
-        case Move(env=env, run_id=run_id) | Take(env=env, run_id=run_id):
+        case Move(env=env, run_id=run_id) | Take(env=env, run_id=run_id) | End(env=env, run_id=run_id):
             yield ("runs", env, run_id)
         case OutcomeRow(env=env, run_id=run_id, key=key):
             yield ("keys", env, run_id, key)

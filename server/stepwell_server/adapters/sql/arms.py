@@ -22,6 +22,8 @@ from stepwell_server.model.session import SettingRow
 _RUN = "t.env = v.env AND t.id = v.run_id"
 _READY = "t.env = v.env AND t.run_id = v.run_id"
 _KEY = "t.env = v.env AND t.run_id = v.run_id AND t.key = v.key"
+# Not "IS NULL": a plan for one row must not lead with the partial index of all such rows.
+_UNSEEN = "coalesce(t.number, -1) = -1"
 _LIVE = "t.ended_ms IS NULL"
 _UNHELD = f"{_LIVE} AND t.session_id IS NULL AND t.status"
 # Set only where the row has none.
@@ -85,8 +87,8 @@ ARMS = (
     Arm("runs", Kind.INSERT, RunRow, "runs"),
     Arm("outcomes", Kind.INSERT, OutcomeRow, "outcomes"),
     Arm("resolves", Kind.RESOLVE, OutcomeRow, "outcomes", where=_KEY),
-    Arm("numbers", Kind.UPDATE, Number, "outcomes", change="number = v.number", where=_KEY, guard="t.number IS NULL"),
-    Arm("outcome_deletes", Kind.DELETE, OutcomeDelete, "outcomes", where=_KEY, guard="t.number IS NULL"),
+    Arm("numbers", Kind.UPDATE, Number, "outcomes", change="number = v.number", where=_KEY, guard=_UNSEEN),
+    Arm("outcome_deletes", Kind.DELETE, OutcomeDelete, "outcomes", where=_KEY, guard=_UNSEEN),
     Arm("waits", Kind.INSERT, WaitRow, "waits"),
     Arm("looked_back", Kind.UPDATE, LookedBack, "waits", change="after_event = NULL", where=_KEY),
     Arm("wait_deletes", Kind.DELETE, WaitDelete, "waits", where=_KEY),

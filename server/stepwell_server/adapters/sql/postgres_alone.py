@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from stepwell_server.adapters.sql.arms import ARMS, BY_FIELD, DECIDES, FIELDS, RUN_STANDS, Arm, stands
@@ -53,12 +54,17 @@ async def apply_alone(db: Connection, commit: Commit, arrivals: Arrivals) -> Com
         if result is not APPLIED:
             return result
     for arm, rows in zip(ARMS, FIELDS(commit), strict=True):
-        if rows:
-            await _run(db, arm, list(rows), arrivals)
+        if arm.conflict == "DO NOTHING":
+            if rows:
+                await _run(db, arm, rows, arrivals)
+        else:
+            # An upsert takes a key once a statement.
+            for row in rows:
+                await _run(db, arm, [row], arrivals)
     return APPLIED
 
 
-async def _run(db: Connection, arm: Arm, rows: list[tuple[Any, ...]], arrivals: Arrivals) -> int:
+async def _run(db: Connection, arm: Arm, rows: Sequence[tuple[Any, ...]], arrivals: Arrivals) -> int:
     """Applies rows of an arm; how many changed something."""
     status = await db.execute(arm_text(arm.field), *arm_values(arm, rows, arrivals))
     return int(status.rsplit(" ", 1)[-1])

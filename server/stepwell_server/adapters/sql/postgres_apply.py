@@ -44,6 +44,8 @@ def is_plain(commit: Commit) -> bool:
         return False
     if commit.deployments or commit.shapes or commit.settings:
         return False
+    if commit.dedups and not _upserts_once(commit):
+        return False
     runs: list[Any] = [(row.env, row.id) for row in commit.runs]
     keys: list[Any] = []
     if isinstance(decider, Move | Take | End):
@@ -68,6 +70,14 @@ def _disjoint(commit: Commit, fields: Sequence[str], width: int, taken: list[Any
     """Whether no two operations of these fields have one key: their first columns."""
     keys = [*taken, *(row[:width] for field in fields for row in getattr(commit, field))]
     return len(keys) < 2 or len(set(keys)) == len(keys)
+
+
+def _upserts_once(commit: Commit) -> bool:
+    """An upsert, unlike an insert, fails where a statement brings a key twice."""
+    keys = [row[:2] for row in commit.dedups]
+    if isinstance(commit.decider, DedupRow):
+        keys.append(commit.decider[:2])
+    return len(set(keys)) == len(keys)
 
 
 def decider_key(commit: Commit) -> tuple[str, ...] | None:
@@ -102,7 +112,7 @@ def batch_statement(commits: Sequence[Commit], arrivals: Arrivals) -> Statement 
     fields: list[str] = []
     count = sum(map(len, deciders.values()))
     for arm, parts in zip(ARMS, zip(*map(FIELDS, commits), strict=True), strict=True):
-        rows = list(chain.from_iterable(parts))
+        rows: list[tuple[Any, ...]] = list(chain.from_iterable(parts))
         if not rows:
             continue
         fields.append(arm.field)
@@ -123,6 +133,7 @@ def arm_values(arm: Arm, rows: Sequence[tuple[Any, ...]], arrivals: Arrivals) ->
 
 
 def _arm(arm: Arm, rows: Sequence[tuple[Any, ...]], values: list[Any], arrivals: Arrivals) -> None:
+    """Appends the parameters of an arm."""
     _columns(rows, values)
     if arm.row is OutcomeRow:
         values.append(arrivals.take(len(rows)))

@@ -8,6 +8,7 @@ from stepwell_server.adapters.sql.postgres_link import Connection
 from stepwell_server.adapters.sql.schema import READ_VERSION, VERSION_TABLE, foreign, needs_migration, upgrade_sql
 
 _LOCK = 0x5354455057454C4C  # "STEPWELL"; held by a migration's transaction only
+_EXISTS = "SELECT 1 FROM pg_class WHERE relname = $1 AND relkind = 'r' AND pg_table_is_visible(oid)"
 
 
 async def prepare(db: Connection) -> None:
@@ -28,6 +29,7 @@ async def prepare(db: Connection) -> None:
 
 
 async def _version(db: Connection) -> str | None:
-    if await db.fetchval("SELECT to_regclass($1)::text", VERSION_TABLE) is None:
+    # Not to_regclass: after the wait for the lock it would answer from a cache of before.
+    if not await db.fetchval(_EXISTS, VERSION_TABLE):
         return None
     return await db.fetchval(READ_VERSION)

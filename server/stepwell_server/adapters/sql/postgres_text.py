@@ -47,7 +47,7 @@ def batch_text(shape: Shape) -> str:
         fence = names.rows((_ORDINAL, "text[]", "text[]", "bigint[]"), "k, env, id, epoch")
         with_.append(
             f"held AS MATERIALIZED (SELECT v.k FROM {fence} JOIN sessions AS t ON t.env = v.env AND t.id = v.id "
-            "WHERE t.epoch = v.epoch AND t.closed_ms IS NULL FOR SHARE OF t)"
+            "WHERE t.epoch = v.epoch AND coalesce(t.closed_ms, -1) = -1 FOR SHARE OF t)"
         )
         user = names.rows((_ORDINAL, _ORDINAL), "c, k")
         with_.append(f"fenced AS (SELECT v.c FROM {user} WHERE v.k <> ALL (ARRAY(SELECT k FROM held)))")

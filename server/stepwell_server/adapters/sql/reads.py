@@ -12,11 +12,13 @@ from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
 from stepwell_server.model.session import LeaseRow, SessionRow
 
 _LIST = re.compile(r"= ANY\(\$(\d+)::text\[\]\)")
+_COLLATION = ' COLLATE "POSIX"'
 _PARAMETER = re.compile(r"\$(\d+)(::\w+)?")
 
 
 def lite(sql: str) -> str:
     """For SQLite: numbered parameters, and lists as JSON text."""
+    sql = sql.replace(_COLLATION, "")
     return _PARAMETER.sub(r"?\1", _LIST.sub(r"IN (SELECT value FROM json_each(?\1))", sql))
 
 
@@ -37,12 +39,15 @@ SHAPE = columns(ShapeRow._fields)
 
 LOOK_BACK = f"SELECT {EVENT} FROM events WHERE env = $1 AND name = $2 AND id > $3 ORDER BY id LIMIT $4"
 DUE = f"SELECT {WAIT} FROM waits WHERE due_ms <= $1 ORDER BY due_ms, env, run_id, key LIMIT $2"
-DUE_AFTER = "SELECT min(due_ms) FROM waits WHERE due_ms > $1"
-_ORDER = "ORDER BY priority, enqueued_ms, run_id"
-READY_FIRST = f"SELECT {READY} FROM ready WHERE env = $1 AND function_id = $2 {_ORDER} LIMIT $3"
+DUE_AFTER = "SELECT min(due_ms) FROM waits WHERE due_ms > $1::bigint"
+# The collation names the index: see _ordered_index in tables.py.
+_RUN_ID = 'run_id COLLATE "POSIX"'
+_IN_QUEUE = 'env COLLATE "POSIX" = $1 AND function_id = $2'
+_ORDER = f"ORDER BY priority, enqueued_ms, {_RUN_ID}"
+READY_FIRST = f"SELECT {READY} FROM ready WHERE {_IN_QUEUE} {_ORDER} LIMIT $3"
 READY_AFTER = (
-    f"SELECT {READY} FROM ready WHERE env = $1 AND function_id = $2 "
-    f"AND (priority, enqueued_ms, run_id) > ($4::bigint, $5::bigint, $6::text) {_ORDER} LIMIT $3"
+    f"SELECT {READY} FROM ready WHERE {_IN_QUEUE} "
+    f"AND (priority, enqueued_ms, {_RUN_ID}) > ($4::bigint, $5::bigint, $6::text) {_ORDER} LIMIT $3"
 )
 VERSION = "SELECT registry_version FROM environments WHERE env = $1"
 DEPLOYMENTS = f"SELECT {DEPLOYMENT} FROM deployments WHERE env = $1 ORDER BY created_ms, app, id"
@@ -52,19 +57,26 @@ LEASE = f"SELECT {columns(LeaseRow._fields)} FROM leases WHERE name = $1"
 
 CURSORS = f"SELECT {CURSOR} FROM cursors ORDER BY env, id LIMIT $1"
 LOOKBACKS = f"SELECT {WAIT} FROM waits WHERE after_event IS NOT NULL ORDER BY env, run_id LIMIT $1"
-# The runs of an outcome are few against those stored: the inbox leads, by its partial index.
+# Outcomes lead, by their partial index: the run of each is looked up and cannot become a join.
 INBOX = (
-    f"SELECT {columns(OutcomeRow._fields, 'o')} FROM outcomes AS o JOIN runs AS r ON r.env = o.env AND r.id = o.run_id "
-    "WHERE o.number IS NULL AND r.ended_ms IS NULL AND r.session_id IS NULL "
-    f"AND r.status = {RunStatus.PARKED:d} LIMIT $1"
+    f"SELECT {OUTCOME} FROM outcomes AS o WHERE o.number IS NULL AND "
+    f"(SELECT r.ended_ms IS NULL AND r.session_id IS NULL AND r.status = {RunStatus.PARKED:d} "
+    "FROM runs AS r WHERE r.env = o.env AND r.id = o.run_id) LIMIT $1"
 )
-# Sessions first, so that each is looked up once and not once a run.
+_HELD = "r.ended_ms IS NULL AND r.session_id IS NOT NULL"
+_NEXT_HOLDER = (
+    f"FROM runs AS r WHERE {_HELD} AND (r.env, r.session_id) > (h.env, h.session_id) "
+    "ORDER BY r.env, r.session_id LIMIT 1"
+)
+# One step of the index for each session, however many runs it holds.
 HELD = (
-    f"SELECT {columns(RunRow._fields, 'r')} FROM (SELECT DISTINCT env, session_id FROM runs "
-    "WHERE ended_ms IS NULL AND session_id IS NOT NULL) AS h "
-    "JOIN runs AS r ON r.env = h.env AND r.session_id = h.session_id "
-    "WHERE r.ended_ms IS NULL AND r.session_id IS NOT NULL AND NOT EXISTS (SELECT 1 FROM sessions AS s "
-    "WHERE s.env = h.env AND s.id = h.session_id AND s.closed_ms IS NULL) LIMIT $1"
+    "WITH RECURSIVE h(env, session_id) AS (SELECT * FROM (SELECT r.env, r.session_id FROM runs AS r "
+    f"WHERE {_HELD} ORDER BY r.env, r.session_id LIMIT 1) AS least UNION ALL "
+    f"SELECT (SELECT r.env {_NEXT_HOLDER}), (SELECT r.session_id {_NEXT_HOLDER}) FROM h WHERE h.env IS NOT NULL), "
+    "gone AS MATERIALIZED (SELECT h.env, h.session_id FROM h WHERE h.env IS NOT NULL AND NOT EXISTS (SELECT 1 "
+    "FROM sessions AS s WHERE s.env = h.env AND s.id = h.session_id AND s.closed_ms IS NULL)) "
+    f"SELECT {columns(RunRow._fields, 'r')} FROM gone AS g JOIN runs AS r ON r.env = g.env "
+    f"AND r.session_id = g.session_id WHERE {_HELD} LIMIT $1"
 )
 QUEUED = (
     f"SELECT {columns(RunRow._fields, 'r')} FROM runs AS r WHERE r.status = {RunStatus.QUEUED:d} AND NOT EXISTS "
@@ -77,17 +89,18 @@ SETTING = "SELECT value FROM settings WHERE name = $1"
 DEDUP = f"SELECT {columns(DedupRow._fields[1:3])} FROM dedup WHERE env = $1 AND key = ANY($2::text[])"
 # One step of the index for each function, however many runs it has.
 FUNCTIONS_WITH_RUNS = (
-    "WITH RECURSIVE f(id) AS (SELECT min(function_id) FROM runs WHERE env = $1 UNION ALL "
-    "SELECT (SELECT min(r.function_id) FROM runs AS r WHERE r.env = $1 AND r.function_id > f.id) FROM f "
+    'WITH RECURSIVE f(id) AS (SELECT min(function_id) FROM runs WHERE env COLLATE "POSIX" = $1 UNION ALL '
+    'SELECT (SELECT min(r.function_id) FROM runs AS r WHERE r.env COLLATE "POSIX" = $1 '
+    "AND r.function_id > f.id) FROM f "
     "WHERE f.id IS NOT NULL) SELECT id FROM f WHERE id IS NOT NULL"
 )
 SPECS = "SELECT spec FROM deployments WHERE env = $1"
 
 PURGE_DEDUP = (
-    "DELETE FROM dedup WHERE (env, key) IN (SELECT env, key FROM dedup WHERE expires_ms <= $1 "
+    "DELETE FROM dedup WHERE (env, key) IN (SELECT env, key FROM dedup WHERE expires_ms <= $1::bigint "
     "ORDER BY expires_ms LIMIT $2)"
 )
 PURGE_SESSIONS = (
-    f"DELETE FROM sessions WHERE (env, id) IN (SELECT env, id FROM sessions WHERE closed_ms <= $1 - {DAY_MS} "
+    f"DELETE FROM sessions WHERE (env, id) IN (SELECT env, id FROM sessions WHERE closed_ms <= $1::bigint - {DAY_MS} "
     "ORDER BY closed_ms LIMIT $2)"
 )

@@ -25,12 +25,18 @@ def apply(db: sqlite3.Connection, commits: Sequence[Commit]) -> tuple[list[Commi
     before = db.total_changes
     results: list[CommitResult] = []
     winners: list[Commit] = []
+    held: dict[Fence, bool] = {}  # a batch has many Commits and few sessions
     for commit in commits:
         result = APPLIED
-        if commit.fences and not all(_holds(db, fence) for fence in commit.fences):
+        for fence in commit.fences:
+            if fence not in held:
+                held[fence] = _holds(db, fence)
+        if commit.fences and not all(map(held.__getitem__, commit.fences)):
             result = FENCED
         elif commit.decider is not None:
             result = _decide(db, commit.decider)
+            if isinstance(commit.decider, SessionWrite):
+                held.clear()
         results.append(result)
         if result is APPLIED:
             winners.append(commit)

@@ -12,6 +12,8 @@ PASSIVE_BYTES = 8 * 1024 * 1024
 """Written since the last checkpoint before the next one begins."""
 TAIL_PAGES = 16_384
 """Length of the log from which the writer itself copies the last few pages, so that the log starts over."""
+KEPT_PAGES = 4_096
+"""Length of a log that an idle database gives back to the file system."""
 IDLE_S = 1.0
 _ROW_BYTES = 1_500  # pages of the table and its indexes that a row dirties, shared with its neighbours
 
@@ -74,5 +76,7 @@ class Checkpointer:
         elif self._dirty and time.monotonic() - self._last_write >= IDLE_S:
             self._dirty = False
             self._written = 0
-            db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
-            db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            _, log, _ = db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            # A short log is kept as a file: writing into space that is there is a cheaper fsync than growing.
+            if log >= KEPT_PAGES:
+                db.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from alembic import context
 
-from stepwell_server.adapters.sql.tables import metadata
-
 dialect = context.config.attributes["dialect"]
 context.configure(
     dialect_name=dialect,
-    target_metadata=metadata,
     version_table=context.config.attributes["version_table"],
     output_buffer=context.config.output_buffer,
     literal_binds=True,

@@ -17,6 +17,7 @@ HOT = {
     "autovacuum_vacuum_cost_delay": 1,
 }
 CHURN = HOT | {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.0, "autovacuum_vacuum_threshold": 2000}
+POSIX = {"env", "id", "run_id"}
 
 
 def upgrade() -> None:
@@ -122,7 +123,7 @@ def upgrade() -> None:
         postgresql_with=CHURN,
         sqlite_with_rowid=False,
     )
-    op.create_index("ready_order", "ready", ["env", "function_id", "priority", "enqueued_ms", "run_id"])
+    _ordered_index("ready_order", "ready", ["env", "function_id", "priority", "enqueued_ms", "run_id"])
     op.create_table(
         "runs",
         sa.Column("env", TEXT, nullable=False),
@@ -160,7 +161,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("parent_id IS NOT NULL"),
         postgresql_where=sa.text("parent_id IS NOT NULL"),
     )
-    op.create_index("runs_function", "runs", ["env", "function_id", "id"])
+    _ordered_index("runs_function", "runs", ["env", "function_id", "id"])
     op.create_index(
         "runs_held",
         "runs",
@@ -202,13 +203,6 @@ def upgrade() -> None:
         ["closed_ms"],
         sqlite_where=sa.text("closed_ms IS NOT NULL"),
         postgresql_where=sa.text("closed_ms IS NOT NULL"),
-    )
-    op.create_index(
-        "sessions_open",
-        "sessions",
-        ["env", "id"],
-        sqlite_where=sa.text("closed_ms IS NULL"),
-        postgresql_where=sa.text("closed_ms IS NULL"),
     )
     op.create_table(
         "settings",
@@ -268,3 +262,12 @@ def upgrade() -> None:
         sqlite_where=sa.text("kind = 3"),
         postgresql_where=sa.text("kind = 3"),
     )
+
+
+def _ordered_index(name: str, table: str, columns: list[str]) -> None:
+    """See tables.py."""
+    if op.get_context().dialect.name == "postgresql":
+        marked = [sa.text(f'{column} COLLATE "POSIX"') if column in POSIX else column for column in columns]
+        op.create_index(name, table, marked)
+    else:
+        op.create_index(name, table, columns)

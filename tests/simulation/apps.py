@@ -1,0 +1,131 @@
+"""Programs of tests/support/programs.py as functions of a real app: the Python half that conformance runs in Go too."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import stepwell
+from stepwell import App, Event, Retry, Step, StepError
+
+from tests.support.programs import Node, Program, mix
+
+Effect = Callable[[str, str, int], None]
+"""Called when a body begins: run, key, attempt."""
+
+
+def build(name: str, programs: list[Program], begun: Effect) -> App:
+    """An app with a function for each program."""
+    app = App(name)
+    for program in programs:
+        app.function(
+            on=program["on"] or (),
+            name=program["name"],
+            retries=Retry(attempts=program["attempts"], initial=0.2, factor=2, max=2),
+        )(_function(program, begun))
+    return app
+
+
+def _function(program: Program, begun: Effect) -> Any:
+    async def function(step: Step, event: Event[Any]) -> Any:
+        uid = event.data["uid"]
+        values, acc = await _Code(step, uid, begun).sequence(program["body"], mix(uid))
+        return {"values": values, "acc": acc}
+
+    return function
+
+
+async def body(begun: Effect, node: Node, uid: str, acc: str) -> str:
+    """The body of every step."""
+    step = stepwell.current_step()
+    begun(step.run_id, step.key, step.attempt)
+    if node["ms"]:
+        await asyncio.sleep(node["ms"] / 1000)
+    if step.attempt <= node["fails"]:
+        raise ValueError("planned")
+    return mix(node["name"], uid, acc)
+
+
+class _Code:
+    def __init__(self, step: Step, uid: str, begun: Effect) -> None:
+        self._step = step
+        self._uid = uid
+        self._begun = begun
+
+    async def sequence(self, nodes: list[Node], acc: str) -> tuple[list[Any], str]:
+        values: list[Any] = []
+        for node in nodes:
+            value = await self.node(node, acc)
+            values.append(value)
+            acc = mix(acc, value)
+        return values, acc
+
+    async def node(self, node: Node, acc: str) -> Any:
+        match node["do"]:
+            case "gather":
+                done = await asyncio.gather(*(self.sequence(branch, acc) for branch in node["branches"]))
+                return [values for values, _ in done]
+            case "first":
+                return await self.first(node["branches"], acc)
+            case "deadline":
+                try:
+                    async with asyncio.timeout(node["ms"] / 1000):
+                        return await self.finish(node["node"], self.begin(node["node"], acc))
+                except TimeoutError:
+                    return "late"
+            case "raise":
+                if self._step.attempt <= node["times"]:
+                    raise ValueError("planned")
+                return "went on"
+            case "guard":
+                try:
+                    values, _ = await self.sequence(node["body"], acc)
+                finally:
+                    await self.finish(node["cleanup"], self.begin(node["cleanup"], acc))
+                return values
+            case _:
+                return await self.finish(node, self.begin(node, acc))
+
+    async def first(self, branches: list[Node], acc: str) -> Any:
+        futures = [self.begin(node, acc) for node in branches]
+        done, pending = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        for rest in pending:
+            rest.cancel()
+        won = min(futures.index(future) for future in done)
+        return [won, await self.finish(branches[won], futures[won])]
+
+    def begin(self, node: Node, acc: str) -> Any:
+        step, name = self._step, node["name"]
+        match node["do"]:
+            case "run":
+                retry = Retry(attempts=node["attempts"], initial=0.1, factor=2, max=1)
+                return step.run(body, self._begun, node, self._uid, acc, name=name, retries=retry)
+            case "sleep":
+                return step.sleep(node["ms"] / 1000, name=name)
+            case "wait":
+                return step.wait_for_event(
+                    node["event"], match=node["match"], timeout=node["timeout_ms"] / 1000, name=name
+                )
+            case "send":
+                return step.send_event(node["event"], {"uid": f"{self._uid}/{name}", "n": 1}, name=name)
+            case kind:
+                assert kind == "invoke", kind
+                timeout = node["timeout_ms"] / 1000 if node["timeout_ms"] else None
+                return step.invoke(node["program"], {"uid": f"{self._uid}/{name}"}, timeout=timeout, name=name)
+
+    async def finish(self, node: Node, future: Any) -> Any:
+        kind = node["do"]
+        try:
+            value = await future
+        except StepError as error:
+            if not node.get("catch"):
+                raise
+            return f"failed:{error.attempts}" if kind == "run" else f"failed:{error.type}"
+        match kind:
+            case "wait":
+                return None if value is None else value.data["n"]
+            case "run" | "invoke":
+                return value
+            case _:
+                return "sent" if kind == "send" else "slept"

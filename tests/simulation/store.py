@@ -1,0 +1,83 @@
+"""The memory store behind faults: slow, failing before or after a commit, away for a while; it tells what it applied."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from stepwell_server.adapters.memory.store import MemoryStore
+from stepwell_server.model.commit import Commit, CommitResult
+from stepwell_server.model.errors import UnavailableError
+
+from tests.simulation.loop import SimLoop
+
+Watcher = Callable[[Commit, CommitResult], None]
+
+
+class FaultyStore:
+    """Store and History over a MemoryStore that outlives the servers.
+
+    latency_s: mean of a call. before, after, reads: chances that a commit fails unapplied, that it is applied and
+    its answer lost, that a read fails. away: nothing answers. watch: learns each commit with its verdict.
+    """
+
+    def __init__(self, loop: SimLoop, rng: random.Random, latency_s: float, flushers: int) -> None:
+        self.loop = loop
+        self.rng = rng
+        self.memory = MemoryStore()
+        self.latency_s = latency_s
+        self.flushers = flushers
+        self.before = 0.0
+        self.after = 0.0
+        self.reads = 0.0
+        self.away = False
+        self.faults = 0
+        self.watch: Watcher = lambda commit, result: None
+
+    @property
+    def commits(self) -> int:
+        return self.memory.commits
+
+    @property
+    def rows(self) -> int:
+        return self.memory.rows
+
+    async def close(self) -> None:
+        """Nothing to let go of."""
+
+    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        await self._pass()
+        if self.away or self.rng.random() < self.before:
+            raise self._fault("before the commit")
+        results = await self.memory.commit(commits)
+        for commit, result in zip(commits, results, strict=True):
+            self.loop.note("commit", commit.touches, int(result.verdict))
+            self.watch(commit, result)
+        await self._pass()
+        if self.rng.random() < self.after:
+            raise self._fault("after the commit")
+        return results
+
+    def __getattr__(self, name: str) -> Any:
+        """Every read of the ports."""
+        read = getattr(self.memory, name)
+
+        async def slowly(*args: Any, **kwargs: Any) -> Any:
+            await self._pass()
+            if self.away or self.rng.random() < self.reads:
+                raise self._fault(name)
+            result = await read(*args, **kwargs)
+            await self._pass()
+            return result
+
+        return slowly
+
+    def _fault(self, where: str) -> UnavailableError:
+        self.faults += 1
+        return UnavailableError("STORE_UNAVAILABLE", f"simulated: {where}")
+
+    async def _pass(self) -> None:
+        slow = 20 if self.rng.random() < 0.01 else 1
+        await asyncio.sleep(self.rng.expovariate(2 / self.latency_s) * slow)
