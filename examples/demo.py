@@ -61,9 +61,9 @@ def import_contacts(stage: Stage, screen: Screen) -> None:
         while (count := len(stored(stage, event_id))) < KILL_AT * len(wanted):
             show(count)
             pause(stage, "the import to get going", deadline)
+        screen.said(f"kill -9 of server (pid {stage.kill('server')}) and worker (pid {stage.kill('contacts')})")
         at_kill = len(stored(stage, event_id))
         show(at_kill)
-        screen.said(f"kill -9 of server (pid {stage.kill('server')}) and worker (pid {stage.kill('contacts')})")
         screen.said(f"nothing runs any more; {at_kill:,} contacts are in the example's database")
         stage.start_server()
         stage.start_worker("contacts", HERE / "contacts" / "app.py")

@@ -52,7 +52,9 @@ class Screen:
 
     def plain(self, text: str) -> None:
         """Output of a command, as it is."""
-        self.console.print("\n" + "\n".join(f"    {line}" for line in text.rstrip().splitlines()) + "\n", markup=False)
+        self.console.print(
+            "\n" + "\n".join(f"    {line}" for line in text.rstrip().splitlines()) + "\n", markup=False, soft_wrap=True
+        )
 
     @contextmanager
     def progress(self, what: str, total: int) -> Generator[Callable[[int], None]]:

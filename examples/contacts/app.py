@@ -17,7 +17,7 @@ from contact_file import Contact
 from stepwell import Event, Retry, Step
 
 CHUNK = 500
-LOOKUP_S = float(os.environ.get("CONTACTS_LOOKUP_S", "0.25"))
+LOOKUP_S = float(os.environ.get("CONTACTS_LOOKUP_S", "0.2"))
 REGIONS = {
     "1": "Rhineland",
     "2": "Auvergne-Rhône-Alpes",

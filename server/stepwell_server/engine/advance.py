@@ -727,8 +727,11 @@ class Frame:
         draft = self._draft(run_id, turn, CANCEL_KEY)
         if draft is None or not self._numbered(draft, number):
             return
-        failure = failure_json({"type": "RunCancelledError", "message": "the run was cancelled", "reason": "CANCELLED"})
-        self._end(draft, RunStatus.CANCELLED, None, "", failure)
+        if not draft.resident.cancelled:
+            draft.named -= 1
+            self._refuse(draft, "", "BAD_COMMAND", "nobody asked for the end of this run")
+            return
+        self._end(draft, RunStatus.CANCELLED, None, "", draft.resident.cancel_failure or b"{}")
 
     def _end(self, draft: Draft, status: RunStatus, output: bytes | None, encoding: str, failure: bytes | None) -> None:
         resident = draft.resident

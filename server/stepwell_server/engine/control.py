@@ -173,6 +173,7 @@ def unwind(node: Node, resident: Resident, request: OutcomeRow) -> None:
     if resident.cancelled:
         return
     resident.cancelled = True
+    resident.cancel_failure = request.failure
     resident.see(request)
     session = resident.session
     held, resident.held = resident.held, None

@@ -49,6 +49,7 @@ class Resident:
     __slots__ = (
         "app",
         "assigned_frame",
+        "cancel_failure",
         "cancelled",
         "consumed",
         "created_ms",
@@ -98,6 +99,7 @@ class Resident:
         self.executing = True
         self.ended = False
         self.cancelled = False
+        self.cancel_failure: bytes | None = None
         self.assigned_frame = 0
         self.last_number = 0
         self.durable = 0
@@ -118,6 +120,7 @@ class Resident:
         for outcome in state.outcomes:
             if outcome.kind == StepKind.CANCEL:
                 resident.cancelled = True
+                resident.cancel_failure = outcome.failure
             if outcome.number is None:
                 resident.see(outcome)
                 continue

@@ -11,14 +11,14 @@ from stepwell_server.engine.node import Tuning
 from stepwell_server.main import Server
 from stepwell_server.settings import Settings
 
-tuning = Tuning(**json.loads(sys.argv.pop(1)))
+given = Tuning(**json.loads(sys.argv.pop(1)))
 
 
 class TunedServer(Server):
     """A server with the times given."""
 
-    def __init__(self, settings: Settings) -> None:
-        super().__init__(settings, tuning=tuning)
+    def __init__(self, settings: Settings, *, tuning: Tuning | None = None) -> None:
+        super().__init__(settings, tuning=given)
 
 
 hosting.Server = TunedServer  # pyright: ignore[reportPrivateImportUsage]

@@ -60,7 +60,7 @@ class PostgresStore(PostgresHistory):
         self.commits = 0
         self.rows = 0
         self._flushers = Connections(target, self.flushers, WRITE_SETTINGS)
-        self._arrivals = Arrivals(time.time_ns())
+        self._arrivals = Arrivals(time.time_ns)
 
     @classmethod
     async def open(cls, url: str) -> PostgresStore:

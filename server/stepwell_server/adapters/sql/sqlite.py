@@ -201,7 +201,7 @@ class SqliteStore(SqliteHistory):
             )
 
         # Beside the listings: it is the one read whose cost grows with what is live.
-        return await self._on(self._history, partial(_snapshot, work))
+        return await self._bounded(partial(_snapshot, work), sqlite_open.SWEEP_DEADLINE_S)
 
     async def lease(self, name: str) -> LeaseRow | None:
         row = await self._read(lambda db: db.execute(_LEASE, (name,)).fetchone())

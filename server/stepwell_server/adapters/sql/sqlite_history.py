@@ -63,9 +63,11 @@ class SqliteHistory:
     async def _fetch(self, sql: str, values: Sequence[Any]) -> list[Any]:
         return await self._bounded(lambda db: db.execute(sql, values).fetchall())
 
-    async def _bounded(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def _bounded(
+        self, work: Callable[[sqlite3.Connection], T], seconds: float = sqlite_open.READ_DEADLINE_S
+    ) -> T:
         def bounded(db: sqlite3.Connection) -> T:
-            sqlite_open.bound(db)
+            sqlite_open.bound(db, seconds)
             return work(db)
 
         try:

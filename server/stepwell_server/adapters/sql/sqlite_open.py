@@ -14,6 +14,7 @@ from stepwell_server.model.errors import StateError, UnavailableError
 
 MIN_VERSION = (3, 35, 0)
 READ_DEADLINE_S = 1.0
+SWEEP_DEADLINE_S = 5.0
 _HEADER = b"SQLite format 3\0"
 _BUSY_MS = 5_000
 _PROGRESS_STEPS = 20_000
@@ -96,8 +97,8 @@ def reader(path: Path) -> sqlite3.Connection:
     return db
 
 
-def bound(db: sqlite3.Connection, seconds: float = READ_DEADLINE_S) -> None:
-    """Ends what the connection does from now on after so long; the caller's work is one short read (H36)."""
+def bound(db: sqlite3.Connection, seconds: float) -> None:
+    """Ends the read that the connection does next after so long (H36). Every read of the connection must call this."""
     deadline = time.monotonic() + seconds
     db.set_progress_handler(lambda: time.monotonic() > deadline, _PROGRESS_STEPS)
 

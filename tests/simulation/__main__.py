@@ -1,0 +1,51 @@
+"""Plays seeds: `python -m tests.simulation --seed N [-v]`, or `--seeds A..B`; `--ablate guard` turns a guard off."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections import Counter
+
+from tests.simulation.world import Options, Report, play
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, help="one seed")
+    parser.add_argument("--seeds", help="a range A..B, B not included")
+    parser.add_argument("-v", "--verbose", action="store_true", help="tell what happens")
+    parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
+    options = parser.parse_args()
+    if os.environ.get("PYTHONHASHSEED") != "0":  # sets of strings are ordered by it
+        os.environ["PYTHONHASHSEED"] = "0"
+        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+    first, _, last = (options.seeds or f"{options.seed or 0}..").partition("..")
+    counts: Counter[str] = Counter()
+    failed = 0
+    for seed in range(int(first), int(last) if last else int(first) + 1):
+        report = play(seed, Options(verbose=options.verbose))
+        counts.update(report.counts)
+        failed += tell(report, options.verbose)
+        if failed and not options.keep_going:
+            break
+    print(dict(counts))
+    return 1 if failed else 0
+
+
+def tell(report: Report, verbose: bool) -> bool:
+    """Prints what came of a seed; True if it failed."""
+    if report.problems or verbose:
+        print(
+            f"seed {report.seed}: {len(report.problems)} problems, trace {report.trace:08x}, {report.turns} turns, "
+            f"{report.virtual_s:.0f} virtual s in {report.real_s:.2f} s"
+        )
+    for problem in report.problems[:10]:
+        print(f"  {problem[:1200]}")
+    if report.problems:
+        print(f"  replay: python -m tests.simulation --seed {report.seed} -v")
+    return bool(report.problems)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,206 @@
+"""What must hold when the world has come to rest: the promises, run by run."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from stepwell.reentry import Reentry, State
+from stepwell.v1 import step_pb2
+from stepwell_server.engine import query
+from stepwell_server.model import ids
+from stepwell_server.model.journal import OutcomeRow, StepKind
+from stepwell_server.model.run import LIVE, RunRow, RunStatus
+from stepwell_server.ports.store import RunState
+from stepwell_server.transport import convert
+
+from tests.simulation import apps
+from tests.simulation.hosts import ENVIRONMENT
+from tests.support.programs import Expected, Recorded, expected, walk
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_LIVE = frozenset(int(status) for status in LIVE)
+_EARLY_MS = 6_000
+"""An event that was accepted this long before a time-out must win against it."""
+
+
+async def check(world: World) -> None:
+    """All of it."""
+    tables = world.store.memory.tables
+    states = await world.store.memory.load(ENVIRONMENT, [run.id for run in tables.run.values()])
+    _events(world, states)
+    outputs = _Outputs(world, states)
+    for state in states.values():
+        run = state.run
+        if run.status in _LIVE:
+            _stuck(world, state)
+            continue
+        _journal(world, state)
+        _waits(world, state)
+        outputs.check(state)
+        _reentry(world, state)
+    if tables.wait and not any(state.run.status in _LIVE for state in states.values()):
+        world.problem(f"waits of ended runs are left: {list(tables.wait)[:3]}")
+    if tables.cursor:
+        world.problem(f"events are not served: {list(tables.cursor.values())[:3]}")
+    if tables.ready and not any(state.run.status in _LIVE for state in states.values()):
+        world.problem(f"ready rows are left: {list(tables.ready.values())[:3]}")
+
+
+def _stuck(world: World, state: RunState) -> None:
+    run = state.run
+    node = world.server.server.node if world.server is not None and world.server.serving else None
+    reasons = [reason.message for reason in query.reasons(node, state)] if node is not None else ["no server"]
+    waits = [(wait.key, wait.due_ms and wait.due_ms - world.now_ms, wait.after_event) for wait in state.waits]
+    unseen = [outcome.key for outcome in state.outcomes if outcome.number is None]
+    world.problem(
+        f"run {run.id} of {run.function_id} never ended: {RunStatus(run.status).name} turn {run.turn}, "
+        f"session {run.session_id}; reasons {reasons}; waits {waits}; undelivered {unseen}"
+    )
+
+
+def _events(world: World, states: dict[str, RunState]) -> None:
+    """An acknowledged event is there once, and has started one run of each function it triggers."""
+    tables = world.store.memory.tables
+    by_data: dict[tuple[str, str, int], list[str]] = {}
+    for row in tables.event.values():
+        data = json.loads(row.data)
+        by_data.setdefault((row.name, data["uid"], data["n"]), []).append(row.id)
+    for sent in world.sent:
+        found = by_data.get((sent.name, sent.data["uid"], sent.data["n"]), [])
+        if not sent.event_id:
+            world.problem(f"event {sent.name} {sent.data} was never acknowledged")
+        elif (ENVIRONMENT, sent.event_id) not in tables.event:
+            world.problem(f"acknowledged event {sent.event_id} is lost")
+        if len(found) > 1:
+            world.problem(f"event {sent.name} {sent.data} was accepted {len(found)} times: {found}")
+    for row in tables.event.values():
+        runs: dict[str, list[str]] = {}
+        for state in states.values():
+            if state.run.event_id == row.id:
+                runs.setdefault(state.run.function_id, []).append(state.run.id)
+        for program in world.programs:
+            function_id = f"sim/{program['name']}"
+            if program["on"] == row.name:
+                run_id = ids.run_id_for_event(ENVIRONMENT, row.id, function_id)
+                if runs.pop(function_id, None) != [run_id]:
+                    world.problem(f"event {row.id} has not started exactly run {run_id} of {function_id}")
+        if runs:
+            world.problem(f"event {row.id} has started {runs}")
+
+
+def _journal(world: World, state: RunState) -> None:
+    """Numbers are consecutive."""
+    numbers = [outcome.number for outcome in state.outcomes if outcome.number is not None]
+    if numbers != list(range(1, len(numbers) + 1)):
+        world.problem(f"run {state.run.id}: the numbers of its journal are {numbers}")
+
+
+def _waits(world: World, state: RunState) -> None:
+    """An event that came well before the time-out of a wait has resolved it (H17)."""
+    program = world.by_name[state.run.function_id.partition("/")[2]]
+    uid = _uid(state)
+    matches = {node["name"]: node["match"] for node in walk(program["body"]) if node["do"] == "wait"}
+    tables = world.store.memory.tables
+    begin = state.run.event_id or f"evt_{ids.time_part(state.run.created_ms)}"
+    for outcome in state.outcomes:
+        if outcome.kind != StepKind.EVENT or outcome.event_id is not None or outcome.failure is not None:
+            continue
+        for event_id in tables.event_ids_by_name.get((ENVIRONMENT, outcome.target), ()):
+            event = tables.event[ENVIRONMENT, event_id]
+            fits = not matches[outcome.key] or json.loads(event.data)["uid"] == uid
+            if fits and event.id > begin and event.accepted_ms < outcome.ended_ms - _EARLY_MS:
+                early = outcome.ended_ms - event.accepted_ms
+                world.problem(f"run {state.run.id}: {outcome.key} timed out {early} ms after {event.id} was accepted")
+
+
+def _uid(state: RunState) -> str:
+    data = state.event.data if state.event is not None else state.run.input or b"{}"
+    return json.loads(data)["uid"]
+
+
+def _recorded(outcome: OutcomeRow) -> Recorded:
+    value = json.loads(outcome.output) if outcome.output else None
+    failure = json.loads(outcome.failure)["type"] if outcome.failure is not None else ""
+    return Recorded(outcome.number or 0, value, failure)
+
+
+class _Outputs:
+    """Every run ends as the interpreter says, and so do the children it invoked."""
+
+    def __init__(self, world: World, states: dict[str, RunState]) -> None:
+        self.world = world
+        self.states = states
+        self.by_child: dict[tuple[str, str], RunState] = {}
+        for state in states.values():
+            self.by_child[state.run.function_id, _uid(state)] = state
+
+    def output(self, program: str, uid: str) -> Any:
+        state = self.by_child.get((f"sim/{program}", uid))
+        if state is None:
+            return "no such run"
+        return self.expect(state).output
+
+    def expect(self, state: RunState) -> Expected:
+        program = self.world.by_name[state.run.function_id.partition("/")[2]]
+        seen = {outcome.key: _recorded(outcome) for outcome in state.outcomes if outcome.number is not None}
+        return expected(program, _uid(state), seen.get, self.output)
+
+    def check(self, state: RunState) -> None:
+        run, world = state.run, self.world
+        if run.status == RunStatus.CANCELLED:
+            if run.id not in world.cancels and not self._may_be_cancelled(run):
+                world.problem(f"run {run.id} was cancelled, and nobody asked for it")
+            return
+        want = self.expect(state)
+        status = RunStatus(run.status).name
+        output = json.loads(run.output) if run.output else None
+        if status != want.status or (status == "COMPLETED" and output != want.output):
+            world.problem(f"run {run.id} of {run.function_id} ended {status} {output or run.failure}, not {want.status} {want.output}")  # noqa: E501  # fmt: skip
+            return
+        if status == "COMPLETED":
+            self._effects(state, want)
+
+    def _may_be_cancelled(self, run: RunRow) -> bool:
+        """Its parent was cancelled, ended, gave it up, or timed out waiting for it."""
+        return run.parent_id is not None
+
+    def _effects(self, state: RunState, want: Expected) -> None:
+        """Each step that had to run has one result, of the attempt that was to make it."""
+        rows = {outcome.key: outcome for outcome in state.outcomes if outcome.kind == StepKind.RUN}
+        for key, attempt in want.runs.items():
+            if key not in rows:
+                self.world.problem(f"run {state.run.id}: step {key} has left no result")
+            elif rows[key].attempt != attempt:
+                self.world.problem(f"run {state.run.id}: step {key} ended with attempt {rows[key].attempt}, not {attempt}")  # noqa: E501  # fmt: skip
+        events = self.world.store.memory.tables.event.values()
+        for key, uid in want.sends.items():
+            count = sum(1 for row in events if row.name == "sim/chained" and json.loads(row.data)["uid"] == uid)
+            if count != 1:
+                self.world.problem(f"run {state.run.id}: {key} has sent its event {count} times")
+
+
+def _reentry(world: World, state: RunState) -> None:
+    """The code, entered once more over the final journal, ends at once and in the same way."""
+    run = state.run
+    if run.status not in (RunStatus.COMPLETED, RunStatus.FAILED):
+        return
+    app = apps.build("sim", world.programs, lambda run_id, key, attempt: None)
+    assign = step_pb2.Assign(run_id=run.id, turn=run.turn, function_id=run.function_id, created_ms=run.created_ms)
+    convert.input_message(assign.event, state)
+    for outcome in state.outcomes:
+        if outcome.number is not None:
+            convert.outcome_into(assign.journal.add(), outcome)
+    reentry = Reentry(app.functions[run.function_id.partition("/")[2]], assign, step_pb2.Limits())
+    reentry.start()
+    last = reentry.commands[-1] if reentry.commands else None
+    if run.status == RunStatus.COMPLETED:
+        same = isinstance(last, step_pb2.Complete) and last.output.data == run.output and len(reentry.commands) == 1
+    else:
+        same = isinstance(last, step_pb2.Fail)
+    if not same or reentry.bodies:
+        world.problem(f"run {run.id} does not end again over its own journal: {reentry.state} {reentry.commands}")
+    if reentry.state is not State.ENDED:
+        reentry.evict()

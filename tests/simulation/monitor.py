@@ -1,0 +1,99 @@
+"""Watches the world while it runs: bodies as they begin, commits as they are applied, errors as they are logged."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.journal import StepKind
+
+from tests.simulation.hosts import ENVIRONMENT
+from tests.simulation.loop import Process, current_process
+
+if TYPE_CHECKING:
+    from tests.simulation.world import World
+
+_PROTOCOL = ("BAD_PARK", "OUT_OF_ORDER", "BAD_COMMAND", "TOO_LARGE", "TOO_LONG")
+
+
+class _Records(logging.Handler):
+    """Errors that the product logged with a traceback, and commands that it refused."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        super().__init__()
+        self.monitor = monitor
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = record.getMessage()
+        process = current_process()
+        self.monitor.world.say(f"{process} {record.levelname}: {text}")
+        if record.exc_info:
+            error = record.exc_info[1]
+            self.monitor.logged.append(f"{process}: {text}: {error!r}")
+            if self.monitor.world.options.verbose:
+                print(logging.Formatter().formatException(record.exc_info))
+        elif any(f"refused: {reason}" in text for reason in _PROTOCOL):
+            self.monitor.logged.append(f"{process}: {text}")
+
+
+class Monitor:
+    """Promises that can be checked as things happen."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.counts: Counter[str] = Counter()
+        self.logged: list[str] = []
+        self._handler = _Records(self)
+        logger = logging.getLogger("stepwell")
+        logger.addHandler(self._handler)
+        self._propagate, logger.propagate = logger.propagate, False
+        logger.setLevel(logging.INFO if world.options.verbose else logging.WARNING)
+
+    def close(self) -> None:
+        """Stops listening to the log."""
+        logger = logging.getLogger("stepwell")
+        logger.removeHandler(self._handler)
+        logger.propagate = self._propagate
+
+    def troubles(self) -> list[str]:
+        """What the product itself found wrong."""
+        return self.logged
+
+    def body_began(self, run_id: str, key: str, attempt: int) -> None:
+        """A step whose result is durable never runs again, but in a zombie that does not know yet."""
+        self.counts["bodies"] += 1
+        process = current_process()
+        assert process is not None, "bodies run in workers"
+        tables = self.world.store.memory.tables
+        outcome = tables.outcome.get((ENVIRONMENT, run_id), {}).get(key)
+        self.world.say(f"{process} body {run_id} {key} attempt {attempt}")
+        if outcome is None or outcome.kind != StepKind.RUN:
+            return
+        self.counts["repeated bodies"] += 1
+        if self._holds(process, run_id):
+            self.world.problem(f"{process} runs {key} of {run_id} although its result is durable: {outcome}")
+        elif not process.ever_frozen:
+            self.counts["repeated bodies of a worker that never froze"] += 1
+
+    def _holds(self, process: Process, run_id: str) -> bool:
+        tables = self.world.store.memory.tables
+        run = tables.run.get((ENVIRONMENT, run_id))
+        if run is None or run.session_id is None or run.ended_ms is not None:
+            return False
+        session = tables.session.get((ENVIRONMENT, run.session_id))
+        return session is not None and session.closed_ms is None and session.instance == process.name
+
+    def committed(self, commit: Commit, result: CommitResult) -> None:
+        """No command of a fenced epoch is ever applied."""
+        self.counts["commits"] += 1
+        if result.verdict is Verdict.REFUSED:
+            self.world.problem(f"the store refused {commit}: {result.existing}")
+        if result.verdict is not Verdict.APPLIED:
+            self.counts[result.verdict.name.lower()] += 1
+            return
+        for fence in commit.fences:
+            session = self.world.store.memory.tables.session.get((fence.env, fence.session_id))
+            if session is None or session.closed_ms is not None or session.epoch != fence.epoch:
+                self.world.problem(f"a commit of epoch {fence.epoch} was applied, the session stands at {session}")
