@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import grpc
@@ -165,6 +165,15 @@ class StreamCall:
         self.network.loop.note("to worker", self.client.name, item)
         return step_pb2.ConnectResponse.FromString(item)
 
+    def __aiter__(self) -> StreamCall:
+        return self
+
+    async def __anext__(self) -> step_pb2.ConnectResponse:
+        frame = await self.read()
+        if frame is EOF:
+            raise StopAsyncIteration
+        return frame
+
     async def done_writing(self) -> None:
         self._send(self.to_server, EOF)
 
@@ -295,5 +304,3 @@ class Stubs:
 
         return Stub()
 
-
-Answer = Awaitable[Any]

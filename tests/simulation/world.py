@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import random
+import sys
 import time
 from dataclasses import dataclass, field
 from typing import Any
@@ -237,6 +239,8 @@ class World:
         self.start_server()
         for _ in range(self.worker_count):
             self.start_worker()
+        while not self.store.memory.tables.deployment:  # an event that comes before its functions starts nothing
+            await asyncio.sleep(0.01)
         for number in range(self.rng.randint(1, self.options.triggers)):
             self._trigger(number)
         faults = Faults(self)
@@ -260,4 +264,10 @@ class World:
 
 def play(seed: int, options: Options | None = None) -> Report:
     """Plays one seed in a world of its own."""
-    return World(seed, options or Options()).run()
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None  # coroutines of the dead are thrown away here
+    try:
+        report = World(seed, options or Options()).run()
+        gc.collect()
+    finally:
+        sys.unraisablehook = hook
+    return report

@@ -28,7 +28,8 @@ class AppProcess:
 
     def __init__(self, path: Path, env: Mapping[str, str], say: Say) -> None:
         self.path = path
-        self._env = {**os.environ, **env}
+        inherited = {name: value for name, value in os.environ.items() if name != "GRPC_ENABLE_FORK_SUPPORT"}
+        self._env = {**inherited, **env}
         self._say = say
         self._changed = asyncio.Event()
         self._process: asyncio.subprocess.Process | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -45,6 +46,8 @@ def dev(
 
     An app restarts when a Python file in its folder changes; it finishes what it executes first.
     """
+    # Apps are executed, not forked into: without this, gRPC warns at each start of one.
+    os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
     from stepwell_server.cli.failures import UsageFailure
     from stepwell_server.cli.hosting import host
 

@@ -35,6 +35,7 @@ from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import End, Move, PausedReason, RunRow, RunStatus
 
 _RUN = int(StepKind.RUN)
+_UNREAD = 2**62
 
 
 class Draft:
@@ -56,6 +57,7 @@ class Draft:
         "outcomes",
         "parent",
         "parked",
+        "refused",
         "released",
         "resident",
         "rest",
@@ -86,6 +88,7 @@ class Draft:
         self.end: End | None = None
         self.parent: OutcomeRow | None = None
         self.parked: tuple[Tree, int] | None = None
+        self.refused = False
         self.released = False
         self.rest: list[tuple[FunctionSpec, EventRow]] = []
 
@@ -125,12 +128,13 @@ class Frame:
         ended = self._session.ended.get(run_id)
         if link is None:
             return
-        if ended is not None and ended[0] == turn:
+        if ended is not None and ended[0] == turn and ended[2] != _UNREAD:
             link.ack(run_id, turn, ended[1])
             return
         link.refuse(run_id, turn, key, "NOT_RESIDENT", f"the session does not hold run {run_id[:64]} in turn {turn}")
 
     def _refuse(self, draft: Draft, key: str, reason: str, message: str) -> None:
+        draft.refused = True
         link = self._session.link
         if link is not None:
             link.refuse(draft.resident.run_id, draft.resident.turn, key, reason, message)
@@ -748,6 +752,9 @@ class Frame:
     def _submit(self, draft: Draft) -> None:
         resident = draft.resident
         session = self._session
+        if draft.refused:
+            settle.undo(self._node, session, draft)
+            return
         if draft.named and draft.highest != resident.last_number + draft.named:
             expected = resident.last_number + draft.named
             self._refuse(draft, "", "OUT_OF_ORDER", f"number {draft.highest} came where {expected} is the highest due")
@@ -762,10 +769,14 @@ class Frame:
         if draft.named:
             resident.last_number = draft.highest
         commit = self._commit(draft)
-        if draft.end is not None or draft.moves is not None:
+        if draft.end is not None:
             resident.ended = True
+        elif draft.moves is not None:
+            dispatch.forget(self._node, resident)
         elif draft.leaves:
             dispatch.forget(self._node, resident)
+            if draft.left:
+                session.ended[resident.run_id] = (resident.turn, 0, _UNREAD)
         elif draft.parked is not None and settle.parks(resident, draft.parked[0], draft.parked[1]):
             settle.parked(self._node, resident, draft.parked[0])
         self._node.lane.submit(commit, settle.committed, (self._node, session, draft, resident.last_number))

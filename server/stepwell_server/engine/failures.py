@@ -36,6 +36,20 @@ def too_large(what: str, most: int) -> bytes:
     )
 
 
+def of_child(failure: bytes | None, reason: str) -> bytes:
+    """A run's failure as the run that invoked it sees it: its own type and text, and the reason of its end.
+
+    Where it had a reason of its own already, that stays as the cause.
+    """
+    own: dict[str, Any] = orjson.loads(failure) if failure else {}
+    if own.get("reason", "") == reason:
+        return failure or b"{}"
+    told = {**own, "reason": reason}
+    if own.get("reason"):
+        told["cause"] = {key: value for key, value in own.items() if key != "stack"}
+    return failure_json(told)
+
+
 def tried(failure: bytes | None) -> set[str]:
     """Deployments that a paused run did not fit."""
     if not failure:

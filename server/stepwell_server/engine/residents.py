@@ -173,6 +173,7 @@ class Session:
         "row",
         "sdk",
         "suspect",
+        "unlike",
         "wakes",
     )
 
@@ -191,6 +192,7 @@ class Session:
         self.expiry: Any = None
         self.ended: dict[str, tuple[int, int, int]] = {}
         self.suspect: str | None = None
+        self.unlike = 0
         self.sdk = row.sdk
 
     def renew(self, row: SessionRow) -> None:
@@ -199,6 +201,17 @@ class Session:
         self.fence = (Fence(row.env, row.id, row.epoch),)
         self.capacity = row.capacity
         self.functions = frozenset(filter(None, row.function_ids.split(",")))
+
+    def note_end(self, resident: Resident, number: int) -> None:
+        """A run is over for the worker once it has read the frame that is being filled now."""
+        frame = self.link.frames_sent() + 1 if self.link is not None else 0
+        self.ended[resident.run_id] = (resident.turn, number, frame)
+
+    def evict(self, resident: Resident) -> None:
+        """Tells the worker to forget a run."""
+        if self.link is not None:
+            self.note_end(resident, 0)
+            self.link.evict(resident.run_id, resident.turn)
 
     @property
     def id(self) -> str:

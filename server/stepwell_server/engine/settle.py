@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from stepwell_server.engine import admission, control, dispatch, lookback, recover, serve, wake
-from stepwell_server.engine.failures import failure_json
+from stepwell_server.engine.failures import failure_json, of_child
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session, Tree
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
@@ -16,6 +16,9 @@ from stepwell_server.model.run import End, RunStatus
 
 if TYPE_CHECKING:
     from stepwell_server.engine.advance import Draft
+
+
+_REASONS = {RunStatus.FAILED: "RUN_FAILED", RunStatus.CANCELLED: "CANCELLED", RunStatus.TIMED_OUT: "TIMEOUT"}
 
 
 def parent_outcome(
@@ -62,7 +65,7 @@ def child_outcome(
         function_id,
         output if status is RunStatus.COMPLETED else None,
         encoding,
-        None if status is RunStatus.COMPLETED else (failure or b"{}"),
+        None if status is RunStatus.COMPLETED else of_child(failure, _REASONS[status]),
         1,
         created_ms,
         now,
@@ -100,8 +103,7 @@ def undo(node: Node, session: Session, draft: Draft) -> None:
     """A frame broke the protocol for a run: nothing of it is written; the run goes elsewhere, and that is counted."""
     _give_back(node, draft)
     resident = draft.resident
-    if session.link is not None:
-        session.link.evict(resident.run_id, resident.turn)
+    session.evict(resident)
     recover.requeue(node, session, resident, lost=True)
 
 
@@ -127,8 +129,7 @@ def fail_now(node: Node, session: Session, resident: Resident, reason: str, mess
 
 def end_now(node: Node, session: Session, resident: Resident, status: RunStatus, failure: bytes, now: int) -> None:
     """The server ends a resident run, whatever its worker does."""
-    if session.link is not None:
-        session.link.evict(resident.run_id, resident.turn)
+    session.evict(resident)
     env, run_id = resident.env, resident.run_id
     commit = Commit(env, touches=(run_id,), fences=session.fence)
     commit.ends = (End(env, run_id, resident.turn, int(status), now, None, "", failure),)
@@ -168,16 +169,17 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int]) 
         if link is not None and not (draft.end is None and resident.ended):
             link.ack(resident.run_id, resident.turn, number)
     if draft.end is not None:
-        session.ended[resident.run_id] = (resident.turn, number, link.frames_sent() if link is not None else 0)
+        session.note_end(resident, number)
         _follow_ups(node, draft)
         _ended(node, resident, draft.parent)
         return
     if draft.moves is not None:
-        dispatch.forget(node, resident)
         recover.mismatched(node, session, resident)
     elif draft.released and resident.ended:
-        if draft.left and link is not None:
-            link.ack(resident.run_id, resident.turn, draft.left)
+        if draft.left:
+            session.note_end(resident, draft.left)
+            if link is not None:
+                link.ack(resident.run_id, resident.turn, draft.left)
         wake.released(node, resident)
     _follow_ups(node, draft)
     if draft.answers is not None:

@@ -220,8 +220,8 @@ async def _find(node: Node, outcome: OutcomeRow) -> None:
 def release(node: Node, resident: Resident, *, evict: bool) -> None:
     """A parked run leaves its worker's memory; what is on its way to it wakes it elsewhere."""
     session = resident.session
-    if evict and session.link is not None:
-        session.link.evict(resident.run_id, resident.turn)
+    if evict:
+        session.evict(resident)
     dispatch.forget(node, resident)
     commit = Commit(resident.env, touches=(resident.run_id,), fences=session.fence, decider=released_move(resident))
     node.lane.submit(commit, _released, (node, resident))

@@ -101,6 +101,7 @@ def _run_fits(filter_: RunFilter, row: RunRow) -> bool:
         and (not filter_.statuses or row.status in filter_.statuses)
         and filter_.event_id in ("", row.event_id)
         and filter_.parent_id in ("", row.parent_id)
+        and (not filter_.session_id or (row.ended_ms is None and row.session_id == filter_.session_id))
         and _in_time(row.created_ms, filter_.from_ms, filter_.until_ms)
     )
 
