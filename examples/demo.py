@@ -8,6 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import re
+import signal
 import sqlite3
 import subprocess
 import sys
@@ -212,6 +213,7 @@ def check(screen: Screen, claim: str, true: bool) -> None:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # So that what was started is stopped then, too.
     try:
         sys.exit(main())
     except subprocess.CalledProcessError as e:

@@ -141,7 +141,7 @@ class Server:
         self._lease.start()
         node.alone_since_ms = clock.now_ms()
         self._timers = Timers(node)
-        self._housekeeping = Housekeeping(node)
+        self._housekeeping = Housekeeping(node, _is_gone)
         self._clock = clock if dev else None
         await refresh(node, node.environment(settings.environment))
         await self._housekeeping.start(settings.environment)
@@ -245,6 +245,12 @@ def _boot_id() -> str:
         return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     except OSError:
         return "unknown"
+
+
+def _is_gone(instance: str) -> bool:
+    """Whether a worker was a process of this host that has ended."""
+    host, _, pid = instance.rpartition(":")
+    return host == socket.gethostname() and pid.isdecimal() and not Path(f"/proc/{pid}").exists()
 
 
 def _is_dead(info: str) -> bool:

@@ -66,8 +66,10 @@ def test_a_run_without_a_worker_or_without_a_place_says_so(store: str, database:
         assert "small/hold" in found.waiting_for[0].message
         assert [one.kind for one in reached(client, first.run_id, no_worker).waiting_for] == ["NO_WORKER"]
         assert client.get_function("small/hold").workers == 0
-        assert first.cancel().status.ended or ended(client, first.run_id)
         assert second.cancel().status is RunStatus.CANCELLED, "it never started"
+        assert not first.cancel().status.ended, "a worker may unwind it, for as long as the grace"
+        client.advance_clock("31s")
+        assert ended(client, first.run_id).status is RunStatus.CANCELLED
 
 
 def no_worker(run: Run) -> bool:

@@ -42,7 +42,7 @@ async def check(world: World) -> None:
         outputs.check(state)
         _reentry(world, state)
     if tables.wait and not any(state.run.status in _LIVE for state in states.values()):
-        world.problem(f"waits of ended runs are left: {list(tables.wait)[:3]}")
+        world.problem(f"waits of ended runs are left: {list(tables.wait.values())[:3]}")
     if tables.cursor:
         world.problem(f"events are not served: {list(tables.cursor.values())[:3]}")
     if tables.ready and not any(state.run.status in _LIVE for state in states.values()):
@@ -195,11 +195,13 @@ def _reentry(world: World, state: RunState) -> None:
             convert.outcome_into(assign.journal.add(), outcome)
     reentry = Reentry(app.functions[run.function_id.partition("/")[2]], assign, step_pb2.Limits())
     reentry.start()
-    last = reentry.commands[-1] if reentry.commands else None
+    *before, last = reentry.commands or [None]
+    # A key that backed off when it was given up is given up once more.
+    same = all(isinstance(command, step_pb2.Abandon) for command in before)
     if run.status == RunStatus.COMPLETED:
-        same = isinstance(last, step_pb2.Complete) and last.output.data == run.output and len(reentry.commands) == 1
+        same = same and isinstance(last, step_pb2.Complete) and last.output.data == run.output
     else:
-        same = isinstance(last, step_pb2.Fail)
+        same = same and isinstance(last, step_pb2.Fail)
     if not same or reentry.bodies:
         world.problem(f"run {run.id} does not end again over its own journal: {reentry.state} {reentry.commands}")
     if reentry.state is not State.ENDED:

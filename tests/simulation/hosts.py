@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-from collections.abc import Generator
-from types import SimpleNamespace
+from collections.abc import Callable, Generator
+from types import ModuleType, SimpleNamespace
 from typing import Any
 from unittest import mock
 
@@ -25,7 +25,7 @@ from stepwell_server.transport.event_service import EventService
 from stepwell_server.transport.run_service import RunService
 from stepwell_server.transport.step_service import StepService
 
-from tests.simulation.loop import Process, SimClock, SimLoop, VirtualTime
+from tests.simulation.loop import Process, SimClock, SimLoop, VirtualTime, current_process
 from tests.simulation.network import Channel, Network, Stubs
 from tests.simulation.store import FaultyStore
 
@@ -33,20 +33,27 @@ ENVIRONMENT = "sim"
 
 
 @contextlib.contextmanager
-def patched(loop: SimLoop, network: Network, rng: random.Random) -> Generator[None]:
-    """Time, randomness and grpc of the product's modules are those of the simulation while the block runs."""
+def patched(
+    loop: SimLoop, network: Network, rng: random.Random, is_dead: Callable[[str], bool]
+) -> Generator[None]:
+    """Time, randomness and grpc of the product's modules are those of the simulation while the block runs.
+
+    is_dead: whether the server process of this name has ended, as far as the next one can tell (H12e).
+    """
     clock = VirtualTime()
     with contextlib.ExitStack() as stack:
         for module in (stepwell.host, stepwell.session, stepwell.stream):
-            stack.enter_context(mock.patch.object(module, "time", clock))
+            ours = clock if isinstance(module.time, ModuleType) else clock.time
+            stack.enter_context(mock.patch.object(module, "time", ours))
         stack.enter_context(mock.patch.object(stepwell.session, "random", rng))
         stack.enter_context(mock.patch.object(stepwell.stream, "open_channel", lambda address: Channel()))
         stack.enter_context(mock.patch.object(stepwell.stream, "step_pb2_grpc", Stubs(network)))
         stack.enter_context(mock.patch.object(stepwell.connection, "_io", stepwell.connection.IoThread(loop)))
         stack.enter_context(mock.patch.object(wiring, "SystemClock", SimClock))
         stack.enter_context(mock.patch.object(wiring, "random", rng))
-        system = SimpleNamespace(urandom=rng.randbytes, getpid=lambda: 1)
+        system = SimpleNamespace(urandom=rng.randbytes, getpid=current_process)
         stack.enter_context(mock.patch.object(wiring, "os", system))
+        stack.enter_context(mock.patch.object(wiring, "_is_dead", lambda info: is_dead(info.rpartition(" ")[2])))
         yield
 
 

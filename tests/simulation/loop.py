@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import heapq
 import random
+import traceback
 import zlib
 from collections import deque
 from collections.abc import Callable, Coroutine
@@ -196,7 +197,9 @@ class SimLoop(asyncio.BaseEventLoop):
         found: list[str] = []
         for task in self.tasks:
             if task.done() and not task.cancelled() and task._log_traceback:
-                found.append(f"{task.get_coro().__qualname__} raised {task.exception()!r}")
+                error: Any = task.exception()
+                where = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__)))
+                found.append(f"{task.get_coro().__qualname__} raised {error!r} in {where}")
         return found
 
     def finish(self) -> None:
@@ -218,8 +221,10 @@ class VirtualTime:
 
     def time(self) -> float:
         process = _process.get(None)
-        loop: Any = asyncio.get_event_loop_policy() if process is None else process.loop
-        return START_MS / 1000 + loop.now + process.skew_ms / 1000 if process is not None else 0.0
+        return START_MS / 1000 + process.loop.now + process.skew_ms / 1000 if process is not None else 0.0
+
+    def time_ns(self) -> int:
+        return int(self.time() * 1_000_000_000)
 
     def monotonic(self) -> float:
         process = _process.get(None)

@@ -49,7 +49,7 @@ class Monitor:
         logger = logging.getLogger("stepwell")
         logger.addHandler(self._handler)
         self._propagate, logger.propagate = logger.propagate, False
-        logger.setLevel(logging.INFO if world.options.verbose else logging.WARNING)
+        logger.setLevel(logging.INFO)
 
     def close(self) -> None:
         """Stops listening to the log."""

@@ -91,6 +91,7 @@ class World:
         )
         self.capacity = rng.choice((1, 2, 5, 50))
         self.max_parked = rng.choice((0, 1, 1_000))
+        self.same_machine = rng.random() < 0.7
         self.worker_count = rng.choice((1, 2, 3))
         self.programs: list[Program] = Generator(random.Random(f"programs {seed}"), options.taste).suite(
             options.programs
@@ -216,14 +217,14 @@ class World:
     def run(self) -> Report:
         """Plays the seed."""
         began = time.monotonic()
-        with patched(self.loop, self.network, random.Random(f"product {self.seed}")):
+        with patched(self.loop, self.network, random.Random(f"product {self.seed}"), self._is_dead):
             try:
                 self.loop.run_until_complete(self._story())
             except Deadlock as error:
                 self.problem(f"deadlock: {error}")
-            self.problems.extend(self.loop.troubles)
-            self.problems.extend(self.loop.unretrieved())
-            self.problems.extend(self.monitor.troubles())
+            self.problems[:0] = self.loop.troubles
+            self.problems[:0] = self.loop.unretrieved()
+            self.problems[:0] = self.monitor.troubles()
             self.loop.finish()
         self.monitor.close()
         return Report(
@@ -255,6 +256,10 @@ class World:
     def _all_ended(self) -> bool:
         tables = self.store.memory.tables
         return not tables.cursor and not any(run.status in _LIVE for run in tables.run.values())
+
+    def _is_dead(self, name: str) -> bool:
+        """Whether a server process has ended; on another machine nobody can know."""
+        return self.same_machine and (self.server is None or self.server.process.name != name)
 
     @property
     def now_ms(self) -> int:

@@ -18,14 +18,12 @@ from sqlalchemy.exc import SQLAlchemyError
 from stepwell_server.cli.apps import AppProcess, watch
 from stepwell_server.cli.failures import Exit, Failure, UsageFailure
 from stepwell_server.cli.options import DEFAULT_ADDRESS
-from stepwell_server.engine.node import Tuning
 from stepwell_server.main import Server
 from stepwell_server.model.errors import ServerError
 from stepwell_server.settings import Settings, from_environment
 
 FIRST_FUNCTION_S = 20.0
 # On a laptop a person waits for a killed worker's lease to end; in production it must outlast a stalled network.
-DEV_TUNING = Tuning(lease_ms=3_000, heartbeat_ms=750)
 
 
 def host(
@@ -56,7 +54,7 @@ def profile_environment(profile: str) -> str:
 
 async def _host(settings: Settings, apps: tuple[Path, ...], *, reload: bool) -> bool:
     """True if the lease on the database was lost. The apps are drained before the server stops."""
-    server = Server(settings, tuning=DEV_TUNING if settings.profile == "dev" else None)
+    server = Server(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from stepwell_server.engine import recover, sessions
 from stepwell_server.engine.node import Node
@@ -17,10 +18,15 @@ _PURGE_EVERY = 60
 
 
 class Housekeeping:
-    """The service that watches streams while there are any, and sweeps now and then."""
+    """The service that watches streams while there are any, and sweeps now and then.
 
-    def __init__(self, node: Node) -> None:
+    gone: whether a worker's instance ("host:pid") was a process of this host that has ended; its runs need not wait
+    for a lease (H12e).
+    """
+
+    def __init__(self, node: Node, gone: Callable[[str], bool]) -> None:
         self._node = node
+        self._gone = gone
         self._tasks: list[asyncio.Task[None]] = []
         self._rounds = 0
 
@@ -31,6 +37,9 @@ class Housekeeping:
         for function_id in await node.history.known_functions(env):
             node.queue.learn(env, function_id)
         left = [row for row in await node.store.sessions(env) if row.id not in node.sessions]
+        for row in [row for row in left if self._gone(row.instance)]:
+            left.remove(row)
+            await sessions.close(node, row, lost=True)
         if left:
             node.loop.call_later(node.tuning.lease_ms / 1000, self._give_up, left)
         self._tasks = [node.loop.create_task(self._streams()), node.loop.create_task(self._sweeps())]

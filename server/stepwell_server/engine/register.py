@@ -95,6 +95,7 @@ def pack(functions: Sequence[FunctionSpec]) -> bytes:
     return orjson.dumps(
         [
             {
+                "id": f.id,
                 "name": f.name,
                 "triggers": [{"event": t.event, "if": t.condition} for t in f.triggers],
                 "retry": [f.retry.max_attempts, f.retry.initial_ms, f.retry.factor, f.retry.max_ms, f.retry.jitter],
