@@ -182,7 +182,13 @@ def test_a_script_prints_what_it_says(server: Server, tmp_path: Path, example: E
     file.write_text(example.code)
     variables = environment(STEPWELL_ADDRESS=server.address)
     done = subprocess.run(
-        [sys.executable, file], capture_output=True, text=True, check=False, timeout=SCRIPT_S, env=variables, cwd=tmp_path
+        [sys.executable, file],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SCRIPT_S,
+        env=variables,
+        cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == [order.removeprefix("prints ") for order in example.orders]
@@ -193,9 +199,8 @@ def test_only_the_tail_is_not_run() -> None:
 
 
 def test_the_commands_exist() -> None:
-    from typer.main import get_command
-
     from stepwell_server.cli.app import build
+    from typer.main import get_command
 
     lines = re.findall(r"^\$ stepwell (.*)$", GUIDE.read_text(), re.M)
     assert lines

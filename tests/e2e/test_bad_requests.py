@@ -19,7 +19,16 @@ INVALID, NOT_FOUND, EXHAUSTED = (
     grpc.StatusCode.NOT_FOUND,
     grpc.StatusCode.RESOURCE_EXHAUSTED,
 )
-HOSTILE = ["\0", "a\0b", "'; DROP TABLE runs; --", "../../etc/passwd", "\u202e\ud7ff", "%s%n{0}", "x" * 100_000, "😀" * 50]
+HOSTILE = [
+    "\0",
+    "a\0b",
+    "'; DROP TABLE runs; --",
+    "../../etc/passwd",
+    "\u202e\ud7ff",
+    "%s%n{0}",
+    "x" * 100_000,
+    "😀" * 50,
+]
 
 
 def events(*given: event_pb2.NewEvent, **request: Any) -> event_pb2.SendEventsRequest:
@@ -244,6 +253,7 @@ TYPED = {INVALID, NOT_FOUND, grpc.StatusCode.ALREADY_EXISTS, grpc.StatusCode.FAI
 
 @pytest.mark.parametrize("call", [case[1] for case in FIELDS], ids=[case[0] for case in FIELDS])
 def test_hostile_text_in_any_field_is_kept_or_refused_but_breaks_nothing(world: World, call: Any) -> None:
+    before = len(world.server.text())
     with grpc.insecure_channel(world.server.address) as channel:
         stubs = Stubs(channel)  # pyright: ignore[reportArgumentType]
         for text in HOSTILE:
@@ -253,4 +263,4 @@ def test_hostile_text_in_any_field_is_kept_or_refused_but_breaks_nothing(world: 
                 assert error.code() in TYPED, (text[:40], error.code(), error.details())
     handle = world.client.start("features/echo", 2)
     assert ended(world.client, handle.run_id).output == 2
-    assert "Traceback" not in world.server.text()
+    assert "Traceback" not in world.server.text()[before:]

@@ -41,8 +41,9 @@ async def check(world: World) -> None:
         _waits(world, state)
         outputs.check(state)
         _reentry(world, state)
-    if tables.wait and not any(state.run.status in _LIVE for state in states.values()):
-        world.problem(f"waits of ended runs are left: {list(tables.wait.values())[:3]}")
+    for (_, run_id), waits in tables.wait.items():
+        if states[run_id].run.status not in _LIVE:
+            world.problem(f"run {run_id} has ended, but its waits are left: {list(waits.values())}")
     if tables.cursor:
         world.problem(f"events are not served: {list(tables.cursor.values())[:3]}")
     if tables.ready and not any(state.run.status in _LIVE for state in states.values()):
@@ -196,12 +197,12 @@ def _reentry(world: World, state: RunState) -> None:
     reentry = Reentry(app.functions[run.function_id.partition("/")[2]], assign, step_pb2.Limits())
     reentry.start()
     *before, last = reentry.commands or [None]
-    # A key that backed off when it was given up is given up once more.
-    same = all(isinstance(command, step_pb2.Abandon) for command in before)
     if run.status == RunStatus.COMPLETED:
+        # A key that backed off when it was given up is given up once more.
+        same = all(isinstance(command, step_pb2.Abandon) for command in before)
         same = same and isinstance(last, step_pb2.Complete) and last.output.data == run.output
-    else:
-        same = same and isinstance(last, step_pb2.Fail)
+    else:  # keys that were open when one branch failed are begun once more
+        same = isinstance(last, step_pb2.Fail)
     if not same or reentry.bodies:
         world.problem(f"run {run.id} does not end again over its own journal: {reentry.state} {reentry.commands}")
     if reentry.state is not State.ENDED:

@@ -33,9 +33,7 @@ ENVIRONMENT = "sim"
 
 
 @contextlib.contextmanager
-def patched(
-    loop: SimLoop, network: Network, rng: random.Random, is_dead: Callable[[str], bool]
-) -> Generator[None]:
+def patched(loop: SimLoop, network: Network, rng: random.Random, is_dead: Callable[[str], bool]) -> Generator[None]:
     """Time, randomness and grpc of the product's modules are those of the simulation while the block runs.
 
     is_dead: whether the server process of this name has ended, as far as the next one can tell (H12e).

@@ -303,4 +303,3 @@ class Stubs:
                 return StreamCall(network)
 
         return Stub()
-

@@ -7,6 +7,7 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from stepwell_server.adapters.memory.disjoint import guarded_writes
 from stepwell_server.adapters.memory.store import MemoryStore
 from stepwell_server.model.commit import Commit, CommitResult
 from stepwell_server.model.errors import UnavailableError
@@ -34,6 +35,7 @@ class FaultyStore:
         self.reads = 0.0
         self.away = False
         self.faults = 0
+        self.overlaps: list[str] = []
         self.watch: Watcher = lambda commit, result: None
 
     @property
@@ -51,14 +53,36 @@ class FaultyStore:
         await self._pass()
         if self.away or self.rng.random() < self.before:
             raise self._fault("before the commit")
-        results = await self.memory.commit(commits)
-        for commit, result in zip(commits, results, strict=True):
-            self.loop.note("commit", commit.touches, int(result.verdict))
-            self.watch(commit, result)
+        results = await self._apply(commits)
         await self._pass()
         if self.rng.random() < self.after:
             raise self._fault("after the commit")
         return results
+
+    async def _apply(self, commits: Sequence[Commit]) -> list[CommitResult]:
+        """One by one, which is as good as at once: nothing awaits in between. An overlap is told, and goes on."""
+        self._tell_overlaps(commits)
+        results: list[CommitResult] = []
+        for commit in commits:
+            (result,) = await self.memory.commit([commit])
+            results.append(result)
+            self.loop.note("commit", commit.touches, int(result.verdict))
+            self.watch(commit, result)
+        return results
+
+    def _tell_overlaps(self, commits: Sequence[Commit]) -> None:
+        """Two Commits of a batch that write one place, or where one reads what the other writes (H33)."""
+        writers: dict[tuple[str, ...], Commit] = {}
+        for commit in commits:
+            for place in guarded_writes(commit):
+                first = writers.setdefault(place, commit)
+                if first is not commit:
+                    self.overlaps.append(f"one batch writes {place} twice: {brief(first)} and {brief(commit)}")
+        for commit in commits:
+            for fence in commit.fences:
+                writer = writers.get(("sessions", fence.env, fence.session_id), commit)
+                if writer is not commit:
+                    self.overlaps.append(f"one batch writes and checks {fence}: {brief(writer)} and {brief(commit)}")
 
     def __getattr__(self, name: str) -> Any:
         """Every read of the ports."""
@@ -81,3 +105,9 @@ class FaultyStore:
     async def _pass(self) -> None:
         slow = 20 if self.rng.random() < 0.01 else 1
         await asyncio.sleep(self.rng.expovariate(2 / self.latency_s) * slow)
+
+
+def brief(commit: Commit) -> str:
+    """What a Commit is about, in a line."""
+    fields = [name for name in commit.__slots__ if name not in ("env", "size", "touches", "fences", "decider")]
+    return f"{type(commit.decider).__name__}{tuple(n for n in fields if getattr(commit, n))} touches {commit.touches}"

@@ -122,9 +122,7 @@ class World:
         app = apps.build(APP, self.programs, self.monitor.body_began)
         skew_ms = self.rng.choice((0, 0, -3_000, 3_000))
         self.workers.append(
-            WorkerProcess(
-                self.loop, self.network, app, self.started, self.capacity, self.max_parked, skew_ms
-            )
+            WorkerProcess(self.loop, self.network, app, self.started, self.capacity, self.max_parked, skew_ms)
         )
 
     def say(self, text: str) -> None:
@@ -225,6 +223,7 @@ class World:
             self.problems[:0] = self.loop.troubles
             self.problems[:0] = self.loop.unretrieved()
             self.problems[:0] = self.monitor.troubles()
+            self.problems.extend(self.store.overlaps)
             self.loop.finish()
         self.monitor.close()
         return Report(
@@ -250,7 +249,7 @@ class World:
         until = self.loop.now + _DEADLINE_S
         while self.loop.now < until and not (self._all_ended() and not self.pending):
             await asyncio.sleep(0.5)
-        await asyncio.sleep(3)
+        await asyncio.sleep(3 + self.tuning.cancel_grace_ms / 1000)
         await checks.check(self)
 
     def _all_ended(self) -> bool:

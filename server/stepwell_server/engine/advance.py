@@ -39,58 +39,40 @@ _UNREAD = 2**62
 
 
 class Draft:
-    """What one frame changes in one run; becomes a Commit."""
+    """What one frame changes in one run; becomes a Commit. What is not set is the class's: most drafts change little."""
 
-    __slots__ = (
-        "accepted",
-        "answers",
-        "cancels",
-        "children",
-        "end",
-        "events",
-        "highest",
-        "left",
-        "moves",
-        "named",
-        "numbers",
-        "outcome_deletes",
-        "outcomes",
-        "parent",
-        "parked",
-        "refused",
-        "released",
-        "resident",
-        "rest",
-        "shapes",
-        "size",
-        "wait_deletes",
-        "waits",
-    )
+    highest = 0
+    named = 0
+    left = 0
+    size = 0
+    refused = False
+    released = False
+    outcomes: list[OutcomeRow] = []  # noqa: RUF012 (empty and never changed: see add())
+    answers: list[OutcomeRow] | None = None
+    numbers: list[Number] | None = None
+    outcome_deletes: list[OutcomeDelete] | None = None
+    waits: list[WaitRow] | None = None
+    wait_deletes: list[WaitDelete] | None = None
+    moves: list[Move] | None = None
+    events: list[tuple[EventRow, Any]] | None = None
+    accepted: list[admission.Start] | None = None
+    children: list[admission.Start] | None = None
+    cancels: list[str] | None = None
+    shapes: list[ShapeRow] | None = None
+    rest: list[tuple[FunctionSpec, EventRow]] | None = None
+    end: End | None = None
+    parent: OutcomeRow | None = None
+    parked: tuple[Tree, int] | None = None
 
     def __init__(self, resident: Resident) -> None:
         self.resident = resident
-        self.highest = 0
-        self.left = 0
-        self.named = 0
-        self.size = 0
-        self.outcomes: list[OutcomeRow] = []
-        self.answers: list[OutcomeRow] | None = None
-        self.numbers: list[Number] | None = None
-        self.outcome_deletes: list[OutcomeDelete] | None = None
-        self.waits: list[WaitRow] | None = None
-        self.wait_deletes: list[WaitDelete] | None = None
-        self.moves: list[Move] | None = None
-        self.events: list[tuple[EventRow, Any]] | None = None
-        self.accepted: list[admission.Start] | None = None
-        self.children: list[admission.Start] | None = None
-        self.cancels: list[str] | None = None
-        self.shapes: list[ShapeRow] | None = None
-        self.end: End | None = None
-        self.parent: OutcomeRow | None = None
-        self.parked: tuple[Tree, int] | None = None
-        self.refused = False
-        self.released = False
-        self.rest: list[tuple[FunctionSpec, EventRow]] = []
+
+    def add(self, outcome: OutcomeRow) -> None:
+        """One more outcome."""
+        if self.outcomes:
+            self.outcomes.append(outcome)
+        else:
+            self.outcomes = [outcome]
 
     @property
     def leaves(self) -> bool:
@@ -195,7 +177,7 @@ class Frame:
             self._refuse(draft, key, "TOO_LARGE", f"the result of step {key} has more than {LIMITS.result_bytes} bytes")
             return
         draft.size += len(output)
-        draft.outcomes.append(
+        draft.add(
             OutcomeRow(
                 resident.env,
                 run_id,
@@ -297,7 +279,7 @@ class Frame:
 
     def _answer(self, draft: Draft, outcome: OutcomeRow) -> None:
         """An outcome that the server makes of a command at once: it goes back when it is durable."""
-        draft.outcomes.append(outcome)
+        draft.add(outcome)
         if draft.answers is None:
             draft.answers = []
         draft.answers.append(outcome)
@@ -330,7 +312,8 @@ class Frame:
             return
         due = self._now + duration_ms if duration_ms is not None else max(until_ms, 0)
         if due > self._now + LIMITS.wait_ms:
-            self._refuse(draft, key, "TOO_LONG", f"{key} sleeps longer than 366 days")
+            too_long = InvalidError("TOO_LONG", f"{key} sleeps longer than 366 days")
+            self._reject(draft, key, StepKind.SLEEP, "", too_long)
             return
         resident = draft.resident
         self._wait(draft, self._row(resident, key, StepKind.SLEEP, due=due))
@@ -402,7 +385,7 @@ class Frame:
         if match_path not in shapes:
             self._env.shapes[event] = shapes | {match_path}
             draft.shapes = [*(draft.shapes or ()), ShapeRow(resident.env, event, match_path)]
-        began = resident.event_id or f"evt_{ids.time_part(resident.created_ms)}{'0' * 20}"
+        began = resident.run.event_id or f"evt_{ids.time_part(resident.run.created_ms)}{'0' * 20}"
         self._wait(
             draft,
             self._row(
@@ -466,7 +449,7 @@ class Frame:
         error: InvalidError | None = None
         if function is None:
             error = InvalidError("FUNCTION_NOT_FOUND", f"no app has registered function {function_id[:256]!r}")
-        elif resident.depth + 1 > LIMITS.invoke_depth:
+        elif resident.run.depth + 1 > LIMITS.invoke_depth:
             error = InvalidError("TOO_DEEP", f"invokes are nested deeper than {LIMITS.invoke_depth}")
         elif len(data) > LIMITS.result_bytes:
             error = InvalidError("TOO_LARGE", f"the input has more than {LIMITS.result_bytes} bytes")
@@ -502,7 +485,7 @@ class Frame:
             resident.run_id,
             key,
             detached,
-            resident.depth + 1,
+            resident.run.depth + 1,
             "",
             0,
             self._now,
@@ -652,7 +635,7 @@ class Frame:
         message = f"step {key}: the journal holds {recorded}, the code asks for {attempted}"
         if location:
             message += f" at {location}"
-        misfits = tried(resident.tried) | {self._session.row.deployment}
+        misfits = tried(resident.run.failure) | {self._session.row.deployment}
         failure = failure_json(
             {
                 "type": "NondeterminismError",

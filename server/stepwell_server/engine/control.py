@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from stepwell_server.engine import admission, dispatch, ingest, settle, wake
+from stepwell_server.engine import admission, dispatch, ingest, query, settle, wake
 from stepwell_server.engine.failures import failure_json
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.register import refresh
@@ -43,7 +43,10 @@ async def invoke(
             "TOO_LARGE", f"the input has more than {LIMITS.result_bytes} bytes", fields=(("input", "too large"),)
         )
     if len(metadata) > LIMITS.metadata_bytes:
-        raise InvalidError("TOO_LARGE", f"metadata is larger than {LIMITS.metadata_bytes} bytes")
+        raise InvalidError(
+            "TOO_LARGE", f"metadata is larger than {LIMITS.metadata_bytes} bytes", fields=(("metadata", "too large"),)
+        )
+    ingest.check_text(encoding, "input.encoding", LIMITS.key_bytes, empty=True)
     ingest.check_json(data, encoding, "input")
     now = node.clock.now_ms()
     run_id = ids.run_id_for_request(now, node.entropy(10))
@@ -74,6 +77,7 @@ async def cancel(node: Node, env_name: str, run_id: str, reason: str) -> None:
     Raises NotFoundError. A run that has ended stays as it is.
     """
     ingest.check_text(reason, "reason", LIMITS.metadata_bytes, empty=True)
+    query.check_run_id(run_id)
     for _ in range(5):
         state = (await node.store.load(env_name, [run_id])).get(run_id)
         if state is None:

@@ -108,7 +108,16 @@ async def send_events(node: Node, env_name: str, request_id: str, events: Sequen
     other events, UnavailableError where the store does not answer in time: the same request id is then safe.
     """
     if len(events) > LIMITS.send_events:
-        raise InvalidError("TOO_MANY", f"{len(events)} events, more than {LIMITS.send_events}")
+        raise InvalidError(
+            "TOO_MANY", f"{len(events)} events, more than {LIMITS.send_events}", fields=(("events", "too many"),)
+        )
+    size = sum(len(event.data) for event in events)
+    if size > LIMITS.send_bytes:
+        raise InvalidError(
+            "TOO_LARGE",
+            f"the events have {size} bytes, more than {LIMITS.send_bytes}",
+            fields=(("events", "too large"),),
+        )
     check_text(request_id, "request_id", LIMITS.key_bytes, empty=True)
     env = node.environment(env_name)
     if not env.loaded:

@@ -117,23 +117,27 @@ class Lane:
         busy = self._busy
         held: list[tuple[Commit, Callback, Any]] = []
         held_keys: set[str] = set()
+        rows, size = room
+        count = len(batch)
         for _ in range(min(len(queue), _SCAN)):
             item = queue.popleft()
             commit = item[0]
             touches = commit.touches
-            if touches and any(key in busy or key in held_keys for key in touches):
+            if touches and (not busy.isdisjoint(touches) or (held and not held_keys.isdisjoint(touches))):
                 held.append(item)
                 held_keys.update(touches)
                 continue
-            if batch and room[1] < commit.size:
+            if count and size < commit.size:
                 queue.appendleft(item)
                 break
             busy.update(touches)
             batch.append(item)
-            room[0] -= 3 + len(commit.runs) + len(commit.events) + len(commit.outcomes) + len(commit.moves)
-            room[1] -= commit.size
-            if len(batch) >= most or room[0] <= 0 or room[1] <= 0:
+            count += 1
+            rows -= 3 + len(commit.runs) + len(commit.events) + len(commit.outcomes) + len(commit.moves)
+            size -= commit.size
+            if count >= most or rows <= 0 or size <= 0:
                 break
+        room[:] = rows, size
         queue.extendleft(reversed(held))
 
     async def _flush(self, batch: list[tuple[Commit, Callback, Any]]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
 from typing import NamedTuple
 
+from stepwell_server.engine.ingest import check_text
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import base_key
 from stepwell_server.model import ids
@@ -16,6 +18,7 @@ from stepwell_server.model.run import LIVE, RunRow, RunStatus
 from stepwell_server.ports.store import RunFilter, RunState
 
 _LIVE = frozenset(int(status) for status in LIVE)
+_ID = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 
 
 class Waiting(IntEnum):
@@ -44,8 +47,15 @@ class Reason(NamedTuple):
     run_id: str = ""
 
 
+def check_run_id(run_id: str) -> None:
+    """Raises NotFoundError where no run can have such an id: a store need not be asked."""
+    if not run_id.startswith(ids.RUN_PREFIX) or not _ID.match(run_id, len(ids.RUN_PREFIX)):
+        raise NotFoundError("RUN_NOT_FOUND", f"there is no run {run_id[:64]!r}")
+
+
 async def run_state(node: Node, env: str, run_id: str) -> RunState:
     """A run with its journal; raises NotFoundError."""
+    check_run_id(run_id)
     state = (await node.store.load(env, [run_id])).get(run_id)
     if state is None:
         raise NotFoundError("RUN_NOT_FOUND", f"there is no run {run_id[:64]!r}")
@@ -133,17 +143,22 @@ def journal(state: RunState) -> list[Entry]:
 
 
 async def list_runs(node: Node, env: str, filter_: RunFilter) -> list[RunRow]:
-    """A page of runs; raises InvalidError for a bad page size or token."""
-    if not 1 <= filter_.limit <= LIMITS.page_size:
-        raise InvalidError("BAD_PAGE_SIZE", f"page_size is not 1 to {LIMITS.page_size}")
-    if filter_.before and not filter_.before.startswith(ids.RUN_PREFIX):
-        raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours", fields=(("page_token", "unknown"),))
+    """A page of runs; raises InvalidError for a bad page size or token, or text that no field can hold."""
+    _check_page(filter_.limit, filter_.before, ids.RUN_PREFIX)
+    for field, text in (
+        ("function_id", filter_.function_id),
+        ("app", filter_.app),
+        ("event_id", filter_.event_id),
+        ("parent_run_id", filter_.parent_id),
+    ):
+        check_text(text, field, 2 * LIMITS.name_bytes, empty=True)
     return await node.history.list_runs(env, filter_)
 
 
 async def event_with_runs(node: Node, env: str, event_id: str) -> tuple[EventRow, list[str]]:
     """An event and the runs that it started; raises NotFoundError."""
-    events = await node.history.events(env, [event_id])
+    known = event_id.startswith(ids.EVENT_PREFIX) and _ID.match(event_id, len(ids.EVENT_PREFIX))
+    events = await node.history.events(env, [event_id]) if known else ()
     if not events:
         raise NotFoundError("EVENT_NOT_FOUND", f"there is no event {event_id[:64]!r}")
     run_ids: list[str] = []
@@ -159,9 +174,16 @@ async def event_with_runs(node: Node, env: str, event_id: str) -> tuple[EventRow
 async def list_events(
     node: Node, env: str, name: str, from_ms: int | None, until_ms: int | None, before: str, limit: int
 ) -> list[EventRow]:
-    """A page of events; raises InvalidError for a bad page size or token."""
-    if not 1 <= limit <= LIMITS.page_size:
-        raise InvalidError("BAD_PAGE_SIZE", f"page_size is not 1 to {LIMITS.page_size}")
-    if before and not before.startswith(ids.EVENT_PREFIX):
-        raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours", fields=(("page_token", "unknown"),))
+    """A page of events; raises InvalidError for a bad page size or token, or text that no name can hold."""
+    _check_page(limit, before, ids.EVENT_PREFIX)
+    check_text(name, "name", LIMITS.name_bytes + 1, empty=True)
     return await node.history.list_events(env, name, from_ms, until_ms, before, limit)
+
+
+def _check_page(limit: int, before: str, prefix: str) -> None:
+    if not 1 <= limit <= LIMITS.page_size:
+        raise InvalidError(
+            "BAD_PAGE_SIZE", f"page_size is not 1 to {LIMITS.page_size}", fields=(("page_size", "out of range"),)
+        )
+    if before and not (before.startswith(prefix) and _ID.match(before, len(prefix))):
+        raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours", fields=(("page_token", "unknown"),))

@@ -46,72 +46,35 @@ class Resident:
     stream that carried its Assign.
     """
 
-    __slots__ = (
-        "app",
-        "assigned_frame",
-        "cancel_failure",
-        "cancelled",
-        "consumed",
-        "created_ms",
-        "deployment",
-        "depth",
-        "detached",
-        "durable",
-        "ended",
-        "env",
-        "event_id",
-        "executing",
-        "function_id",
-        "held",
-        "journal_bytes",
-        "last_number",
-        "losses",
-        "open",
-        "parent_id",
-        "parent_key",
-        "received",
-        "run_id",
-        "session",
-        "steps",
-        "stored",
-        "tree",
-        "tried",
-        "turn",
-        "unseen",
-    )
+    executing = True
+    ended = False
+    cancelled = False
+    cancel_failure: bytes | None = None
+    assigned_frame = 0
+    last_number = 0
+    durable = 0
+    received = 0
+    steps = 0
+    journal_bytes = 0
+    stored = RunStatus.RUNNING
+    tree: Tree | None = None
+    open: dict[str, WaitRow] | None = None
+    unseen: dict[str, OutcomeRow] | None = None
+    held: list[OutcomeRow] | None = None
+    consumed: set[str] | None = None
 
     def __init__(self, session: Session, run: RunRow) -> None:
         self.session = session
+        self.run = run
         self.env = run.env
         self.run_id = run.id
         self.turn = run.turn
-        self.function_id = run.function_id
-        self.app = run.app
-        self.event_id = run.event_id
-        self.parent_id = run.parent_id
-        self.parent_key = run.parent_key
-        self.detached = run.detached
-        self.depth = run.depth
-        self.deployment = run.deployment
         self.losses = run.losses
-        self.created_ms = run.created_ms
-        self.stored = RunStatus.RUNNING
-        self.executing = True
-        self.ended = False
-        self.cancelled = False
-        self.cancel_failure: bytes | None = None
-        self.assigned_frame = 0
-        self.last_number = 0
-        self.durable = 0
-        self.received = 0
-        self.steps = 0
-        self.journal_bytes = 0
-        self.tree: Tree | None = None
-        self.tried: bytes | None = run.failure
-        self.open: dict[str, WaitRow] | None = None
-        self.unseen: dict[str, OutcomeRow] | None = None
-        self.held: list[OutcomeRow] | None = None
-        self.consumed: set[str] | None = None
+
+    @property
+    def function_id(self) -> str:
+        """Of the run."""
+        return self.run.function_id
 
     @classmethod
     def of(cls, session: Session, state: RunState) -> Resident:

@@ -25,15 +25,15 @@ def parent_outcome(
     resident: Resident, status: RunStatus, output: bytes | None, encoding: str, failure: bytes | None, now: int
 ) -> OutcomeRow | None:
     """What the run that invoked this one gets: the output, or a failure that names this run."""
-    if resident.parent_id is None or resident.parent_key is None:
+    if resident.run.parent_id is None or resident.run.parent_key is None:
         return None
     return child_outcome(
         resident.env,
-        resident.parent_id,
-        resident.parent_key,
+        resident.run.parent_id,
+        resident.run.parent_key,
         resident.run_id,
         resident.function_id,
-        resident.created_ms,
+        resident.run.created_ms,
         status,
         output,
         encoding,

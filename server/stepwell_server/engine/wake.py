@@ -190,7 +190,7 @@ def move_on(node: Node, resident: Resident) -> None:
     """A woken run has waited long enough for its home: another worker with a place takes it (H14b)."""
     if resident.ended or resident.held is None or node.residents.get(resident.run_id) is not resident:
         return
-    other = dispatch.pick(node.environment(resident.env), resident.function_id, resident.deployment)
+    other = dispatch.pick(node.environment(resident.env), resident.function_id, resident.run.deployment)
     if other is None or other is resident.session:
         node.loop.call_later(node.tuning.home_wait_ms / 1000, move_on, node, resident)
         return

@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncGenerator
 
 from stepwell_server.engine.node import Node
+from stepwell_server.engine.query import check_run_id
 from stepwell_server.model.errors import NotFoundError
 from stepwell_server.model.run import RunRow
 
@@ -46,6 +47,7 @@ async def watching(node: Node, run_id: str) -> AsyncGenerator[Changes]:
 
 async def wait_run(node: Node, env: str, run_id: str, wait_ms: int) -> RunRow:
     """The run once it has ended, or as it is after wait_ms. Raises NotFoundError."""
+    check_run_id(run_id)
     deadline = node.clock.monotonic_ms() + wait_ms
     async with watching(node, run_id) as changes:
         while True:

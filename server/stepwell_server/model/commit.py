@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
+from typing import TypedDict, Unpack
 
 from stepwell_server.model.event import CursorDelete, CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
@@ -28,7 +29,32 @@ class Verdict(IntEnum):
     """The store can never take it (a bad value): nothing was written."""
 
 
-@dataclass(slots=True)
+class Rows(TypedDict, total=False):
+    """The fields of a Commit that hold rows."""
+
+    events: Sequence[EventRow]
+    cursors: Sequence[CursorRow]
+    runs: Sequence[RunRow]
+    outcomes: Sequence[OutcomeRow]
+    resolves: Sequence[OutcomeRow]
+    numbers: Sequence[Number]
+    outcome_deletes: Sequence[OutcomeDelete]
+    waits: Sequence[WaitRow]
+    looked_back: Sequence[LookedBack]
+    wait_deletes: Sequence[WaitDelete]
+    moves: Sequence[Move]
+    takes: Sequence[Take]
+    enqueues: Sequence[Enqueue]
+    ends: Sequence[End]
+    ready: Sequence[ReadyRow]
+    ready_deletes: Sequence[ReadyDelete]
+    cursor_deletes: Sequence[CursorDelete]
+    dedups: Sequence[DedupRow]
+    deployments: Sequence[DeploymentRow]
+    shapes: Sequence[ShapeRow]
+    settings: Sequence[SettingRow]
+
+
 class Commit:
     """Every durable change of one decision. Built by one decision, then never changed.
 
@@ -49,12 +75,10 @@ class Commit:
 
     touches: ids of runs and other rows that two Commits of one batch may not both write (H33); the lane reads it.
     size: bytes of payloads, for the lane's cap.
+
+    A Commit has few of these fields, and there are many Commits: an empty field is the class's.
     """
 
-    env: str
-    touches: tuple[str, ...] = ()
-    fences: tuple[Fence, ...] = ()
-    decider: Decider | None = None
     events: Sequence[EventRow] = ()
     cursors: Sequence[CursorRow] = ()
     runs: Sequence[RunRow] = ()
@@ -77,6 +101,27 @@ class Commit:
     shapes: Sequence[ShapeRow] = ()
     settings: Sequence[SettingRow] = ()
     size: int = 0
+
+    def __init__(
+        self,
+        env: str,
+        *,
+        touches: tuple[str, ...] = (),
+        fences: tuple[Fence, ...] = (),
+        decider: Decider | None = None,
+        size: int = 0,
+        **fields: Unpack[Rows],
+    ) -> None:
+        self.env = env
+        self.touches = touches
+        self.fences = fences
+        self.decider = decider
+        self.size = size
+        if fields:
+            self.__dict__.update(fields)
+
+    def __repr__(self) -> str:
+        return f"Commit({', '.join(f'{name}={value!r}' for name, value in self.__dict__.items() if value)})"
 
 
 @dataclass(frozen=True, slots=True)

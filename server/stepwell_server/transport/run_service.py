@@ -74,9 +74,13 @@ class RunService(run_pb2_grpc.RunServiceServicer):
             state = await query.run_state(self._node, self._scope.environment(request.environment), request.run_id)
             size = request.page_size or 1_000
             if not 1 <= size <= _JOURNAL_PAGE:
-                raise InvalidError("BAD_PAGE_SIZE", f"page_size is not 1 to {_JOURNAL_PAGE}")
-            if request.page_token and not request.page_token.isdecimal():
-                raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours")
+                raise InvalidError(
+                    "BAD_PAGE_SIZE", f"page_size is not 1 to {_JOURNAL_PAGE}", fields=(("page_size", "out of range"),)
+                )
+            if request.page_token and not (request.page_token.isdecimal() and len(request.page_token) < 10):
+                raise InvalidError(
+                    "BAD_PAGE_TOKEN", "page_token is not one of ours", fields=(("page_token", "unknown"),)
+                )
             begin = int(request.page_token or 0)
             entries = query.journal(state)
             page = entries[begin : begin + size]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any
 
-from stepwell_server.model.commit import Commit
+from stepwell_server.model.commit import Commit, Rows
 from stepwell_server.model.session import LeaseWrite, SessionWrite
 
-_ROWS = tuple(
-    field.name for field in fields(Commit) if field.name not in {"env", "touches", "fences", "decider", "size"}
-)
+_ROWS = tuple(Rows.__annotations__)
 _INT_LIMIT = 1 << 63
 
 

@@ -26,6 +26,7 @@ def apply(db: sqlite3.Connection, commits: Sequence[Commit]) -> tuple[list[Commi
     results: list[CommitResult] = []
     winners: list[Commit] = []
     held: dict[Fence, bool] = {}  # a batch has many Commits and few sessions
+    taken = _take_all(db, [c.decider for c in commits if isinstance(c.decider, Take) and not c.fences])
     for commit in commits:
         result = APPLIED
         for fence in commit.fences:
@@ -33,7 +34,7 @@ def apply(db: sqlite3.Connection, commits: Sequence[Commit]) -> tuple[list[Commi
                 held[fence] = _holds(db, fence)
         if commit.fences and not all(map(held.__getitem__, commit.fences)):
             result = FENCED
-        elif commit.decider is not None:
+        elif commit.decider is not None and commit.decider not in taken:
             result = _decide(db, commit.decider)
             if isinstance(commit.decider, SessionWrite):
                 held.clear()
@@ -45,6 +46,22 @@ def apply(db: sqlite3.Connection, commits: Sequence[Commit]) -> tuple[list[Commi
         if rows:
             _follow(db, arm, rows)
     return results, db.total_changes - before
+
+
+def _take_all(db: sqlite3.Connection, takes: Sequence[Take]) -> set[Take]:
+    """Many assignments at once; those that won."""
+    won: set[Take] = set()
+    start = 0
+    for size in _CHUNKS:
+        while len(takes) - start >= size > 1:
+            part = takes[start : start + size]
+            flat = list(chain.from_iterable(part))
+            _check(flat)
+            (sql,) = _statements("takes", size)
+            ids = {row[0] for row in db.execute(sql + " RETURNING id", flat)}
+            won.update(take for take in part if take.run_id in ids)
+            start += size
+    return won
 
 
 def _follow(db: sqlite3.Connection, arm: Arm, rows: Sequence[tuple[Any, ...]]) -> None:
