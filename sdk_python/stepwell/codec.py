@@ -24,7 +24,7 @@ def encode(value: Any, what: str) -> bytes:
         scalar = _SCALARS.get(type(value))
         if scalar is not None:
             return scalar(value).encode()
-        return _encoder.encode(value).encode()
+        return "".join(_chunks(value, 0)).encode()
     except SerializationError as error:
         raise SerializationError(f"{what}: {error}") from None
     except (TypeError, ValueError, RecursionError) as error:
@@ -34,7 +34,10 @@ def encode(value: Any, what: str) -> bytes:
 def decode(data: bytes, to: Convert | None, what: str) -> Any:
     """The value behind JSON text, converted if a converter is given. Raises SerializationError."""
     try:
-        raw = _decoder.decode(data.decode())
+        text = data.decode()
+        raw, end = _scan(text)
+        if end != len(text) and text[end:].strip(" \t\r\n"):
+            raise ValueError(f"something follows the value at {end}")
     except (ValueError, RecursionError) as error:
         raise SerializationError(f"{what} is not valid JSON: {error}") from error
     return raw if to is None else convert(raw, to, what)
@@ -92,5 +95,26 @@ _SCALARS: dict[type, Callable[[Any], str]] = {
     int: int.__repr__,
     str: json.encoder.encode_basestring,
 }
-_encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default)
+
+
+def _make_chunks() -> Callable[[Any, int], Iterable[str]]:
+    """json's own encoder, made once: json.dumps makes one for each value, which costs more than most values."""
+    encoder = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_default)
+    make: Any = getattr(json.encoder, "c_make_encoder", None)
+    if make is None:
+        return lambda value, _: encoder.iterencode(value)
+    # Without markers a value that holds itself ends in a RecursionError.
+    return make(None, _default, json.encoder.encode_basestring, None, ":", ",", False, False, False)
+
+
+def _scan(text: str) -> tuple[Any, int]:
+    """A value and where it ends; the decoder's own method looks for white space with an expression first."""
+    try:
+        return _scan_once(text, 0)
+    except StopIteration:
+        return _decoder.raw_decode(text, len(text) - len(text.lstrip(" \t\r\n")))
+
+
+_chunks = _make_chunks()
 _decoder = json.JSONDecoder(parse_constant=_refuse)
+_scan_once: Callable[[str, int], tuple[Any, int]] = json.scanner.make_scanner(_decoder)  # pyright: ignore
