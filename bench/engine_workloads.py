@@ -12,7 +12,7 @@ import grpc.aio
 
 from bench import usage
 from bench.fill import multiply
-from bench.load import OPTIONS, Client
+from bench.load import OPTIONS, Client, run_of
 from bench.results import percentile
 from bench.shape import Shape
 from bench.sides import Side, id_at
@@ -211,7 +211,7 @@ async def _output(world: World, event: str, data: dict[str, Any], deadline_s: fl
     async with grpc.aio.insecure_channel(world.address, options=OPTIONS) as channel:
         client = Client(channel)
         (event_id,) = await client.send(event, [json.dumps(data).encode()])
-        run_id = await client.run_of(event_id)
+        run_id = run_of(event_id, event)
         assert run_id >= id_at("run", since_ms)
         await world.wait_finished(since_ms, 1, deadline_s)
         runs: Any = run_pb2_grpc.RunServiceStub(channel)

@@ -19,7 +19,7 @@ from stepwell_server.engine.retry import next_delay_ms
 from stepwell_server.model import ids
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.errors import InvalidError
-from stepwell_server.model.event import EventRow
+from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import FunctionSpec, RetryPolicy, ShapeRow
 from stepwell_server.model.journal import (
     CANCEL_KEY,
@@ -39,7 +39,7 @@ _UNREAD = 2**62
 
 
 class Draft:
-    """What one frame changes in one run; becomes a Commit. What is not set is the class's: most drafts change little."""
+    """What one frame changes in one run; becomes a Commit. What is not set is the class's: most change little."""
 
     highest = 0
     named = 0
@@ -55,6 +55,7 @@ class Draft:
     wait_deletes: list[WaitDelete] | None = None
     moves: list[Move] | None = None
     events: list[tuple[EventRow, Any]] | None = None
+    cursors: Sequence[CursorRow] = ()
     accepted: list[admission.Start] | None = None
     children: list[admission.Start] | None = None
     cancels: list[str] | None = None
@@ -413,7 +414,7 @@ class Frame:
             key,
             None,
             int(kind),
-            target[:256],
+            target[:256].replace("\0", "\N{REPLACEMENT CHARACTER}"),
             None,
             "",
             failure,
@@ -728,7 +729,9 @@ class Frame:
     # -- commit --------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Submits a Commit for each run that the frame named."""
+        """Submits a Commit for each run that the frame named. Raises InvalidError where the frame is too large."""
+        if sum([draft.size for draft in self._drafts.values()]) > LIMITS.frame_bytes:
+            raise InvalidError("TOO_LARGE", f"a frame holds at most {LIMITS.frame_bytes} bytes")
         for draft in self._drafts.values():
             self._submit(draft)
 
@@ -762,7 +765,7 @@ class Frame:
                 session.ended[resident.run_id] = (resident.turn, 0, _UNREAD)
         elif draft.parked is not None and settle.parks(resident, draft.parked[0], draft.parked[1]):
             settle.parked(self._node, resident, draft.parked[0])
-        self._node.lane.submit(commit, settle.committed, (self._node, session, draft, resident.last_number))
+        self._node.lane.submit(commit, settle.committed, (self._node, session, draft, resident.last_number, commit))
 
     def _commit(self, draft: Draft) -> Commit:
         resident = draft.resident
@@ -805,7 +808,7 @@ class Frame:
         accepting, starts, rest = ingest.accepting(self._node, self._env, events, None)
         draft.accepted = starts
         commit.events = accepting.events
-        commit.cursors = accepting.cursors
+        commit.cursors = draft.cursors = accepting.cursors
         commit.cursor_deletes = accepting.cursor_deletes
         commit.looked_back = accepting.looked_back
         commit.runs = [*commit.runs, *accepting.runs]

@@ -42,6 +42,8 @@ def _compile(env: Any, text: str, field: str) -> Any:
             f"{field}: the condition is longer than {LIMITS.condition_bytes} bytes",
             fields=((field, "too long"),),
         )
+    if "\0" in text:
+        raise InvalidError("BAD_EXPRESSION", f"{field}: the condition holds a NUL", fields=((field, "NUL"),))
     try:
         expression = env.compile(text)
     except RuntimeError as error:

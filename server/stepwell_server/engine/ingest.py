@@ -156,7 +156,7 @@ async def send_events(node: Node, env_name: str, request_id: str, events: Sequen
         work.append(accept(node, env, [(row, data)], key))
     if not work:
         return statuses
-    results = await _settled(work)
+    results = await _settled(node, work)
     if plain:
         _plain_statuses(results.pop(0), digest.hexdigest(), plain_at, statuses)
     for (index, _, _), result in zip(single, results, strict=True):
@@ -167,10 +167,11 @@ async def send_events(node: Node, env_name: str, request_id: str, events: Sequen
     return statuses
 
 
-async def _settled(work: list[asyncio.Future[CommitResult]]) -> list[CommitResult]:
+async def _settled(node: Node, work: list[asyncio.Future[CommitResult]]) -> list[CommitResult]:
     _, late = await asyncio.wait(work, timeout=_ACK_PATIENCE_S)
     if late:
-        raise UnavailableError("STORE_UNAVAILABLE", "the store does not answer; send again", retry_ms=1_000)
+        why = node.lane.degraded or "it does not answer"
+        raise UnavailableError("STORE_UNAVAILABLE", f"the store is not available: {why}; send again", retry_ms=1_000)
     return [future.result() for future in work]
 
 
@@ -229,14 +230,22 @@ def accepting(
             else:
                 rest.append((function, row))
     rows = [row for row, _ in events]
-    cursor = CursorRow(env.name, rows[0].id, ",".join(row.id for row in rows))
+    cursors: tuple[CursorRow, ...] = ()
+    names = {row.name for row in rows}
+    if rest or node.alone_since_ms is None or not env.shapes.keys().isdisjoint(names):
+        cursors = (CursorRow(env.name, rows[0].id, ",".join(row.id for row in rows)),)
+    else:
+        # Nobody waits for such an event, and nobody else registers anything. A wait that opens meanwhile looks back
+        # once these are durable (engine/lookback.py).
+        for name in names:
+            env.unmarked[name] = env.unmarked.get(name, 0) + 1
     deletes, node.cursor_deletes = node.cursor_deletes, []
     marks, node.looked_back = node.looked_back, []
     commit = Commit(
         env.name,
         decider=decider,
         events=rows,
-        cursors=(cursor,),
+        cursors=cursors,
         runs=[item.run for item in starts],
         ready=[item.ready for item in starts if item.ready is not None],
         cursor_deletes=deletes if decider is None else (),
@@ -250,14 +259,27 @@ def accepting(
     return commit, starts, rest
 
 
+def unmarked(env: Environment, commit: Commit) -> None:
+    """A batch of events is durable, or refused: look-backs need not wait for it any more."""
+    if commit.events and not commit.cursors:
+        for name in {row.name for row in commit.events}:
+            left = env.unmarked[name] - 1
+            if left:
+                env.unmarked[name] = left
+            else:
+                del env.unmarked[name]
+
+
 def _accepted(result: CommitResult, argument: tuple[Any, ...]) -> None:
     node, env, events, commit, starts, rest, future = argument
     applied = result.verdict is Verdict.APPLIED
+    unmarked(env, commit)
     if not future.done():
         future.set_result(result)
     admission.started(node, starts, applied)
     if applied:
-        serve.accepted(node, env, events, commit.cursors[0], rest)
+        if commit.cursors:
+            serve.accepted(node, env, events, commit.cursors[0], rest)
         for watcher in tuple(node.event_watchers):
             for row, _ in events:
                 watcher(row)

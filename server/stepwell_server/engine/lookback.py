@@ -34,6 +34,8 @@ def _mark(node: Node, wait: WaitRow) -> None:
 async def _look(node: Node, wait: WaitRow, after: str) -> None:
     node.busy += 1
     try:
+        while node.environment(wait.env).unmarked.get(wait.target):  # noqa: ASYNC110 (rare, and over within a commit)
+            await asyncio.sleep(0.001)
         while True:
             try:
                 events = await node.store.look_back(wait.env, wait.target, after, node.tuning.lookback_events)

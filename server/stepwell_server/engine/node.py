@@ -12,6 +12,7 @@ from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.journal import LookedBack, OutcomeRow
+from stepwell_server.model.run import End, RunRow
 from stepwell_server.model.session import LeaseRow
 from stepwell_server.ports.clock import Clock
 from stepwell_server.ports.queue import Queue
@@ -44,6 +45,8 @@ class Environment:
     current: dict[str, str] = field(default_factory=dict[str, str])
     serving: dict[str, list[Session]] = field(default_factory=dict[str, list[Session]])
     last_event: dict[str, str] = field(default_factory=dict[str, str])
+    unmarked: dict[str, int] = field(default_factory=dict[str, int])
+    """Batches of an event name on their way to the store without a cursor."""
     pumping: bool = False
 
 
@@ -76,7 +79,7 @@ class Node:
         self.environments: dict[str, Environment] = {}
         self.sessions: dict[str, Session] = {}
         self.residents: dict[str, Resident] = {}
-        self.run_watchers: dict[str, set[Callable[[], None]]] = {}
+        self.run_watchers: dict[str, set[Callable[[RunRow | None], None]]] = {}
         self.event_watchers: set[Callable[[EventRow], None]] = set()
         self.lease: LeaseRow | None = None
         self.busy = 0
@@ -110,7 +113,21 @@ class Node:
         """Tells those who watch a run."""
         if self.run_watchers:
             for watcher in tuple(self.run_watchers.get(run_id, ())):
-                watcher()
+                watcher(None)
+
+    def has_ended(self, run: RunRow, end: End) -> None:
+        """Tells those who watch a run how it ended, so that they need not read it."""
+        watchers = self.run_watchers.get(end.run_id) if self.run_watchers else None
+        if watchers:
+            row = run._replace(
+                status=end.status,
+                ended_ms=end.ended_ms,
+                output=end.output,
+                output_encoding=end.output_encoding,
+                failure=end.failure,
+            )
+            for watcher in tuple(watchers):
+                watcher(row)
 
     def quiet(self) -> bool:
         """No run executes, nothing is on its way to the store, and nothing waits to be served."""

@@ -99,9 +99,10 @@ async def _matches(
                     found = matching.match_keys(matching.event_value(row, data), shapes)
                     keys[row.id] = found
                     probes.setdefault(row.name, set()).update(found)
-        matches = await node.store.match(
-            env.name, [Probe(name, tuple(sorted(found))) for name, found in probes.items() if found]
-        )
+        asked = [Probe(name, tuple(sorted(found))) for name, found in probes.items() if found]
+        if not asked and node.alone_since_ms is not None:
+            return {}, keys  # nobody else registers anything
+        matches = await node.store.match(env.name, asked)
         if matches.registry_version == env.version:
             break
         before = env.triggers

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from stepwell_server.engine import admission, control, dispatch, lookback, recover, serve, wake
+from stepwell_server.engine import admission, control, dispatch, ingest, lookback, recover, serve, wake
 from stepwell_server.engine.failures import failure_json, of_child
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session, Tree
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
-from stepwell_server.model.event import CursorRow
 from stepwell_server.model.journal import OutcomeDelete, OutcomeRow, StepKind, WaitDelete
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import End, RunStatus
@@ -139,21 +138,23 @@ def end_now(node: Node, session: Session, resident: Resident, status: RunStatus,
         commit.resolves = (parent,)
         commit.touches = (*commit.touches, f"{parent.run_id}/{parent.key}")
     resident.ended = True
-    node.lane.submit(commit, _ended_now, (node, session, resident, parent))
+    node.lane.submit(commit, _ended_now, (node, session, resident, parent, commit.ends[0]))
 
 
-def _ended_now(result: CommitResult, argument: tuple[Node, Session, Resident, OutcomeRow | None]) -> None:
-    node, session, resident, parent = argument
+def _ended_now(result: CommitResult, argument: tuple[Node, Session, Resident, OutcomeRow | None, End]) -> None:
+    node, session, resident, parent, end = argument
     if result.verdict is Verdict.APPLIED:
-        _ended(node, resident, parent)
+        _ended(node, resident, end, parent)
     elif result.verdict is Verdict.FENCED:
         recover.fenced(node, session)
 
 
-def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int]) -> None:
+def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int, Commit]) -> None:
     """The commands of one run are durable, or refused by the fence or the store."""
-    node, session, draft, number = argument
+    node, session, draft, number, commit = argument
     resident = draft.resident
+    if draft.events:
+        ingest.unmarked(node.environment(resident.env), commit)
     if result.verdict is not Verdict.APPLIED:
         _give_back(node, draft)
         if result.verdict is Verdict.FENCED:
@@ -171,7 +172,7 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int]) 
     if draft.end is not None:
         session.note_end(resident, number)
         _follow_ups(node, draft)
-        _ended(node, resident, draft.parent)
+        _ended(node, resident, draft.end, draft.parent)
         return
     if draft.moves is not None:
         recover.mismatched(node, session, resident)
@@ -205,8 +206,8 @@ def _follow_ups(node: Node, draft: Draft) -> None:
     if draft.events:
         env = node.environment(resident.env)
         admission.started(node, draft.accepted or [], True)
-        cursor = CursorRow(env.name, draft.events[0][0].id, ",".join(row.id for row, _ in draft.events))
-        serve.accepted(node, env, draft.events, cursor, draft.rest)
+        for cursor in draft.cursors:
+            serve.accepted(node, env, draft.events, cursor, draft.rest)
         for watcher in tuple(node.event_watchers):
             for row, _ in draft.events:
                 watcher(row)
@@ -215,7 +216,7 @@ def _follow_ups(node: Node, draft: Draft) -> None:
             control.cancel_soon(node, resident.env, child_id, "its parent no longer waits for it")
 
 
-def _ended(node: Node, resident: Resident, parent: OutcomeRow | None) -> None:
+def _ended(node: Node, resident: Resident, end: End, parent: OutcomeRow | None) -> None:
     """A run has ended: its place, its parent, its children, and who watches it."""
     dispatch.forget(node, resident)
     if parent is not None:
@@ -223,4 +224,4 @@ def _ended(node: Node, resident: Resident, parent: OutcomeRow | None) -> None:
     for wait in (resident.open or {}).values():
         if wait.child_id is not None and not wait.detached:
             control.cancel_soon(node, resident.env, wait.child_id, "its parent has ended")
-    node.changed(resident.run_id)
+    node.has_ended(resident.run, end)

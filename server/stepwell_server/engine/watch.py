@@ -19,9 +19,12 @@ class Changes:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self.ended: RunRow | None = None
+        """The run, once it has ended in the hands of this node."""
 
-    def notify(self) -> None:
+    def notify(self, ended: RunRow | None) -> None:
         """It changed."""
+        self.ended = ended
         self._event.set()
 
     async def wait(self, timeout_s: float) -> None:
@@ -51,6 +54,13 @@ async def wait_run(node: Node, env: str, run_id: str, wait_ms: int) -> RunRow:
     deadline = node.clock.monotonic_ms() + wait_ms
     async with watching(node, run_id) as changes:
         while True:
+            if changes.ended is not None:
+                return changes.ended
+            left_s = (deadline - node.clock.monotonic_ms()) / 1000
+            if run_id in node.residents and left_s > 0:
+                # A worker of this node holds it: it has not ended, and we shall be told.
+                await changes.wait(min(left_s, _LOOK_AGAIN_S))
+                continue
             run = await node.history.run(env, run_id)
             if run is None:
                 raise NotFoundError("RUN_NOT_FOUND", f"there is no run {run_id[:64]!r}")

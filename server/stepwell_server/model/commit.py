@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 from stepwell_server.model.event import CursorDelete, CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import LookedBack, Number, OutcomeDelete, OutcomeRow, WaitDelete, WaitRow
-from stepwell_server.model.run import End, Enqueue, Move, ReadyDelete, ReadyRow, RunRow, Take
+from stepwell_server.model.run import End, Enqueue, Move, RunRow, Take
 from stepwell_server.model.session import Fence, LeaseWrite, SessionWrite, SettingRow
 
 Decider = DedupRow | Move | Take | End | OutcomeRow | SessionWrite | LeaseWrite
@@ -24,7 +24,7 @@ class Verdict(IntEnum):
     FENCED = 2
     """A fence did not hold: nothing was written."""
     LOST = 3
-    """The decider lost: nothing was written."""
+    """The decider lost: nothing was written (but see OutcomeRow in Commit)."""
     REFUSED = 4
     """The store can never take it (a bad value): nothing was written."""
 
@@ -46,8 +46,6 @@ class Rows(TypedDict, total=False):
     takes: Sequence[Take]
     enqueues: Sequence[Enqueue]
     ends: Sequence[End]
-    ready: Sequence[ReadyRow]
-    ready_deletes: Sequence[ReadyDelete]
     cursor_deletes: Sequence[CursorDelete]
     dedups: Sequence[DedupRow]
     deployments: Sequence[DeploymentRow]
@@ -64,7 +62,7 @@ class Commit:
       Take       applied, or the row is live, RUNNING and already has this session
       End        applied (live, in this turn), or the row stands ended as it would be left
       OutcomeRow resolved its wait (see ``resolves``), or the row there is equal in kind, output, failure, event_id
-                 and attempt
+                 and attempt. Where a row is there, won or lost, a wait of its key is deleted: nothing can resolve it
       SessionWrite, LeaseWrite  applied, or the row already stands as it would be left
     Then the rest is applied in the order of the fields, where an insert of a row that is there does nothing.
     Followers that carry a guard of their own (``moves``, ``takes``, ``enqueues``, ``ends``) do nothing where it fails.
@@ -93,8 +91,6 @@ class Commit:
     takes: Sequence[Take] = ()
     enqueues: Sequence[Enqueue] = ()
     ends: Sequence[End] = ()
-    ready: Sequence[ReadyRow] = ()
-    ready_deletes: Sequence[ReadyDelete] = ()
     cursor_deletes: Sequence[CursorDelete] = ()
     dedups: Sequence[DedupRow] = ()
     deployments: Sequence[DeploymentRow] = ()

@@ -58,6 +58,8 @@ class RunRow(NamedTuple):
 
     started_ms, ended_ms: None before. input: only for invoked runs, else the event is the input.
     failure: JSON of a Failure. metadata: JSON object or empty.
+    priority, queued_ms: while it is QUEUED its place in the order of its function: by (priority, queued_ms, id), lowest
+    first. That status alone puts a run into the queue; in any other the two mean nothing.
     """
 
     env: str
@@ -75,6 +77,8 @@ class RunRow(NamedTuple):
     depth: int
     deployment: str
     losses: int
+    priority: int
+    queued_ms: int
     created_ms: int
     started_ms: int | None
     ended_ms: int | None
@@ -91,7 +95,7 @@ class Move(NamedTuple):
 
     turn: the new turn (expect_turn, or expect_turn + 1 for an assignment or a take-over).
     deployment: set only where the row has none ("" leaves it). started_ms: set only where the row has none.
-    failure: what a pause shows; None clears it.
+    failure: what a pause shows; None clears it. priority, queued_ms: always written; for QUEUED its place.
     """
 
     env: str
@@ -105,6 +109,8 @@ class Move(NamedTuple):
     started_ms: int | None
     deployment: str
     failure: bytes | None
+    priority: int = 0
+    queued_ms: int = 0
 
 
 class Take(NamedTuple):
@@ -121,10 +127,12 @@ class Take(NamedTuple):
 
 
 class Enqueue(NamedTuple):
-    """A PARKED run without a session becomes QUEUED (same guard as Take, status PARKED only)."""
+    """A PARKED run without a session becomes QUEUED in this place (same guard as Take, status PARKED only)."""
 
     env: str
     run_id: str
+    priority: int
+    queued_ms: int
 
 
 class End(NamedTuple):
@@ -141,17 +149,10 @@ class End(NamedTuple):
 
 
 class ReadyRow(NamedTuple):
-    """A queued run's place in the order of its function: by (priority, enqueued_ms, run_id), lowest first."""
+    """A QUEUED run's place in the order of its function (see RunRow)."""
 
     env: str
     run_id: str
     function_id: str
     priority: int
-    enqueued_ms: int
-
-
-class ReadyDelete(NamedTuple):
-    """A run leaves the queue."""
-
-    env: str
-    run_id: str
+    queued_ms: int

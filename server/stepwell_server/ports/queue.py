@@ -1,4 +1,4 @@
-"""The order in which queued runs get a place. The store's ready rows are the truth; a queue is a window on them."""
+"""The order in which queued runs get a place. The store's QUEUED runs are the truth; a queue is a window on them."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class Queue(Protocol):
         ...
 
     def learn(self, env: str, function_id: str) -> None:
-        """The store may hold ready rows of this function that were never pushed (after a start)."""
+        """The store may hold queued runs of this function that were never pushed (after a start)."""
         ...
 
     def settled(self, env: str, function_id: str, run_id: str) -> None:
-        """A popped run was taken, or is no longer queued: its ready row is gone."""
+        """A popped run was taken, or is no longer queued."""
         ...
 
     def waiting(self, env: str, function_id: str) -> bool:

@@ -45,14 +45,12 @@ class Stranded:
 
     cursors: not deleted. lookbacks: waits that have not looked back. inbox: undelivered outcomes of live runs that
     are PARKED without a session (their wake was lost). held: live runs whose session is closed or unknown.
-    queued: live runs QUEUED without a ready row.
     """
 
     cursors: tuple[CursorRow, ...]
     lookbacks: tuple[WaitRow, ...]
     inbox: tuple[OutcomeRow, ...]
     held: tuple[RunRow, ...]
-    queued: tuple[RunRow, ...]
 
 
 class Store(Protocol):
@@ -83,7 +81,7 @@ class Store(Protocol):
         ...
 
     async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
-        """Queued runs of a function in order, behind a row, at most limit."""
+        """QUEUED runs of a function in order, behind a place, at most limit."""
         ...
 
     async def registry(self, env: str) -> Registry:
@@ -107,7 +105,8 @@ class Store(Protocol):
 class RunFilter:
     """All must fit; empty or None fits always. before: only ids smaller than this (the page token). newest first.
 
-    session_id: only live runs that this session holds.
+    session_id: only live runs that this session holds. event_id: only runs whose id is derived from the event (it
+    carries the event's time).
     """
 
     function_id: str = ""

@@ -31,6 +31,8 @@ def moved(run: RunRow, move: Move) -> RunRow:
         reason=move.reason,
         session_id=move.session_id,
         losses=move.losses,
+        priority=move.priority,
+        queued_ms=move.queued_ms,
         started_ms=move.started_ms if run.started_ms is None else run.started_ms,
         deployment=run.deployment or move.deployment,
         failure=move.failure,
@@ -153,13 +155,17 @@ def _enqueue(tables: Tables, enqueue: Enqueue) -> None:
     if run is None or run.ended_ms is not None or run.session_id is not None:
         return
     if run.status == RunStatus.PARKED:
-        tables.put_run(run._replace(status=int(RunStatus.QUEUED)))
+        queued = run._replace(
+            status=int(RunStatus.QUEUED), priority=enqueue.priority, queued_ms=enqueue.queued_ms
+        )
+        tables.put_run(queued)
 
 
 def _outcome_wins(tables: Tables, row: OutcomeRow) -> bool:
-    """Resolves the wait of the key; or finds there what it would have written. A loser leaves the wait alone."""
+    """Resolves the wait of the key; or finds there what it would have written. A wait beside that could only linger."""
     there = tables.outcome.get((row.env, row.run_id), {}).get(row.key)
     if there is not None:
+        tables.remove_wait(row.env, row.run_id, row.key)
         return same_outcome(row, there)
     return _resolve(tables, row)
 
@@ -236,10 +242,6 @@ def _follow(tables: Tables, commit: Commit) -> None:
         _enqueue(tables, enqueue)
     for end in commit.ends:
         _end(tables, end)
-    for row in commit.ready:
-        tables.add_ready(row)
-    for place in commit.ready_deletes:
-        tables.remove_ready(*place)
     for cursor in commit.cursor_deletes:
         tables.cursor.pop((cursor.env, cursor.id), None)
     for row in commit.dedups:

@@ -51,8 +51,6 @@ def guarded_writes(commit: Commit) -> Iterator[Place]:
         yield ("keys", change.env, change.run_id, change.key)
     for change in chain(commit.waits, commit.looked_back, commit.wait_deletes):
         yield ("keys", change.env, change.run_id, change.key)
-    for change in chain(commit.ready, commit.ready_deletes):
-        yield ("ready", change.env, change.run_id)
     for dedup in commit.dedups:
         yield ("dedup", dedup.env, dedup.key)
     for setting in commit.settings:

@@ -99,7 +99,7 @@ def _run_fits(filter_: RunFilter, row: RunRow) -> bool:
         filter_.function_id in ("", row.function_id)
         and filter_.app in ("", row.app)
         and (not filter_.statuses or row.status in filter_.statuses)
-        and filter_.event_id in ("", row.event_id)
+        and (not filter_.event_id or (row.event_id == filter_.event_id and row.id[4:16] == filter_.event_id[4:16]))
         and filter_.parent_id in ("", row.parent_id)
         and (not filter_.session_id or (row.ended_ms is None and row.session_id == filter_.session_id))
         and _in_time(row.created_ms, filter_.from_ms, filter_.until_ms)

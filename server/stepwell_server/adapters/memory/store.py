@@ -84,9 +84,12 @@ class MemoryStore(MemoryHistory):
         return [self.tables.wait[env, run_id][key] for due_ms, env, run_id, key in first if due_ms <= until_ms]
 
     async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
-        order = self.tables.ready_order.get((env, function_id), [])
-        start = behind(order, (after.priority, after.enqueued_ms, after.run_id) if after else None)
-        return [self.tables.ready[env, run_id] for _, _, run_id in order[start : start + limit]]
+        order = self.tables.queue.get((env, function_id), [])
+        start = behind(order, (after.priority, after.queued_ms, after.run_id) if after else None)
+        return [
+            ReadyRow(env, run_id, function_id, priority, queued_ms)
+            for priority, queued_ms, run_id in order[start : start + limit]
+        ]
 
     async def registry(self, env: str) -> Registry:
         deployments = [row for row in self.tables.deployment.values() if row.env == env]
@@ -107,7 +110,6 @@ class MemoryStore(MemoryHistory):
             lookbacks=tuple(tables.wait[env, run][key] for env, run, key in islice(tables.not_looked_back, limit)),
             inbox=tuple(islice(self._stranded_inbox(), limit)),
             held=tuple(islice(self._stranded_held(), limit)),
-            queued=tuple(islice((tables.run[at] for at in tables.queued if at not in tables.ready), limit)),
         )
 
     def _stranded_inbox(self) -> Iterable[OutcomeRow]:
@@ -137,7 +139,6 @@ class MemoryStore(MemoryHistory):
             "runs": tables.run.values(),
             "outcomes": tables.all_outcomes(),
             "waits": tables.all_waits(),
-            "ready": tables.ready.values(),
             "sessions": tables.session.values(),
             "deployments": tables.deployment.values(),
             "shapes": tables.shape,

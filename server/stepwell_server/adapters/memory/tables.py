@@ -9,7 +9,7 @@ from typing import Any
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
-from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
+from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.model.session import LeaseRow, SessionRow
 
 Key2 = tuple[str, str]
@@ -24,7 +24,7 @@ def discard(ordered: list[Any], item: Any) -> None:
 
 
 class Tables:
-    """All rows. Events, runs, waits, outcomes and ready change only through the methods, which keep the indexes."""
+    """All rows. Events, runs, waits and outcomes change only through the methods, which keep the indexes."""
 
     def __init__(self) -> None:
         self.rows = 0
@@ -36,15 +36,13 @@ class Tables:
         self.run: dict[Key2, RunRow] = {}
         self.run_ids: dict[str, list[str]] = {}
         self.held: dict[Key2, dict[str, None]] = {}
-        self.queued: dict[Key2, None] = {}
+        self.queue: dict[Key2, list[tuple[int, int, str]]] = {}
         self.outcome: dict[Key2, dict[str, OutcomeRow]] = {}
         self.inbox: dict[Key2, dict[str, None]] = {}
         self.wait: dict[Key2, dict[str, WaitRow]] = {}
         self.waits_by_match: dict[tuple[str, str, str | None], dict[Key2, None]] = {}
         self.due: list[tuple[int, str, str, str]] = []
         self.not_looked_back: dict[Key3, None] = {}
-        self.ready: dict[Key2, ReadyRow] = {}
-        self.ready_order: dict[Key2, list[tuple[int, int, str]]] = {}
         self.session: dict[Key2, SessionRow] = {}
         self.deployment: dict[Key3, DeploymentRow] = {}
         self.shape: dict[ShapeRow, None] = {}
@@ -79,10 +77,10 @@ class Tables:
                 self.held.pop((row.env, old.session_id), None)
         if row.ended_ms is None and row.session_id is not None:
             self.held.setdefault((row.env, row.session_id), {})[row.id] = None
-        if row.ended_ms is None and row.status == RunStatus.QUEUED:
-            self.queued[at] = None
-        else:
-            self.queued.pop(at, None)
+        if old is not None and old.status == RunStatus.QUEUED:
+            discard(self.queue[old.env, old.function_id], (old.priority, old.queued_ms, old.id))
+        if row.status == RunStatus.QUEUED:
+            insort(self.queue.setdefault((row.env, row.function_id), []), (row.priority, row.queued_ms, row.id))
 
     def add_outcome(self, row: OutcomeRow) -> bool:
         """Inserts an outcome; False if the key is there."""
@@ -160,20 +158,6 @@ class Tables:
             discard(self.due, (row.due_ms, env, run_id, key))
         self.not_looked_back.pop((env, run_id, key), None)
         return True
-
-    def add_ready(self, row: ReadyRow) -> None:
-        if (row.env, row.run_id) in self.ready:
-            return
-        self.rows += 1
-        self.ready[row.env, row.run_id] = row
-        order = self.ready_order.setdefault((row.env, row.function_id), [])
-        insort(order, (row.priority, row.enqueued_ms, row.run_id))
-
-    def remove_ready(self, env: str, run_id: str) -> None:
-        row = self.ready.pop((env, run_id), None)
-        if row is not None:
-            self.rows += 1
-            discard(self.ready_order[env, row.function_id], (row.priority, row.enqueued_ms, run_id))
 
     def all_outcomes(self) -> Iterator[OutcomeRow]:
         for rows in self.outcome.values():

@@ -16,11 +16,10 @@ from stepwell_server.model.event import CursorDelete, CursorRow, DedupRow, Event
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import LookedBack, Number, OutcomeDelete, OutcomeRow, WaitDelete, WaitRow
 from stepwell_server.model.limits import LIMITS
-from stepwell_server.model.run import End, Enqueue, Move, PausedReason, ReadyDelete, ReadyRow, RunRow, RunStatus, Take
+from stepwell_server.model.run import End, Enqueue, Move, PausedReason, RunRow, RunStatus, Take
 from stepwell_server.model.session import SettingRow
 
 _RUN = "t.env = v.env AND t.id = v.run_id"
-_READY = "t.env = v.env AND t.run_id = v.run_id"
 _KEY = "t.env = v.env AND t.run_id = v.run_id AND t.key = v.key"
 # Not "IS NULL": a plan for one row must not lead with the partial index of all such rows.
 _UNSEEN = "coalesce(t.number, -1) = -1"
@@ -73,7 +72,7 @@ class Arm:
 _RENEW = f"(env, key) DO UPDATE SET value = excluded.value, expires_ms = excluded.expires_ms WHERE {_EXPIRED}"
 _MOVE = (
     "turn = v.turn, status = v.status, reason = v.reason, session_id = v.session_id, losses = v.losses, "
-    f"failure = v.failure, {_FIRST}"
+    f"priority = v.priority, queued_ms = v.queued_ms, failure = v.failure, {_FIRST}"
 )
 _TAKE = f"session_id = v.session_id, status = {RunStatus.RUNNING:d}, turn = t.turn + 1, {_FIRST}"
 _END = (
@@ -107,13 +106,11 @@ ARMS = (
         Kind.UPDATE,
         Enqueue,
         "runs",
-        change=f"status = {RunStatus.QUEUED:d}",
+        change=f"status = {RunStatus.QUEUED:d}, priority = v.priority, queued_ms = v.queued_ms",
         where=_RUN,
         guard=f"{_UNHELD} = {RunStatus.PARKED:d}",
     ),
     Arm("ends", Kind.UPDATE, End, "runs", change=_END, where=_RUN, guard=f"t.turn = v.turn AND {_LIVE}"),
-    Arm("ready", Kind.INSERT, ReadyRow, "ready"),
-    Arm("ready_deletes", Kind.DELETE, ReadyDelete, "ready", where=_READY),
     Arm("cursor_deletes", Kind.DELETE, CursorDelete, "cursors", where="t.env = v.env AND t.id = v.id"),
     Arm("dedups", Kind.INSERT, DedupRow, "dedup", conflict=_RENEW),
     Arm("deployments", Kind.REGISTER, DeploymentRow, "deployments"),
@@ -151,6 +148,7 @@ def _moved(move: Move, run: RunRow) -> bool:
     return (
         (run.turn, run.status, run.reason, run.session_id) == (move.turn, move.status, move.reason, move.session_id)
         and (run.losses, run.failure) == (move.losses, move.failure)
+        and (run.priority, run.queued_ms) == (move.priority, move.queued_ms)
         and (move.started_ms is None or run.started_ms is not None)
         and (not move.deployment or run.deployment != "")
     )

@@ -180,7 +180,7 @@ class PostgresStore(PostgresHistory):
     async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
         values: list[Any] = [env, function_id, limit]
         if after:
-            values += [after.priority, after.enqueued_ms, after.run_id]
+            values += [after.priority, after.queued_ms, after.run_id]
         sql = reads.READY_AFTER if after else reads.READY_FIRST
         return list(map(ReadyRow._make, await self._fetch(sql, *values)))
 
@@ -198,7 +198,6 @@ class PostgresStore(PostgresHistory):
                 lookbacks=tuple(map(WaitRow._make, await db.fetch(reads.LOOKBACKS, limit))),
                 inbox=tuple(map(OutcomeRow._make, await db.fetch(reads.INBOX, limit))),
                 held=tuple(map(RunRow._make, await db.fetch(reads.HELD, limit))),
-                queued=tuple(map(RunRow._make, await db.fetch(reads.QUEUED, limit))),
             )
 
         return await self._reads.run(work)

@@ -16,6 +16,7 @@ from stepwell_server.model.run import End, Move, RunRow, Take
 from stepwell_server.model.session import LeaseRow, LeaseWrite, SessionRow, SessionWrite
 
 _FENCE = "SELECT 1 FROM sessions WHERE env = $1 AND id = $2 AND epoch = $3 AND closed_ms IS NULL FOR SHARE"
+_CLOSE = "DELETE FROM waits WHERE env = $1 AND run_id = $2 AND key = $3"
 _OUTCOME = "SELECT kind, output, failure, event_id, attempt FROM outcomes WHERE env = $1 AND run_id = $2 AND key = $3"
 
 
@@ -109,6 +110,8 @@ async def _resolve(db: Connection, row: OutcomeRow, arrivals: Arrivals) -> bool:
         if await _run(db, BY_FIELD["resolves"], [row], arrivals):
             return True
         there = await db.fetchrow(_OUTCOME, *row[:3])
+    if there is not None:
+        await db.execute(_CLOSE, *row[:3])
     return there is not None and tuple(there) == (row.kind, row.output, row.failure, row.event_id, row.attempt)
 
 

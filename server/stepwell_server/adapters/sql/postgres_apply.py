@@ -18,7 +18,6 @@ from stepwell_server.model.session import Fence
 _RUN_FIELDS = ("moves", "takes", "enqueues", "ends")
 _OUTCOME_FIELDS = ("outcomes", "resolves", "numbers", "outcome_deletes")
 _WAIT_FIELDS = ("waits", "resolves", "looked_back", "wait_deletes")
-_READY_FIELDS = ("ready", "ready_deletes")
 _CURSOR_FIELDS = ("cursors", "cursor_deletes")
 
 Statement = tuple[str, list[Any], int]
@@ -62,8 +61,6 @@ def is_plain(commit: Commit) -> bool:
         return False
     closed = commit.wait_deletes or commit.looked_back or commit.resolves or keys
     if closed and not _disjoint(commit, _WAIT_FIELDS, 3, keys):
-        return False
-    if commit.ready and commit.ready_deletes and not _disjoint(commit, _READY_FIELDS, 2, []):
         return False
     return not (commit.cursors and commit.cursor_deletes) or _disjoint(commit, _CURSOR_FIELDS, 2, [])
 

@@ -32,7 +32,7 @@ RUN = columns(RunRow._fields)
 OUTCOME = columns(OutcomeRow._fields)
 WAIT = columns(WaitRow._fields)
 CURSOR = columns(CursorRow._fields)
-READY = columns(ReadyRow._fields)
+READY = columns(ReadyRow._fields).replace("run_id", "id AS run_id")
 SESSION = columns(SessionRow._fields)
 DEPLOYMENT = columns(DeploymentRow._fields)
 SHAPE = columns(ShapeRow._fields)
@@ -41,13 +41,13 @@ LOOK_BACK = f"SELECT {EVENT} FROM events WHERE env = $1 AND name = $2 AND id > $
 DUE = f"SELECT {WAIT} FROM waits WHERE due_ms <= $1 ORDER BY due_ms, env, run_id, key LIMIT $2"
 DUE_AFTER = "SELECT min(due_ms) FROM waits WHERE due_ms > $1::bigint"
 # The collation names the index: see _ordered_index in tables.py.
-_RUN_ID = 'run_id COLLATE "POSIX"'
-_IN_QUEUE = 'env COLLATE "POSIX" = $1 AND function_id = $2'
-_ORDER = f"ORDER BY priority, enqueued_ms, {_RUN_ID}"
-READY_FIRST = f"SELECT {READY} FROM ready WHERE {_IN_QUEUE} {_ORDER} LIMIT $3"
+_RUN_ID = 'id COLLATE "POSIX"'
+_IN_QUEUE = f'env COLLATE "POSIX" = $1 AND function_id = $2 AND status = {RunStatus.QUEUED:d}'
+_ORDER = f"ORDER BY priority, queued_ms, {_RUN_ID}"
+READY_FIRST = f"SELECT {READY} FROM runs WHERE {_IN_QUEUE} {_ORDER} LIMIT $3"
 READY_AFTER = (
-    f"SELECT {READY} FROM ready WHERE {_IN_QUEUE} "
-    f"AND (priority, enqueued_ms, {_RUN_ID}) > ($4::bigint, $5::bigint, $6::text) {_ORDER} LIMIT $3"
+    f"SELECT {READY} FROM runs WHERE {_IN_QUEUE} "
+    f"AND (priority, queued_ms, {_RUN_ID}) > ($4::bigint, $5::bigint, $6::text) {_ORDER} LIMIT $3"
 )
 VERSION = "SELECT registry_version FROM environments WHERE env = $1"
 DEPLOYMENTS = f"SELECT {DEPLOYMENT} FROM deployments WHERE env = $1 ORDER BY created_ms, app, id"
@@ -77,10 +77,6 @@ HELD = (
     "FROM sessions AS s WHERE s.env = h.env AND s.id = h.session_id AND s.closed_ms IS NULL)) "
     f"SELECT {columns(RunRow._fields, 'r')} FROM gone AS g JOIN runs AS r ON r.env = g.env "
     f"AND r.session_id = g.session_id WHERE {_HELD} LIMIT $1"
-)
-QUEUED = (
-    f"SELECT {columns(RunRow._fields, 'r')} FROM runs AS r WHERE r.status = {RunStatus.QUEUED:d} AND NOT EXISTS "
-    "(SELECT 1 FROM ready AS q WHERE q.env = r.env AND q.run_id = r.id) LIMIT $1"
 )
 
 EVENTS_BY_ID = f"SELECT {EVENT} FROM events WHERE env = $1 AND id = ANY($2::text[]) ORDER BY id"

@@ -171,7 +171,7 @@ class SqliteStore(SqliteHistory):
     async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
         values: tuple[Any, ...] = (env, function_id, limit)
         if after:
-            values += (after.priority, after.enqueued_ms, after.run_id)
+            values += (after.priority, after.queued_ms, after.run_id)
         sql = _READY_AFTER if after else _READY_FIRST
         return await self._read(lambda db: [ReadyRow._make(row) for row in db.execute(sql, values)])
 
@@ -197,7 +197,6 @@ class SqliteStore(SqliteHistory):
                 lookbacks=tuple(wait_rows(db.execute(lite(reads.LOOKBACKS), (limit,)))),
                 inbox=tuple(OutcomeRow._make(row) for row in db.execute(lite(reads.INBOX), (limit,))),
                 held=tuple(run_row(row) for row in db.execute(lite(reads.HELD), (limit,))),
-                queued=tuple(run_row(row) for row in db.execute(lite(reads.QUEUED), (limit,))),
             )
 
         # Beside the listings: it is the one read whose cost grows with what is live.

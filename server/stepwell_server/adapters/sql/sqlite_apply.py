@@ -170,6 +170,7 @@ def _resolve(db: sqlite3.Connection, row: OutcomeRow) -> bool:
     sql = "SELECT kind, output, failure, event_id, attempt FROM outcomes WHERE env = ? AND run_id = ? AND key = ?"
     there = db.execute(sql, row[:3]).fetchone()
     if there is not None:
+        db.execute("DELETE FROM waits WHERE env = ? AND run_id = ? AND key = ?", row[:3])
         return there == (row.kind, row.output, row.failure, row.event_id, row.attempt)
     return _change(db, BY_FIELD["resolves"], row)
 

@@ -74,17 +74,18 @@ def _index(name: str, table: Table, columns: str, where: str | None = None) -> N
     Index(name, *(table.c[c] for c in columns.split()), sqlite_where=clause, postgresql_where=clause)
 
 
-def _ordered_index(name: str, table: Table, columns: str, posix: str) -> None:
+def _ordered_index(name: str, table: Table, columns: str, where: str | None = None) -> None:
     """An index for reads in order, which on Postgres no lookup by primary key can use by mistake.
 
     While a table is nearly empty such an index looks as good as the primary key to the planner, and the writers' plans
     are made then. Collation POSIX sorts like C, but only a query that names it can use a column of it.
     """
     names = columns.split()
+    clause = text(where) if where else None
     plain = [table.c[column] for column in names]
-    marked = [collate(table.c[column], "POSIX") if column in posix.split() else table.c[column] for column in names]
-    Index(name, *plain).ddl_if(dialect="sqlite")
-    Index(name, *marked).ddl_if(dialect="postgresql")
+    marked = [collate(table.c[column], "POSIX") if column in {"env", "id"} else table.c[column] for column in names]
+    Index(name, *plain, sqlite_where=clause).ddl_if(dialect="sqlite")
+    Index(name, *marked, postgresql_where=clause).ddl_if(dialect="postgresql")
 
 
 environments = _table("environments", "env", _text("env"), _int("registry_version"), storage=_CHURN)
@@ -128,6 +129,8 @@ runs = _table(
     _int("depth"),
     _text("deployment"),
     _int("losses"),
+    _int("priority"),
+    _int("queued_ms"),
     _int("created_ms"),
     _int("started_ms", null=True),
     _int("ended_ms", null=True),
@@ -140,12 +143,13 @@ runs = _table(
     payloads=True,
     storage=_HOT,
 )
-_ordered_index("runs_function", runs, "env function_id id", posix="env id")
+_ordered_index("runs_function", runs, "env function_id id")
+# The queue: a status, and the place in the order of each function.
+_ordered_index("runs_queued", runs, "env function_id priority queued_ms id", f"status = {_QUEUED}")
 _index("runs_children", runs, "env parent_id id", "parent_id IS NOT NULL")
 _index("runs_trouble", runs, "env id", _TROUBLE)
-# A run that sleeps without a worker is in neither of these two, so a sweep costs what is live, not what is stored.
+# A run that sleeps without a worker is not in it, so a sweep costs what is held, not what is stored.
 _index("runs_held", runs, "env session_id", "ended_ms IS NULL AND session_id IS NOT NULL")
-_index("runs_queued", runs, "env id", f"status = {_QUEUED}")
 
 outcomes = _table(
     "outcomes",
@@ -196,18 +200,6 @@ waits = _table(
 _index("waits_due", waits, "due_ms", "due_ms IS NOT NULL")
 _index("waits_match", waits, "env target match_key", f"kind = {_KIND_EVENT}")
 _index("waits_lookback", waits, "env run_id", "after_event IS NOT NULL")
-
-ready = _table(
-    "ready",
-    "env run_id",
-    _text("env"),
-    _text("run_id"),
-    _text("function_id"),
-    _int("priority"),
-    _int("enqueued_ms"),
-    storage=_CHURN,
-)
-_ordered_index("ready_order", ready, "env function_id priority enqueued_ms run_id", posix="env run_id")
 
 sessions = _table(
     "sessions",

@@ -17,7 +17,7 @@ HOT = {
     "autovacuum_vacuum_cost_delay": 1,
 }
 CHURN = HOT | {"fillfactor": 70, "autovacuum_vacuum_scale_factor": 0.0, "autovacuum_vacuum_threshold": 2000}
-POSIX = {"env", "id", "run_id"}
+POSIX = {"env", "id"}
 
 
 def upgrade() -> None:
@@ -113,18 +113,6 @@ def upgrade() -> None:
         postgresql_where=sa.text("number IS NULL"),
     )
     op.create_table(
-        "ready",
-        sa.Column("env", TEXT, nullable=False),
-        sa.Column("run_id", TEXT, nullable=False),
-        sa.Column("function_id", TEXT, nullable=False),
-        sa.Column("priority", sa.BigInteger(), nullable=False),
-        sa.Column("enqueued_ms", sa.BigInteger(), nullable=False),
-        sa.PrimaryKeyConstraint("env", "run_id"),
-        postgresql_with=CHURN,
-        sqlite_with_rowid=False,
-    )
-    _ordered_index("ready_order", "ready", ["env", "function_id", "priority", "enqueued_ms", "run_id"])
-    op.create_table(
         "runs",
         sa.Column("env", TEXT, nullable=False),
         sa.Column("id", TEXT, nullable=False),
@@ -141,6 +129,8 @@ def upgrade() -> None:
         sa.Column("depth", sa.BigInteger(), nullable=False),
         sa.Column("deployment", TEXT, nullable=False),
         sa.Column("losses", sa.BigInteger(), nullable=False),
+        sa.Column("priority", sa.BigInteger(), nullable=False),
+        sa.Column("queued_ms", sa.BigInteger(), nullable=False),
         sa.Column("created_ms", sa.BigInteger(), nullable=False),
         sa.Column("started_ms", sa.BigInteger(), nullable=True),
         sa.Column("ended_ms", sa.BigInteger(), nullable=True),
@@ -169,9 +159,7 @@ def upgrade() -> None:
         sqlite_where=sa.text("ended_ms IS NULL AND session_id IS NOT NULL"),
         postgresql_where=sa.text("ended_ms IS NULL AND session_id IS NOT NULL"),
     )
-    op.create_index(
-        "runs_queued", "runs", ["env", "id"], sqlite_where=sa.text("status = 1"), postgresql_where=sa.text("status = 1")
-    )
+    _ordered_index("runs_queued", "runs", ["env", "function_id", "priority", "queued_ms", "id"], "status = 1")
     op.create_index(
         "runs_trouble",
         "runs",
@@ -264,10 +252,11 @@ def upgrade() -> None:
     )
 
 
-def _ordered_index(name: str, table: str, columns: list[str]) -> None:
+def _ordered_index(name: str, table: str, columns: list[str], where: str | None = None) -> None:
     """See tables.py."""
+    clause = sa.text(where) if where else None
     if op.get_context().dialect.name == "postgresql":
         marked = [sa.text(f'{column} COLLATE "POSIX"') if column in POSIX else column for column in columns]
-        op.create_index(name, table, marked)
+        op.create_index(name, table, marked, postgresql_where=clause)
     else:
-        op.create_index(name, table, columns)
+        op.create_index(name, table, columns, sqlite_where=clause)
