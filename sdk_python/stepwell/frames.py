@@ -9,6 +9,7 @@ from stepwell.v1 import function_pb2, step_pb2
 
 FRAME_ITEMS = 128
 FRAME_BYTES = 64 * 1024
+DECISION_BYTES = 4 * 1024 * 1024
 HELLO_RESIDENTS = 1000
 
 Command = Any
@@ -50,6 +51,17 @@ def pack(decisions: Iterable[Decision], epoch: int) -> Iterator[step_pb2.Connect
         weight = 0
         for command in commands:
             weight += _SMALL_BYTES if type(command) in _small else command.ByteSize()
+        if weight > DECISION_BYTES and len(commands) > 1:
+            # Larger than a message may be: it is committed in parts, in order.
+            if items:
+                body.epoch = epoch
+                yield frame
+            yield from pack(split(run_id, commands), epoch)
+            frame = step_pb2.ConnectRequest()
+            body = frame.commands
+            items = size = 0
+            parked.clear()
+            continue
         if items and (items + len(commands) > FRAME_ITEMS or size + weight > FRAME_BYTES or run_id in parked):
             body.epoch = epoch
             yield frame

@@ -28,9 +28,10 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 NAME_BYTES_MAX = 128
-CONDITION_BYTES_MAX = 4096
+CONDITION_BYTES_MAX = 2048
+TRIGGERS_MAX = 10
 
-_NAME = re.compile(r"[A-Za-z0-9_.-]{1,128}", re.ASCII)
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,127}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +192,8 @@ if TYPE_CHECKING:
 def _check_name(what: str, name: Any) -> None:
     if not isinstance(name, str) or not _NAME.fullmatch(name):
         raise RegistrationError(
-            f"{what} name {name!r} must be 1 to {NAME_BYTES_MAX} letters, digits, '-', '_' or '.' of ASCII"
+            f"{what} name {name!r} must be 1 to {NAME_BYTES_MAX} letters, digits, '-', '_' or '.' of ASCII, and begin "
+            "with a letter or digit"
         )
 
 
@@ -209,6 +211,8 @@ def _triggers(on: Any) -> tuple[Trigger, ...]:
             raise UsageError(f"the condition of {trigger.event!r} is longer than {CONDITION_BYTES_MAX} bytes")
         if trigger not in triggers:
             triggers.append(trigger)
+    if len(triggers) > TRIGGERS_MAX:
+        raise UsageError(f"a function has at most {TRIGGERS_MAX} triggers, not {len(triggers)}")
     return tuple(triggers)
 
 

@@ -36,8 +36,8 @@ def to_policy(retries: Retries) -> common_pb2.RetryPolicy:
         return common_pb2.RetryPolicy(max_attempts=retries + 1)
     if isinstance(retries.attempts, bool) or not 1 <= retries.attempts <= ATTEMPTS_MAX:
         raise UsageError(f"Retry(attempts={retries.attempts!r}) is not between 1 and {ATTEMPTS_MAX}")
-    if not 1.0 <= retries.factor <= 100.0:
-        raise UsageError(f"Retry(factor={retries.factor!r}) is not between 1 and 100")
+    if not 1.0 <= retries.factor <= 1000.0:
+        raise UsageError(f"Retry(factor={retries.factor!r}) is not between 1 and 1,000")
     return common_pb2.RetryPolicy(
         max_attempts=retries.attempts,
         initial_ms=_positive_ms("initial", retries.initial),

@@ -189,6 +189,9 @@ class Step:
             raise UsageError("step.send_events needs at least one event")
         news = [event if isinstance(event, NewEvent) else NewEvent(*event) for event in events]
         command = step_pb2.SendEvents(events=[new.to_message(core.limits.event_bytes) for new in news])
+        limit = core.limits.frame_bytes
+        if limit and command.ByteSize() > limit:
+            raise LimitError(f"step.send_events: {command.ByteSize()} bytes of events; frame_bytes is {limit}")
         call: StepFuture[list[str]] = StepFuture(core, SEND, news[0].name)
         if core.strict:
             # Field by field: protobuf does not promise that its bytes are canonical.

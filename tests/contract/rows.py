@@ -8,7 +8,7 @@ from stepwell_server.model.commit import Commit
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
-from stepwell_server.model.run import End, Move, PausedReason, ReadyRow, RunRow, RunStatus, Take
+from stepwell_server.model.run import End, Enqueue, Move, PausedReason, ReadyRow, RunRow, RunStatus, Take
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
 
 ENV = "prod"
@@ -47,7 +47,7 @@ def event(n: int = 1, **changes: Any) -> EventRow:
 
 
 def run(n: int = 1, **changes: Any) -> RunRow:
-    """A new run, queued."""
+    """A new run, queued: ``ready`` is its place."""
     row = RunRow(
         env=ENV,
         id=run_id(n),
@@ -64,6 +64,8 @@ def run(n: int = 1, **changes: Any) -> RunRow:
         depth=0,
         deployment="",
         losses=0,
+        priority=0,
+        queued_ms=NOW + n,
         created_ms=NOW + n,
         started_ms=None,
         ended_ms=None,
@@ -80,12 +82,12 @@ def run(n: int = 1, **changes: Any) -> RunRow:
 def held_run(n: int = 1, session: int = 1, **changes: Any) -> RunRow:
     """A run in its first turn, executed by a session."""
     running = {"status": int(RunStatus.RUNNING), "turn": 1, "session_id": session_id(session), "started_ms": NOW + n}
-    return run(n, **{**running, **changes})
+    return run(n, **{**running, "queued_ms": 0, **changes})
 
 
 def parked_run(n: int = 1, **changes: Any) -> RunRow:
     """A run after its first turn that no session holds."""
-    return run(n, **{"status": int(RunStatus.PARKED), "turn": 1, "started_ms": NOW + n, **changes})
+    return run(n, **{"status": int(RunStatus.PARKED), "turn": 1, "started_ms": NOW + n, "queued_ms": 0, **changes})
 
 
 def outcome(key: str = "charge", n: int = 1, **changes: Any) -> OutcomeRow:
@@ -197,6 +199,11 @@ def take(n: int = 1, session: int = 1, **changes: Any) -> Take:
     return Take(ENV, run_id(n), session_id(session), NOW + 5, "d1")._replace(**changes)
 
 
+def enqueue(n: int = 1, **changes: Any) -> Enqueue:
+    """The n-th run is queued again: ``ready`` is its place."""
+    return Enqueue(ENV, run_id(n), 0, NOW + n)._replace(**changes)
+
+
 def end(n: int = 1, turn: int = 1, **changes: Any) -> End:
     row = End(
         env=ENV,
@@ -212,6 +219,7 @@ def end(n: int = 1, turn: int = 1, **changes: Any) -> End:
 
 
 def ready(n: int = 1, **changes: Any) -> ReadyRow:
+    """The place of the n-th run."""
     return ReadyRow(ENV, run_id(n), FUNCTION, 0, NOW + n)._replace(**changes)
 
 

@@ -66,6 +66,14 @@ async def test_a_move_of_the_expected_turn_changes_the_run(store: Store) -> None
     assert await run_row(store) == held_run(deployment="d1", losses=2, started_ms=NOW + 5)
 
 
+async def test_a_move_writes_the_place_that_it_names(store: Store) -> None:
+    await put(store, runs=[held_run()])
+    again = move(expect_turn=1, turn=1, status=int(RunStatus.QUEUED), session_id=None, priority=1, queued_ms=NOW + 7)
+    assert [await say(store, decider=again), await say(store, decider=again)] == [Verdict.APPLIED] * 2
+    row = await run_row(store)
+    assert (row.status, row.priority, row.queued_ms) == (RunStatus.QUEUED, 1, NOW + 7)
+
+
 @pytest.mark.parametrize("expect_turn", [0, 2])
 async def test_a_move_of_another_turn_loses(store: Store, expect_turn: int) -> None:
     there = held_run(session=2)
@@ -99,6 +107,8 @@ DIFFERENT_MOVES: list[dict[str, Any]] = [
     {"status": int(RunStatus.PARKED)},
     {"reason": int(PausedReason.OPERATOR)},
     {"losses": 1},
+    {"priority": 1},
+    {"queued_ms": NOW},
     {"failure": b"{}"},
     {"turn": 2},
 ]
@@ -287,6 +297,16 @@ async def test_an_outcome_is_not_recognised_where_the_row_says_otherwise(store: 
     await put(store, runs=[parked_run()], waits=[wait()])
     await put(store, decider=by_event())
     assert await say(store, decider=by_event(**changes)) == Verdict.LOST
+
+
+@pytest.mark.parametrize("changes", [{}, {"output": b"2"}], ids=["equal", "other"])
+async def test_an_outcome_that_was_there_before_its_wait_closes_it(store: Store, changes: dict[str, Any]) -> None:
+    await put(store, runs=[parked_run()], outcomes=[by_event(number=1)], waits=[wait(), wait("other")])
+    verdict = Verdict.LOST if changes else Verdict.APPLIED
+    assert await say(store, decider=by_event(**changes)) == verdict
+    assert (await state(store)).outcomes == (by_event(number=1),)
+    assert await open_keys(store) == ["other"]
+    assert [row.key for row in await store.due(NOW + 10_000, 10)] == ["other"]
 
 
 async def test_an_outcome_without_anything_in_it_is_recognised_too(store: Store) -> None:

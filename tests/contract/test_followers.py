@@ -8,7 +8,7 @@ import pytest
 from stepwell_server.model.commit import Verdict
 from stepwell_server.model.event import CursorDelete
 from stepwell_server.model.journal import LookedBack, Number, WaitDelete
-from stepwell_server.model.run import Enqueue, ReadyDelete, RunStatus
+from stepwell_server.model.run import RunStatus
 from stepwell_server.model.session import LeaseWrite, SessionWrite, SettingRow
 from stepwell_server.ports.store import Store
 
@@ -20,6 +20,7 @@ from tests.contract.rows import (
     dedup,
     deployment,
     end,
+    enqueue,
     event,
     held_run,
     lease,
@@ -44,7 +45,6 @@ TWICE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "runs": ({"runs": [run()]}, {"runs": [held_run(app="other")]}),
     "outcomes": ({"outcomes": [outcome()]}, {"outcomes": [outcome(output=b"2", number=3)]}),
     "waits": ({"waits": [wait()]}, {"waits": [wait(due_ms=1, target="other")]}),
-    "ready": ({"ready": [ready()]}, {"ready": [ready(priority=9)]}),
     "dedups": ({"dedups": [dedup()]}, {"dedups": [dedup(value="evt_9")]}),
     "deployments": ({"deployments": [deployment()]}, {"deployments": [deployment(created_ms=1)]}),
 }
@@ -95,7 +95,7 @@ LOSERS = {
 @pytest.mark.parametrize("loser", LOSERS.values(), ids=LOSERS)
 async def test_nothing_follows_a_decider_that_lost(opened: OpenStore, loser: Any) -> None:
     await put(opened.store, runs=[held_run()], waits=[wait(), wait("open", after_event="")], dedups=[dedup()])
-    await put(opened.store, outcomes=[outcome("seen")], ready=[ready(4)], cursors=[cursor()])
+    await put(opened.store, outcomes=[outcome("seen")], cursors=[cursor()])
     before = await opened.dump()
     assert await say(opened.store, decider=loser, **_everything()) == Verdict.LOST
     assert await opened.dump() == before
@@ -114,8 +114,6 @@ def _everything() -> dict[str, Any]:
         "looked_back": [LookedBack(ENV, run_id(1), "open")],
         "wait_deletes": [WaitDelete(ENV, run_id(1), "open")],
         "ends": [end()],
-        "ready": [ready(3)],
-        "ready_deletes": [ReadyDelete(ENV, run_id(4))],
         "cursor_deletes": [CursorDelete(ENV, cursor().id)],
         "dedups": [dedup("r:new")],
         "deployments": [deployment("new")],
@@ -148,8 +146,9 @@ async def test_a_take_that_follows_does_nothing_to_a_run_that_is_held(store: Sto
 
 async def test_a_parked_run_without_a_session_is_enqueued_in_its_turn(store: Store) -> None:
     await put(store, runs=[parked_run(losses=2)])
-    assert await say(store, enqueues=[Enqueue(ENV, run_id(1))]) == Verdict.APPLIED
-    assert await run_row(store) == parked_run(losses=2, status=int(RunStatus.QUEUED))
+    assert await say(store, enqueues=[enqueue(priority=1, queued_ms=NOW + 3)]) == Verdict.APPLIED
+    there = parked_run(losses=2, status=int(RunStatus.QUEUED), priority=1, queued_ms=NOW + 3)
+    assert await run_row(store) == there
 
 
 NOT_ENQUEUED = {
@@ -164,7 +163,7 @@ NOT_ENQUEUED = {
 @pytest.mark.parametrize("there", NOT_ENQUEUED.values(), ids=NOT_ENQUEUED)
 async def test_no_other_run_is_enqueued(store: Store, there: Any) -> None:
     await put(store, runs=[there])
-    assert await say(store, enqueues=[Enqueue(ENV, run_id(1))]) == Verdict.APPLIED
+    assert await say(store, enqueues=[enqueue(priority=5, queued_ms=NOW + 3)]) == Verdict.APPLIED
     assert await run_row(store) == there
 
 
@@ -224,10 +223,10 @@ async def test_an_end_of_the_turn_before_the_move_of_its_commit_does_nothing(sto
     assert (row.status, row.turn) == (RunStatus.RUNNING, 2)
 
 
-async def test_a_run_parked_by_a_commit_is_enqueued_by_it_before_it_is_ready(store: FullStore) -> None:
+async def test_a_run_parked_by_a_commit_is_enqueued_by_it(store: FullStore) -> None:
     await put(store, runs=[held_run()])
     parks = move(expect_turn=1, turn=1, status=int(RunStatus.PARKED), session_id=None)
-    await put(store, moves=[parks], enqueues=[Enqueue(ENV, run_id(1))], ready=[ready()])
+    await put(store, moves=[parks], enqueues=[enqueue()])
     assert (await run_row(store)).status == RunStatus.QUEUED
     assert await store.ready(ENV, FUNCTION, None, 10) == [ready()]
 
@@ -237,8 +236,8 @@ async def test_a_wait_opened_and_closed_by_one_commit_is_closed(store: Store) ->
     assert await open_keys(store) == []
 
 
-async def test_a_ready_row_inserted_and_deleted_by_one_commit_is_gone(store: FullStore) -> None:
-    await put(store, ready=[ready()], ready_deletes=[ReadyDelete(ENV, run_id(1))])
+async def test_a_run_queued_and_taken_by_one_commit_is_in_the_queue_no_more(store: FullStore) -> None:
+    await put(store, runs=[run()], takes=[take()])
     assert await store.ready(ENV, FUNCTION, None, 10) == []
 
 
@@ -259,7 +258,6 @@ async def test_deleting_what_is_not_there_does_nothing(opened: OpenStore) -> Non
     gone: dict[str, Any] = {
         "looked_back": [LookedBack(ENV, run_id(1), "x")],
         "wait_deletes": [WaitDelete(ENV, run_id(1), "x")],
-        "ready_deletes": [ReadyDelete(ENV, run_id(1))],
         "cursor_deletes": [CursorDelete(ENV, "x")],
     }
     assert await say(opened.store, **gone) == Verdict.APPLIED

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from stepwell_server.model.commit import Verdict
+from stepwell_server.model.ids import run_id_for_event
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.model.session import SessionWrite
@@ -30,9 +31,14 @@ from tests.contract.saying import put, say
 from tests.support.stores import FullStore, OpenStore
 
 
+def derived_id(n: int) -> str:
+    """The id of the n-th of many runs, which carries the time of its event: three of them have one event."""
+    return f"run_{event_id(n // 3)[4:16]}{n:020x}"
+
+
 async def listed(store: FullStore, **filter_: Any) -> list[int]:
     """Which of the runs a filter lists."""
-    numbers = {run_id(n): n for n in range(1, 100)}
+    numbers = {id_: n for n in range(1, 100) for id_ in (run_id(n), derived_id(n))}
     return [numbers[row.id] for row in await store.list_runs(ENV, RunFilter(**filter_))]
 
 
@@ -117,6 +123,7 @@ def _many() -> list[RunRow]:
     return [
         run(
             n,
+            id=derived_id(n),
             function_id=FUNCTION if n % 2 else "shop/other",
             app="shop" if n % 3 else "bank",
             status=int((RunStatus.QUEUED, RunStatus.PARKED, RunStatus.FAILED, RunStatus.PAUSED)[n % 4]),
@@ -139,7 +146,7 @@ FILTERS: dict[str, tuple[dict[str, Any], list[int]]] = {
     "from": ({"from_ms": NOW + 10}, [12, 11, 10]),
     "until": ({"until_ms": NOW + 3}, [2, 1]),
     "between": ({"from_ms": NOW + 3, "until_ms": NOW + 5}, [4, 3]),
-    "before": ({"before": run_id(4)}, [3, 2, 1]),
+    "before": ({"before": derived_id(4)}, [3, 2, 1]),
     "limit": ({"limit": 2}, [12, 11]),
     "function and status": ({"function_id": FUNCTION, "statuses": (int(RunStatus.PAUSED),)}, [11, 7, 3]),
     "app and function": ({"app": "bank", "function_id": FUNCTION}, [9, 3]),
@@ -152,7 +159,7 @@ FILTERS: dict[str, tuple[dict[str, Any], list[int]]] = {
             "statuses": (int(RunStatus.FAILED), int(RunStatus.QUEUED)),
             "from_ms": NOW + 2,
             "until_ms": NOW + 10,
-            "before": run_id(10),
+            "before": derived_id(10),
             "limit": 2,
         },
         [8, 4],
@@ -167,10 +174,18 @@ async def test_runs_are_listed_by_filter(store: FullStore, filter_: dict[str, An
     assert await listed(store, **filter_) == expected
 
 
+async def test_an_event_lists_the_runs_whose_ids_are_derived_from_it(store: FullStore) -> None:
+    ids = [run_id_for_event(ENV, event_id(5), function_id) for function_id in ("shop/a", "shop/b")]
+    others = [run(5, event_id=event_id(6)), run(6, event_id=event_id(5)), run(7, id=run_id(5)[:-1] + "f")]
+    await put(store, runs=[*(run(9, id=id_, event_id=event_id(5)) for id_ in ids), *others])
+    rows = await store.list_runs(ENV, RunFilter(event_id=event_id(5)))
+    assert [row.id for row in rows] == sorted(ids, reverse=True)
+
+
 async def test_pages_of_runs_go_on_where_the_last_one_ended(store: FullStore) -> None:
     await put(store, runs=_many())
     paged: list[int] = []
-    while page := await listed(store, app="shop", before=run_id(paged[-1]) if paged else "", limit=3):
+    while page := await listed(store, app="shop", before=derived_id(paged[-1]) if paged else "", limit=3):
         paged += page
     assert paged == [11, 10, 8, 7, 5, 4, 2, 1]
 

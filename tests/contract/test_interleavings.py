@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import asyncpg
+import pytest
 from stepwell_server.model.commit import Verdict
 from stepwell_server.model.journal import OutcomeRow
 from stepwell_server.model.run import RunStatus
@@ -18,6 +23,7 @@ from tests.contract.rows import (
     commit,
     dedup,
     end,
+    enqueue,
     event,
     event_id,
     fence,
@@ -42,8 +48,8 @@ LOCK_WAIT = "select 1 from waits where env = $1 and run_id = $2 and key = $3 for
 CLOSE_SESSION = "update sessions set epoch = epoch + 1, closed_ms = 1 where env = $1 and id = $2"
 INSERT_RUN = (
     "insert into runs select env, $3, function_id, app, status, reason, turn, session_id, event_id, parent_id, "
-    "parent_key, detached, depth, deployment, losses, created_ms, started_ms, ended_ms, input, input_encoding, output, "
-    "output_encoding, failure, metadata from runs where env = $1 and id = $2"
+    "parent_key, detached, depth, deployment, losses, priority, queued_ms, created_ms, started_ms, ended_ms, input, "
+    "input_encoding, output, output_encoding, failure, metadata from runs where env = $1 and id = $2"
 )
 
 
@@ -359,6 +365,32 @@ async def test_batches_that_touch_the_same_rows_in_opposite_order_are_all_answer
         first, second = [await answer(task) for task in tasks]
         pairs = zip(first, reversed(second), strict=True)
         assert all(sorted((a.verdict, b.verdict)) == [Verdict.APPLIED, Verdict.LOST] for a, b in pairs)
+
+
+@pytest.mark.parametrize("field", ["move", "take", "end", "moves", "takes", "enqueues", "ends"])
+async def test_the_runs_of_a_batch_are_locked_in_the_order_of_their_ids(postgres: OpenStore, field: str) -> None:
+    store = postgres.store
+    changes: dict[str, Callable[[int], Any]] = {
+        "move": move, "take": take, "end": end, "moves": move, "takes": take, "enqueues": enqueue, "ends": end
+    }  # fmt: skip
+    await put(store, runs=[parked_run(n, turn=0 if field.startswith("move") else 1) for n in range(1, 9)])
+    rows = [changes[field](n) for n in (8, 3, 5, 1, 7, 2, 6, 4)]
+    batch = [commit(**{field: [row]}) if field.endswith("s") else commit(decider=row) for row in rows]
+    async with rival(postgres.url) as other:
+        await other.execute(LOCK_RUN, ENV, run_id(4))
+        task = start(store.commit(batch))
+        await other.until_blocked()
+        async with rival(postgres.url) as probe:
+            for n in (5, 6, 7, 8):
+                await probe.execute(f"{LOCK_RUN} nowait", ENV, run_id(n))
+            for n in (1, 2, 3):
+                await probe.execute("savepoint before")
+                with pytest.raises(asyncpg.LockNotAvailableError):
+                    await probe.execute(f"{LOCK_RUN} nowait", ENV, run_id(n))
+                await probe.execute("rollback to before")
+            await probe.rollback()
+        await other.rollback()
+        assert [result.verdict for result in await answer(task)] == [Verdict.APPLIED] * 8
 
 
 async def test_a_commit_that_is_answered_is_seen_by_every_read_though_many_are_in_flight(postgres: OpenStore) -> None:

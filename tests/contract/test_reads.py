@@ -8,7 +8,7 @@ import pytest
 from stepwell_server.model.commit import Verdict
 from stepwell_server.model.function import Registry
 from stepwell_server.model.journal import LookedBack, Number, StepKind, WaitDelete
-from stepwell_server.model.run import ReadyDelete, ReadyRow, RunStatus
+from stepwell_server.model.run import ENDS, ReadyRow, RunStatus
 from stepwell_server.model.session import SessionWrite
 from stepwell_server.ports.store import Probe, Store, Stranded
 
@@ -22,6 +22,7 @@ from tests.contract.rows import (
     cursor,
     deployment,
     end,
+    enqueue,
     event,
     event_id,
     held_run,
@@ -35,6 +36,7 @@ from tests.contract.rows import (
     session_id,
     shape,
     sleep,
+    take,
     wait,
 )
 from tests.contract.saying import open_session, put, say
@@ -133,31 +135,93 @@ async def test_the_next_due_time_is_later_than_the_one_given(store: FullStore) -
 
 
 async def test_queued_runs_stand_in_order_of_priority_time_and_id(store: Store) -> None:
-    rows = [
-        ready(3, priority=0, enqueued_ms=5),
-        ready(1, priority=1, enqueued_ms=1),
-        ready(4, priority=-1, enqueued_ms=9),
-        ready(2, priority=0, enqueued_ms=5),
-        ready(5, priority=0, enqueued_ms=4),
-    ]
-    await put(store, ready=[*rows, ready(6, function_id="other"), ready(7, env="test")])
-    assert await store.ready(ENV, FUNCTION, None, 10) == [rows[2], rows[4], rows[3], rows[0], rows[1]]
+    places = {3: (0, 5), 1: (1, 1), 4: (-1, 9), 2: (0, 5), 5: (0, 4)}
+    runs = [run(n, priority=priority, queued_ms=at) for n, (priority, at) in places.items()]
+    await put(store, runs=[*runs, run(6, function_id="other"), run(7, env="test")])
+    rows = {n: ready(n, priority=priority, queued_ms=at) for n, (priority, at) in places.items()}
+    assert await store.ready(ENV, FUNCTION, None, 10) == [rows[n] for n in (4, 5, 2, 3, 1)]
+    assert await store.ready(ENV, "other", None, 10) == [ready(6, function_id="other")]
+    assert await store.ready("test", FUNCTION, None, 10) == [ready(7, env="test")]
 
 
 async def test_pages_of_the_queue_leave_nothing_out_and_repeat_nothing(store: Store) -> None:
-    rows = [ready(n, priority=n % 3, enqueued_ms=n % 4) for n in range(1, 24)]
-    await put(store, ready=rows)
+    places = {n: {"priority": n % 3, "queued_ms": n % 4} for n in range(1, 24)}
+    rows = [ready(n, **place) for n, place in places.items()]
+    await put(store, runs=[run(n, **place) for n, place in places.items()])
     paged: list[ReadyRow] = []
     while page := await store.ready(ENV, FUNCTION, paged[-1] if paged else None, 5):
         assert len(page) <= 5
         paged += page
-    assert paged == sorted(rows, key=lambda row: (row.priority, row.enqueued_ms, row.run_id))
+    assert paged == sorted(rows, key=lambda row: (row.priority, row.queued_ms, row.run_id))
 
 
-async def test_a_page_goes_on_behind_a_row_that_has_left_the_queue(store: Store) -> None:
-    await put(store, ready=[ready(n) for n in (1, 2, 3)])
-    await put(store, ready_deletes=[ReadyDelete(ENV, run_id(2))])
+async def test_a_page_goes_on_behind_a_run_that_has_left_the_queue(store: Store) -> None:
+    await put(store, runs=[run(n) for n in (1, 2, 3)])
+    await put(store, takes=[take(2)])
     assert await store.ready(ENV, FUNCTION, ready(2), 10) == [ready(3)]
+
+
+async def test_only_queued_runs_are_in_the_queue(store: Store) -> None:
+    others = [status for status in RunStatus if status != RunStatus.QUEUED]
+    ended = {status: NOW if status in ENDS else None for status in others}
+    await put(store, runs=[run(n, status=int(s), ended_ms=ended[s]) for n, s in enumerate(others, 2)])
+    await put(store, runs=[run(1)])
+    assert await store.ready(ENV, FUNCTION, None, 99) == [ready(1)]
+
+
+LEAVES: dict[str, dict[str, Any]] = {
+    "taken": {"decider": take()},
+    "taken by a follower": {"takes": [take()]},
+    "moved": {"decider": move()},
+    "moved by a follower": {"moves": [move()]},
+    "paused": {"moves": [move(turn=0, status=int(RunStatus.PAUSED), session_id=None, queued_ms=NOW + 1)]},
+    "ended": {"decider": end(turn=0)},
+    "ended by a follower": {"ends": [end(turn=0, status=int(RunStatus.CANCELLED))]},
+}
+
+
+@pytest.mark.parametrize("change", LEAVES.values(), ids=LEAVES)
+async def test_a_run_that_is_queued_no_more_leaves_the_queue(store: Store, change: dict[str, Any]) -> None:
+    await put(store, runs=[run(1), run(2)])
+    await put(store, **change)
+    assert await store.ready(ENV, FUNCTION, None, 10) == [ready(2)]
+
+
+BACK: dict[str, dict[str, Any]] = {
+    "a move": {
+        "decider": move(1, 1, turn=1, status=int(RunStatus.QUEUED), session_id=None, priority=1, queued_ms=NOW)
+    },
+    "a move that follows": {
+        "moves": [move(1, 1, turn=1, status=int(RunStatus.QUEUED), session_id=None, priority=1, queued_ms=NOW)]
+    },
+    "an enqueue": {"enqueues": [enqueue(priority=1, queued_ms=NOW)]},
+}
+
+
+@pytest.mark.parametrize("change", BACK.values(), ids=BACK)
+async def test_a_run_that_is_queued_again_has_its_new_place(store: Store, change: dict[str, Any]) -> None:
+    await put(store, runs=[run(1), run(2), run(3, priority=2)])
+    await put(store, takes=[take(1)])
+    parks = move(1, 1, turn=1, status=int(RunStatus.PARKED), session_id=None)
+    await put(store, moves=[parks])
+    assert await store.ready(ENV, FUNCTION, None, 10) == [ready(2), ready(3, priority=2)]
+    await put(store, **change)
+    again = ready(1, priority=1, queued_ms=NOW)
+    assert await store.ready(ENV, FUNCTION, None, 10) == [ready(2), again, ready(3, priority=2)]
+    assert await store.ready(ENV, FUNCTION, again, 10) == [ready(3, priority=2)]
+
+
+async def test_a_queued_run_that_is_moved_within_the_queue_is_in_it_once(store: Store) -> None:
+    await put(store, runs=[run(1), run(2)])
+    await put(store, moves=[move(turn=0, status=int(RunStatus.QUEUED), session_id=None, queued_ms=NOW + 9)])
+    assert await store.ready(ENV, FUNCTION, None, 10) == [ready(2), ready(1, queued_ms=NOW + 9)]
+
+
+async def test_a_run_whose_change_was_not_applied_keeps_its_place(store: Store) -> None:
+    await put(store, runs=[run()])
+    assert await say(store, decider=outcome("x"), takes=[take()]) == Verdict.LOST
+    await put(store, enqueues=[enqueue(queued_ms=1)], moves=[move(expect_turn=3)], ends=[end(turn=3)])
+    assert await store.ready(ENV, FUNCTION, None, 10) == [ready()]
 
 
 # --- registry ---
@@ -210,9 +274,9 @@ async def test_open_sessions_are_those_of_the_environment_that_are_not_closed(st
 
 async def test_a_store_in_order_strands_nothing(store: Store) -> None:
     await open_session(store)
-    await put(store, runs=[held_run(1), run(2), parked_run(3)], ready=[ready(2)], waits=[wait(n=3), sleep(n=1)])
+    await put(store, runs=[held_run(1), run(2), parked_run(3)], waits=[wait(n=3), sleep(n=1)])
     await put(store, outcomes=[outcome("seen", 3, number=1), outcome("new", 1), outcome("cancel", 2)])
-    assert await store.stranded(10) == Stranded((), (), (), (), ())
+    assert await store.stranded(10) == Stranded((), (), (), ())
 
 
 async def test_a_cursor_that_was_not_deleted_is_stranded(store: Store) -> None:
@@ -235,7 +299,7 @@ async def test_an_undelivered_outcome_of_a_parked_run_without_a_session_is_stran
         5: parked_run(5, status=int(RunStatus.PAUSED), reason=4),
         6: parked_run(6, status=int(RunStatus.COMPLETED), ended_ms=NOW),
     }
-    await put(store, runs=[parked_run(1), *others.values()], ready=[ready(4)])
+    await put(store, runs=[parked_run(1), *others.values()])
     await put(store, outcomes=[outcome("new", n) for n in (1, *others)] + [outcome("seen", 1, number=1)])
     assert (await store.stranded(10)).inbox == (outcome("new", 1),)
     await put(store, numbers=[Number(ENV, run_id(1), "new", 2)])
@@ -267,18 +331,11 @@ async def test_a_session_of_another_environment_holds_no_run_here(store: Store) 
     assert [row.id for row in (await store.stranded(10)).held] == [run_id(1)]
 
 
-async def test_a_queued_run_without_a_place_in_the_queue_is_stranded(store: Store) -> None:
-    ended = run(3, status=int(RunStatus.CANCELLED), ended_ms=NOW)
-    await put(store, runs=[run(1), run(2), ended, parked_run(4)], ready=[ready(2)])
-    assert (await store.stranded(10)).queued == (run(1),)
-
-
 FIVE: dict[str, dict[str, Any]] = {
     "cursors": {"cursors": [cursor(n) for n in range(5)]},
     "lookbacks": {"waits": [wait(n=n, after_event="") for n in range(5)]},
     "inbox": {"runs": [parked_run(n) for n in range(5)], "outcomes": [outcome(n=n) for n in range(5)]},
     "held": {"runs": [held_run(n) for n in range(5)]},
-    "queued": {"runs": [run(n) for n in range(5)]},
 }
 
 

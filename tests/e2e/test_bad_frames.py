@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -49,6 +48,15 @@ def finish(client: Client, raw: RawWorker, run: step_pb2.Assign, number: int = 1
     raw.commands(completes=[{"run_id": run.run_id, "turn": run.turn, "number": number, "output": {"data": b"7"}}])
     assert raw.work("acks", lambda ack: ack.run_id == run.run_id and ack.number == number)
     assert ended(client, run.run_id).output == 7
+
+
+def finish_elsewhere(client: Client, raw: RawWorker, run: step_pb2.Assign) -> None:
+    """Completes a run that was taken away for a bad command, in its next turn: nothing of the command was written."""
+    again = raw.work("assigns", lambda assign: assign.run_id == run.run_id)
+    assert again.turn == run.turn + 1
+    assert not again.journal
+    assert not again.open
+    finish(client, raw, again)
 
 
 # --- registration ---
@@ -172,9 +180,9 @@ def test_h10_hello_is_the_truth_missing_runs_move_and_extra_ones_are_refused(
 
 def test_h10_a_heartbeat_that_names_other_runs_ends_the_stream(place: tuple[Client, str], raw: RawWorker) -> None:
     assigned(place[0], raw)
-    raw.send(
-        heartbeat=step_pb2.Heartbeat(epoch=raw.welcome.epoch, residents=3, resident_hash=1, frames_read=raw.frames_read)
-    )
+    wrong = step_pb2.Heartbeat(epoch=raw.welcome.epoch, residents=3, resident_hash=1, frames_read=raw.frames_read)
+    for _ in range(2):  # one difference may be a frame under way
+        raw.send(heartbeat=wrong)
     answer = raw.ended()
     assert (answer.code, answer.reason) == ("FAILED_PRECONDITION", "RESIDENTS_DIFFER")
 
@@ -200,7 +208,7 @@ COMMANDS: list[tuple[str, str, dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize(("what", "given", "reason"), [c[1:] for c in COMMANDS], ids=[c[0] for c in COMMANDS])
-def test_a_bad_command_is_refused_and_its_run_stays_as_it_was(
+def test_a_bad_command_is_refused_and_its_run_goes_on_elsewhere(
     place: tuple[Client, str], raw: RawWorker, what: str, given: dict[str, Any], reason: str
 ) -> None:
     run = assigned(place[0], raw)
@@ -208,8 +216,7 @@ def test_a_bad_command_is_refused_and_its_run_stays_as_it_was(
     refused = raw.work("refused")
     assert (refused.run_id, refused.turn, refused.reason) == (run.run_id, run.turn, reason), refused
     assert refused.message
-    assert place[0].journal(run.run_id) == []
-    finish(place[0], raw, run)
+    finish_elsewhere(place[0], raw, run)
 
 
 @pytest.mark.parametrize(
@@ -237,10 +244,7 @@ def test_a_number_out_of_order_moves_the_run_and_writes_nothing(place: tuple[Cli
     run = assigned(place[0], raw)
     raw.commands(results=[command(run, key="k", number=2, output={"data": b"1"})])
     assert raw.work("refused").reason == "OUT_OF_ORDER"
-    again = raw.work("assigns", lambda assign: assign.run_id == run.run_id)
-    assert again.turn == run.turn + 1
-    assert not again.journal
-    finish(place[0], raw, again)
+    finish_elsewhere(place[0], raw, run)
 
 
 def test_h11_a_command_that_comes_twice_is_acknowledged_twice_and_kept_once(

@@ -10,7 +10,6 @@ from stepwell_server.adapters.memory.disjoint import guarded_writes
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.event import CursorDelete
 from stepwell_server.model.journal import LookedBack, Number, OutcomeDelete, WaitDelete
-from stepwell_server.model.run import ReadyDelete
 from stepwell_server.model.session import SettingRow
 
 from tests.model.pools import ENVS, EVENTS, Pools
@@ -54,8 +53,6 @@ class Generator:
             "takes": (pools.take, 0.1),
             "enqueues": (pools.enqueue, 0.15),
             "ends": (pools.end, 0.03),
-            "ready": (pools.ready, 0.25),
-            "ready_deletes": (lambda: ReadyDelete(pools.env, pools.run_id()), 0.15),
             "cursor_deletes": (lambda: CursorDelete(pools.env, self.rng.choice(EVENTS)), 0.1),
             "dedups": (pools.dedup, 0.1),
             "deployments": (pools.deployment, 0.05),

@@ -110,7 +110,7 @@ async def _hot(store: Store, env: str, rng: Random) -> dict[str, Any]:
     due = await store.due(NOW + rng.randrange(6), _ALL)
     assert [row.due_ms for row in due] == sorted(row.due_ms for row in due if row.due_ms is not None)
     stranded = await store.stranded(_ALL)
-    names = ("cursors", "lookbacks", "inbox", "held", "queued")
+    names = ("cursors", "lookbacks", "inbox", "held")
     few = await store.stranded(2)
     return {
         "match": sorted((await store.match(env, probes)).waits, key=repr),
@@ -133,6 +133,7 @@ async def _history(store: FullStore, env: str, rng: Random) -> dict[str, Any]:
         function_id=rng.choice(("", "", *FUNCTIONS)),
         app=rng.choice(("", "", "x")),
         statuses=tuple(rng.sample([int(status) for status in RunStatus], rng.choice((0, 0, 1, 4)))),
+        event_id=rng.choice(("", "", "", *EVENTS)),
         parent_id=rng.choice(("", "", "", *RUNS)),
         from_ms=rng.choice((None, None, NOW + 2)),
         until_ms=rng.choice((None, None, NOW + 4)),
@@ -173,9 +174,4 @@ def _difference(expected: Any, found: Any) -> str:
 
 
 def _shown(batch: list[Commit]) -> str:
-    """The batch without its empty parts."""
-    lines = []
-    for commit in batch:
-        parts = {name: getattr(commit, name) for name in Commit.__slots__}
-        lines.append("Commit(" + ", ".join(f"{name}={value!r}" for name, value in parts.items() if value) + ")")
-    return "\n  ".join(["batch:", *lines])
+    return "\n  ".join(["batch:", *map(repr, batch)])

@@ -9,7 +9,7 @@ from stepwell_server.model.event import CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.limits import DAY_MS
-from stepwell_server.model.run import ENDS, LIVE, End, Enqueue, Move, ReadyRow, RunRow, RunStatus, Take
+from stepwell_server.model.run import ENDS, LIVE, End, Enqueue, Move, RunRow, RunStatus, Take
 from stepwell_server.model.session import Fence, LeaseRow, LeaseWrite, SessionRow, SessionWrite
 
 NOW = 1_800_000_000_000
@@ -46,6 +46,9 @@ class Pools:
 
     def ms(self) -> int:
         return NOW + self.rng.randrange(6)
+
+    def priority(self) -> int:
+        return self.rng.choice((-1, 0, 1))
 
     def maybe(self, value: Any) -> Any:
         return value if self.rng.random() < 0.5 else None
@@ -89,6 +92,8 @@ class Pools:
             depth=self.rng.randrange(3),
             deployment=self.rng.choice(("", "d1")),
             losses=self.rng.randrange(2),
+            priority=self.priority(),
+            queued_ms=self.ms(),
             created_ms=self.ms(),
             started_ms=self.maybe(self.ms()),
             ended_ms=self.ms() if status in _ENDS else None,
@@ -149,22 +154,20 @@ class Pools:
             started_ms=self.maybe(self.ms()),
             deployment=self.rng.choice(("", "d1", "d2")),
             failure=self.rng.choice((None, None, b"{}")),
+            priority=self.priority(),
+            queued_ms=self.ms(),
         )
 
     def take(self) -> Take:
         return Take(self.env, self.run_id(), self.session_id(), self.ms(), self.rng.choice(("", "d3")))
 
     def enqueue(self) -> Enqueue:
-        return Enqueue(self.env, self.run_id())
+        return Enqueue(self.env, self.run_id(), self.priority(), self.ms())
 
     def end(self) -> End:
         status = self.rng.choice([end for end in _ENDS if end != RunStatus.SKIPPED])
         turn, output = self.rng.choice(TURNS), self.bytes_()
         return End(self.env, self.run_id(), turn, status, self.ms(), output, "", self.bytes_())
-
-    def ready(self) -> ReadyRow:
-        priority, at = self.rng.choice((-1, 0, 1)), self.ms()
-        return ReadyRow(self.env, self.run_id(), self.rng.choice(FUNCTIONS), priority, at)
 
     def dedup(self) -> DedupRow:
         key, value = self.rng.choice(("r:1", "r:2", "e:1")), self.rng.choice(("v1", "v2"))

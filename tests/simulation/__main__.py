@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import os
 import sys
 from collections import Counter
 
+from tests.simulation.ablations import ABLATIONS, turned_off
 from tests.simulation.world import Options, Report, play
 
 
@@ -16,14 +18,18 @@ def main() -> int:
     parser.add_argument("--seeds", help="a range A..B, B not included")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell what happens")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
+    parser.add_argument("--ablate", choices=sorted(ABLATIONS), help="turn a guard off: succeeds once a seed fails by it")
     options = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of strings are ordered by it
         os.environ["PYTHONHASHSEED"] = "0"
-        os.execv(sys.executable, [sys.executable, "-m", "tests.simulation", *sys.argv[1:]])
+        os.execv(sys.executable, [sys.executable, "-W", "ignore", "-m", "tests.simulation", *sys.argv[1:]])
     first, _, last = (options.seeds or f"{options.seed or 0}..").partition("..")
+    seeds = range(int(first), int(last) if last else int(first) + 1)
+    if options.ablate:
+        return ablate(options.ablate, seeds, options.verbose)
     counts: Counter[str] = Counter()
     failed = 0
-    for seed in range(int(first), int(last) if last else int(first) + 1):
+    for seed in seeds:
         report = play(seed, Options(verbose=options.verbose))
         counts.update(report.counts)
         failed += tell(report, options.verbose)
@@ -31,6 +37,19 @@ def main() -> int:
             break
     print(dict(counts))
     return 1 if failed else 0
+
+
+def ablate(name: str, seeds: range, verbose: bool) -> int:
+    """Looks for a seed that fails without a guard, and passes with it."""
+    given = dataclasses.replace(ABLATIONS[name].options, verbose=verbose)
+    for seed in seeds:
+        with turned_off(name):
+            report = play(seed, given)
+        if report.problems and not play(seed, dataclasses.replace(given, verbose=False)).problems:
+            print(f"without {name} seed {seed} fails, the {seed - seeds.start + 1}th: {report.problems[0][:300]}")
+            return 0
+    print(f"without {name} no seed of {seeds} fails: nothing would notice")
+    return 1
 
 
 def tell(report: Report, verbose: bool) -> bool:

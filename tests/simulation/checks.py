@@ -46,13 +46,11 @@ async def check(world: World) -> None:
             world.problem(f"run {run_id} has ended, but its waits are left: {list(waits.values())}")
     if tables.cursor:
         world.problem(f"events are not served: {list(tables.cursor.values())[:3]}")
-    if tables.ready and not any(state.run.status in _LIVE for state in states.values()):
-        world.problem(f"ready rows are left: {list(tables.ready.values())[:3]}")
 
 
 def _stuck(world: World, state: RunState) -> None:
     run = state.run
-    node = world.server.server.node if world.server is not None and world.server.serving else None
+    node = world.network.server[1]["RunService"]._node if world.network.server is not None else None
     reasons = [reason.message for reason in query.reasons(node, state)] if node is not None else ["no server"]
     waits = [(wait.key, wait.due_ms and wait.due_ms - world.now_ms, wait.after_event) for wait in state.waits]
     unseen = [outcome.key for outcome in state.outcomes if outcome.number is None]

@@ -18,8 +18,11 @@ KINDS = (
     "stop_worker",
     "crash_server",
     "stop_server",
+    "freeze_server",
     "store_away",
     "store_faults",
+    "store_slow",
+    "lose_answers",
 )
 
 
@@ -54,6 +57,7 @@ class Faults:
         world = self.world
         world.network.cut.clear()
         world.store.away = False
+        world.network.loss = 0.0
         world.store.before = world.store.after = world.store.reads = 0.0
         for worker in world.workers:
             worker.process.thaw()
@@ -152,6 +156,24 @@ class Faults:
             self.world.say(f"{server.process} stops")
             server.stop()
 
+    async def freeze_server(self) -> None:
+        """SIGSTOP of the server for longer than its lease: another takes over, then the zombie goes on."""
+        server = self.world.server
+        if server is None or not server.serving:
+            return
+        seconds = self.world.tuning.lease_ms / 1000 * self.rng.uniform(1.1, 3)
+        self.world.say(f"{server.process} freezes for {seconds:.2f} s")
+        server.process.freeze()
+        if self.world.network.server is not None and self.world.network.server[0] is server.process:
+            self.world.network.server = None
+        self.world.server = None
+        self._tend()
+        await asyncio.sleep(seconds)
+        self.world.say(f"{server.process} goes on")
+        server.process.thaw()
+        if self.world.network.server is None and server.serving:
+            server.listen()  # the other one still stands by
+
     async def store_away(self) -> None:
         """The database restarts."""
         self.world.say("the store is away")
@@ -166,3 +188,18 @@ class Faults:
         self.world.say(f"store faults: before {store.before}, after {store.after}, reads {store.reads}")
         await asyncio.sleep(self.rng.uniform(0.1, 5))
         store.before = store.after = store.reads = 0.0
+
+    async def store_slow(self) -> None:
+        """The database is busy: each call takes up to seconds."""
+        store = self.world.store
+        store.slow_s = self.rng.choice((0.05, 0.3, 1.0))
+        self.world.say(f"the store takes {store.slow_s} s")
+        await asyncio.sleep(self.rng.uniform(0.5, 4))
+        store.slow_s = 0.0
+
+    async def lose_answers(self) -> None:
+        """Answers of unary calls are lost: clients ask again."""
+        self.world.say("answers are lost")
+        self.world.network.loss = self.rng.choice((0.2, 0.6))
+        await asyncio.sleep(self.rng.uniform(0.5, 8))
+        self.world.network.loss = 0.0

@@ -16,6 +16,7 @@ import stepwell.session
 import stepwell.stream
 import stepwell_server.main as wiring
 from stepwell import App
+from stepwell.reentry import Reentry
 from stepwell.settings import WorkerSettings
 from stepwell.worker import Worker
 from stepwell_server.engine.node import Tuning
@@ -33,10 +34,17 @@ ENVIRONMENT = "sim"
 
 
 @contextlib.contextmanager
-def patched(loop: SimLoop, network: Network, rng: random.Random, is_dead: Callable[[str], bool]) -> Generator[None]:
+def patched(
+    loop: SimLoop,
+    network: Network,
+    rng: random.Random,
+    is_dead: Callable[[str], bool],
+    told: Callable[[Reentry, int], None],
+) -> Generator[None]:
     """Time, randomness and grpc of the product's modules are those of the simulation while the block runs.
 
-    is_dead: whether the server process of this name has ended, as far as the next one can tell (H12e).
+    is_dead: whether the server process of this name has ended, as far as the next one can tell (H12e). told: sees
+    every acknowledgement that a worker gets.
     """
     clock = VirtualTime()
     with contextlib.ExitStack() as stack:
@@ -44,6 +52,13 @@ def patched(loop: SimLoop, network: Network, rng: random.Random, is_dead: Callab
             ours = clock if isinstance(module.time, ModuleType) else clock.time
             stack.enter_context(mock.patch.object(module, "time", ours))
         stack.enter_context(mock.patch.object(stepwell.session, "random", rng))
+        acknowledge = Reentry.ack
+
+        def ack(self: Reentry, number: int) -> None:
+            told(self, number)
+            acknowledge(self, number)
+
+        stack.enter_context(mock.patch.object(Reentry, "ack", ack))
         stack.enter_context(mock.patch.object(stepwell.stream, "open_channel", lambda address: Channel()))
         stack.enter_context(mock.patch.object(stepwell.stream, "step_pb2_grpc", Stubs(network)))
         stack.enter_context(mock.patch.object(stepwell.connection, "_io", stepwell.connection.IoThread(loop)))
@@ -95,7 +110,7 @@ class ServerProcess:
             self.ended = True  # as a supervisor sees it: the process exits, and is started again
             self.process.kill()
             return
-        self.network.server = (self.process, self.server.services())
+        self.listen()
         self.serving = True
         lost = asyncio.ensure_future(self.server.lost.wait())
         stop = asyncio.ensure_future(self._stop.wait())
@@ -105,6 +120,10 @@ class ServerProcess:
         await self.server.stop()
         self.ended = True
         self.process.kill()
+
+    def listen(self) -> None:
+        """Clients find this server from now on."""
+        self.network.server = (self.process, self.server.services())
 
     def stop(self) -> None:
         """SIGTERM."""

@@ -61,6 +61,7 @@ class SimTask(asyncio.Task[Any]):
 
     def __init__(self, number: int, coro: Any, loop: Any, **options: Any) -> None:
         self.number = number
+        self.process: Process | None = None
         super().__init__(coro, loop=loop, **options)
 
     def __hash__(self) -> int:
@@ -99,7 +100,7 @@ class SimLoop(asyncio.BaseEventLoop):
         self.trace = 0
         self.finished = False
         self.troubles: list[str] = []
-        self.tasks: list[asyncio.Task[Any]] = []  # kept: a coroutine that is collected would run its finally
+        self.tasks: list[Any] = []  # kept: a coroutine that is collected would run its finally
         self._numbers = 0
         self._timers: list[tuple[float, int, asyncio.TimerHandle]] = []
         self.world = Process(self, "world")
@@ -149,6 +150,7 @@ class SimLoop(asyncio.BaseEventLoop):
     def _make_task(self, loop: Any, coro: Any, **options: Any) -> Any:
         self._numbers += 1
         task = SimTask(self._numbers, coro, self, **options)
+        task.process = (options.get("context") or contextvars.copy_context()).get(_process, self.world)
         self.tasks.append(task)
         if len(self.tasks) > 20_000:
             self.tasks = [task for task in self.tasks if not task.done() or task._log_traceback]
@@ -193,10 +195,10 @@ class SimLoop(asyncio.BaseEventLoop):
                     process.ready.append(handle)
 
     def unretrieved(self) -> list[str]:
-        """Exceptions of tasks that nobody has looked at."""
+        """Exceptions of tasks that nobody has looked at, in processes that could have."""
         found: list[str] = []
         for task in self.tasks:
-            if task.done() and not task.cancelled() and task._log_traceback:
+            if task.done() and not task.cancelled() and task._log_traceback and task.process.alive:
                 error: Any = task.exception()
                 where = " < ".join(f"{f.name}:{f.lineno}" for f in reversed(traceback.extract_tb(error.__traceback__)))
                 found.append(f"{task.get_coro().__qualname__} raised {error!r} in {where}")

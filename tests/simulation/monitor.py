@@ -6,6 +6,8 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from stepwell.reentry import Reentry
+from stepwell.v1 import step_pb2
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.journal import StepKind
 
@@ -45,6 +47,7 @@ class Monitor:
         self.world = world
         self.counts: Counter[str] = Counter()
         self.logged: list[str] = []
+        self.acknowledged: set[tuple[str, str]] = set()  # steps whose worker was told that the result is durable
         self._handler = _Records(self)
         logger = logging.getLogger("stepwell")
         logger.addHandler(self._handler)
@@ -69,6 +72,8 @@ class Monitor:
         tables = self.world.store.memory.tables
         outcome = tables.outcome.get((ENVIRONMENT, run_id), {}).get(key)
         self.world.say(f"{process} body {run_id} {key} attempt {attempt}")
+        if (run_id, key) in self.acknowledged and not process.ever_frozen:
+            self.world.problem(f"{process} runs {key} of {run_id} although its result was acknowledged")
         if outcome is None or outcome.kind != StepKind.RUN:
             return
         self.counts["repeated bodies"] += 1
@@ -76,6 +81,14 @@ class Monitor:
             self.world.problem(f"{process} runs {key} of {run_id} although its result is durable: {outcome}")
         elif not process.ever_frozen:
             self.counts["repeated bodies of a worker that never froze"] += 1
+
+    def told(self, reentry: Reentry, number: int) -> None:
+        """A worker learns that everything of a run up to a number is durable."""
+        for covered_by, command in reentry._outbox._sent:
+            if covered_by <= number and isinstance(command, step_pb2.StepResult):
+                self.acknowledged.add((command.run_id, command.key))
+                if command.key not in self.world.store.memory.tables.outcome.get((ENVIRONMENT, command.run_id), {}):
+                    self.counts["hasty acknowledgements"] += 1
 
     def _holds(self, process: Process, run_id: str) -> bool:
         tables = self.world.store.memory.tables

@@ -15,7 +15,7 @@ from stepwell.v1 import step_pb2
 from tests.simulation.loop import Process, SimLoop, current_process
 
 EOF: Any = getattr(grpc.aio, "EOF")  # noqa: B009
-_UNARY_TIMEOUT_S = 20.0
+_UNARY_TIMEOUT_S = 5.0
 
 
 def rpc_error(code: grpc.StatusCode, details: str, trailing: Any = ()) -> grpc.aio.AioRpcError:
@@ -35,6 +35,7 @@ class Network:
         self.server: tuple[Process, Any] | None = None  # the listening process and its services by name
         self.streams: list[StreamCall] = []
         self.cut: set[Process] = set()
+        self.loss = 0.0  # chance that the answer of a unary call is lost
 
     def latency(self) -> float:
         """One way; now and then much longer than usual."""
@@ -67,7 +68,7 @@ class Network:
 
     def _unary_arrived(self, client: Process, service: str, method: str, request: Any, answer: Any) -> None:
         def reply(kind: str, value: Any) -> None:
-            if client not in self.cut and not answer.done() and client.alive:
+            if client not in self.cut and not answer.done() and client.alive and self.rng.random() >= self.loss:
                 if kind == "answer":
                     answer.set_result(value)
                 else:

@@ -9,7 +9,7 @@ from typing import Any
 
 from stepwell_server.adapters.memory.disjoint import guarded_writes
 from stepwell_server.adapters.memory.store import MemoryStore
-from stepwell_server.model.commit import Commit, CommitResult
+from stepwell_server.model.commit import Commit, CommitResult, Rows
 from stepwell_server.model.errors import UnavailableError
 
 from tests.simulation.loop import SimLoop
@@ -34,6 +34,7 @@ class FaultyStore:
         self.after = 0.0
         self.reads = 0.0
         self.away = False
+        self.slow_s = 0.0
         self.faults = 0
         self.overlaps: list[str] = []
         self.watch: Watcher = lambda commit, result: None
@@ -104,10 +105,10 @@ class FaultyStore:
 
     async def _pass(self) -> None:
         slow = 20 if self.rng.random() < 0.01 else 1
-        await asyncio.sleep(self.rng.expovariate(2 / self.latency_s) * slow)
+        await asyncio.sleep(self.rng.expovariate(2 / max(self.latency_s * slow, self.slow_s)))
 
 
 def brief(commit: Commit) -> str:
     """What a Commit is about, in a line."""
-    fields = [name for name in commit.__slots__ if name not in ("env", "size", "touches", "fences", "decider")]
-    return f"{type(commit.decider).__name__}{tuple(n for n in fields if getattr(commit, n))} touches {commit.touches}"
+    fields = [name for name in Rows.__annotations__ if getattr(commit, name)]
+    return f"{type(commit.decider).__name__}{tuple(fields)} touches {commit.touches}"

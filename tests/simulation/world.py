@@ -215,7 +215,8 @@ class World:
     def run(self) -> Report:
         """Plays the seed."""
         began = time.monotonic()
-        with patched(self.loop, self.network, random.Random(f"product {self.seed}"), self._is_dead):
+        product = random.Random(f"product {self.seed}")
+        with patched(self.loop, self.network, product, self._is_dead, self.monitor.told):
             try:
                 self.loop.run_until_complete(self._story())
             except Deadlock as error:
@@ -258,7 +259,7 @@ class World:
 
     def _is_dead(self, name: str) -> bool:
         """Whether a server process has ended; on another machine nobody can know."""
-        return self.same_machine and (self.server is None or self.server.process.name != name)
+        return self.same_machine and not any(process.name == name and process.alive for process in self.loop.processes)
 
     @property
     def now_ms(self) -> int:

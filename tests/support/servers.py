@@ -47,7 +47,8 @@ def until(look: Callable[[], T], what: str, timeout_s: float = START_S) -> T:
 def environment(**given: str) -> dict[str, str]:
     """Variables of a child process: ours without those of Stepwell, and those given."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("STEPWELL_")}
-    return {**kept, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **given}
+    path = os.pathsep.join(filter(None, (str(ROOT), kept.get("PYTHONPATH"))))
+    return {**kept, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1", **given}
 
 
 class Process:

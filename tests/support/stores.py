@@ -20,7 +20,7 @@ from stepwell_server.adapters.memory import MemoryStore
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import OutcomeRow, WaitRow
-from stepwell_server.model.run import ReadyRow, RunRow
+from stepwell_server.model.run import RunRow
 from stepwell_server.model.session import LeaseRow, SessionRow, SettingRow
 from stepwell_server.ports.store import History, Store
 
@@ -34,7 +34,6 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "runs": RunRow._fields,
     "outcomes": OutcomeRow._fields,
     "waits": WaitRow._fields,
-    "ready": ReadyRow._fields,
     "sessions": SessionRow._fields,
     "deployments": DeploymentRow._fields,
     "shapes": ShapeRow._fields,

@@ -10,7 +10,7 @@ from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Session
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.function import FunctionSpec
-from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
+from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.ports.store import RunState
 
 
@@ -19,7 +19,6 @@ class Start(NamedTuple):
 
     run: RunRow
     session: Session | None
-    ready: ReadyRow | None
     event: EventRow | None
 
 
@@ -47,6 +46,8 @@ def start(
             0,
             "",
             0,
+            0,
+            0,
             now,
             None,
             None,
@@ -65,7 +66,8 @@ def begin(node: Node, env: Environment, function_id: str, run: RunRow, event: Ev
     """Gives a new run a place in a session, or in the queue. The caller commits it, then calls started()."""
     session = None if node.queue.waiting(env.name, function_id) else dispatch.pick(env, function_id)
     if session is None:
-        return Start(run, None, dispatch.ready_row(node, env.name, run.id, function_id), event)
+        place = dispatch.ready_row(node, env.name, run.id, function_id)
+        return Start(run._replace(priority=place.priority, queued_ms=place.queued_ms), None, event)
     session.executing += 1
     run = run._replace(
         status=int(RunStatus.RUNNING),
@@ -74,16 +76,16 @@ def begin(node: Node, env: Environment, function_id: str, run: RunRow, event: Ev
         deployment=session.row.deployment,
         started_ms=run.created_ms,
     )
-    return Start(run, session, None, event)
+    return Start(run, session, event)
 
 
 def started(node: Node, starts: Sequence[Start], applied: bool) -> None:
     """New runs are durable, or were not wanted: assign or queue them, or give their places back."""
-    for run, session, ready, event in starts:
+    for run, session, event in starts:
         if not applied:
             if session is not None:
                 dispatch.give_back(node, session)
         elif session is not None:
             dispatch.assign(node, session, RunState(run, event, (), ()))
-        elif ready is not None:
-            dispatch.queued(node, ready, RunState(run, event, (), ()))
+        else:
+            dispatch.queued(node, dispatch.place(run), RunState(run, event, (), ()))

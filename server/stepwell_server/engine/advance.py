@@ -15,7 +15,7 @@ from stepwell_server.engine import admission, dispatch, expressions, ingest, mat
 from stepwell_server.engine.failures import failure_json, too_large, tried
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session, Tree, base_key
-from stepwell_server.engine.retry import next_delay_ms
+from stepwell_server.engine.retry import bounded, next_delay_ms
 from stepwell_server.model import ids
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.errors import InvalidError
@@ -32,7 +32,7 @@ from stepwell_server.model.journal import (
     WaitRow,
 )
 from stepwell_server.model.limits import LIMITS
-from stepwell_server.model.run import End, Move, PausedReason, RunRow, RunStatus
+from stepwell_server.model.run import End, Move, PausedReason, ReadyRow, RunRow, RunStatus
 
 _RUN = int(StepKind.RUN)
 _UNREAD = 2**62
@@ -43,6 +43,8 @@ class Draft:
 
     highest = 0
     named = 0
+    seen: tuple[int, ...] = ()
+    twice = False
     left = 0
     size = 0
     refused = False
@@ -64,6 +66,7 @@ class Draft:
     end: End | None = None
     parent: OutcomeRow | None = None
     parked: tuple[Tree, int] | None = None
+    place: ReadyRow | None = None
 
     def __init__(self, resident: Resident) -> None:
         self.resident = resident
@@ -77,12 +80,12 @@ class Draft:
 
     @property
     def leaves(self) -> bool:
-        """The run leaves its worker's memory alive: given back while parked, or to be entered again later."""
-        return self.released and (self.left > 0 or not self.resident.executing)
+        """The run leaves its worker's memory alive: given back, or to be entered again later."""
+        return self.released
 
 
 class Frame:
-    """The commands of one frame of one session. Call the methods in the order of the proto's fields, then finish()."""
+    """The commands of one frame of one session. Call the methods in this order, then finish()."""
 
     __slots__ = ("_drafts", "_env", "_node", "_now", "_session")
 
@@ -131,6 +134,9 @@ class Frame:
             return False
         draft.named += 1
         draft.highest = max(draft.highest, number)
+        if draft.named > 1:
+            draft.twice = draft.twice or number in draft.seen
+        draft.seen = (*draft.seen, number)
         return True
 
     def _key_ok(self, draft: Draft, key: str) -> bool:
@@ -139,8 +145,8 @@ class Frame:
         except InvalidError as error:
             self._refuse(draft, key[:128], error.reason, error.message)
             return False
-        if key.startswith("$") and not key.startswith("$timer"):
-            self._refuse(draft, key, "BAD_COMMAND", "keys that begin with $ are Stepwell's own")
+        if "#" in key or (key.startswith("$") and not key.startswith("$timer")):
+            self._refuse(draft, key, "BAD_COMMAND", "keys that begin with $ or hold a # are Stepwell's own")
             return False
         return True
 
@@ -217,7 +223,9 @@ class Frame:
             return
         resident = draft.resident
         attempt = max(attempt, 1)
-        delay = next_delay_ms(policy, attempt, retry_after_ms, bool(failure.get("non_retriable")), self._node.chance())
+        delay = next_delay_ms(
+            bounded(policy), attempt, retry_after_ms, bool(failure.get("non_retriable")), self._node.chance()
+        )
         self._failed(draft, key, attempt, failure_json(failure), delay, started_ms, ended_ms, input_hash)
         if not resident.executing:
             self._awake(resident)
@@ -489,6 +497,8 @@ class Frame:
             resident.run.depth + 1,
             "",
             0,
+            0,
+            0,
             self._now,
             None,
             None,
@@ -620,7 +630,7 @@ class Frame:
         draft.parked = (tree, received)
 
     def release(self, run_id: str, turn: int) -> None:
-        """A parked run is given back."""
+        """A run is given back: one that executes goes to the queue."""
         draft = self._draft(run_id, turn, "")
         if draft is not None:
             draft.released = True
@@ -700,8 +710,10 @@ class Frame:
             )
         )
         if delay is None:
-            status = RunStatus.CANCELLED if resident.cancelled else RunStatus.FAILED
-            self._end(draft, status, None, "", failure_json(failure))
+            if resident.cancelled:
+                self._end(draft, RunStatus.CANCELLED, None, "", resident.cancel_failure or b"{}")
+            else:
+                self._end(draft, RunStatus.FAILED, None, "", failure_json(failure))
             return
         # The worker forgets the run; leave to enter it again comes with its next assignment.
         draft.named -= 1
@@ -741,7 +753,7 @@ class Frame:
         if draft.refused:
             settle.undo(self._node, session, draft)
             return
-        if draft.named and draft.highest != resident.last_number + draft.named:
+        if draft.named and (draft.twice or draft.highest != resident.last_number + draft.named):
             expected = resident.last_number + draft.named
             self._refuse(draft, "", "OUT_OF_ORDER", f"number {draft.highest} came where {expected} is the highest due")
             settle.undo(self._node, session, draft)
@@ -754,6 +766,8 @@ class Frame:
         resident.journal_bytes += draft.size
         if draft.named:
             resident.last_number = draft.highest
+        if draft.leaves and not draft.left and resident.executing:
+            draft.place = dispatch.ready_row(self._node, resident.env, resident.run_id, resident.run.function_id)
         commit = self._commit(draft)
         if draft.end is not None:
             resident.ended = True
@@ -786,7 +800,6 @@ class Frame:
             commit.touches = (*commit.touches, f"registry:{env}")
         if draft.children is not None:
             commit.runs = [item.run for item in draft.children]
-            commit.ready = [item.ready for item in draft.children if item.ready is not None]
         if draft.events is not None:
             self._with_events(draft, commit)
         if draft.end is not None:
@@ -798,7 +811,7 @@ class Frame:
         elif draft.moves is not None:
             commit.moves = draft.moves
         elif draft.leaves:
-            commit.moves = (wake.released_move(resident),)
+            commit.moves = (wake.released_move(resident, draft.place),)
         else:
             self._with_status(draft, commit)
         return commit
@@ -812,7 +825,6 @@ class Frame:
         commit.cursor_deletes = accepting.cursor_deletes
         commit.looked_back = accepting.looked_back
         commit.runs = [*commit.runs, *accepting.runs]
-        commit.ready = [*commit.ready, *accepting.ready]
         draft.rest = rest
 
     def _with_status(self, draft: Draft, commit: Commit) -> None:

@@ -15,7 +15,7 @@ from stepwell_server.model.errors import ExistsError, InvalidError, NotFoundErro
 from stepwell_server.model.event import DedupRow
 from stepwell_server.model.journal import CANCEL_KEY, GRACE_KEY, OutcomeRow, StepKind, WaitDelete, WaitRow
 from stepwell_server.model.limits import LIMITS
-from stepwell_server.model.run import LIVE, End, ReadyDelete, RunRow, RunStatus
+from stepwell_server.model.run import LIVE, End, RunRow, RunStatus
 from stepwell_server.ports.store import RunState
 
 _LIVE = frozenset(int(status) for status in LIVE)
@@ -53,11 +53,12 @@ async def invoke(
     digest = blake2b(function_id.encode() + b"\0" + data, digest_size=8).hexdigest()
     run = RunRow(
         env_name, run_id, function_id, function.app, int(RunStatus.QUEUED), 0, 0, None, None, None, None, False, 0,
-        "", 0, now, None, None, data, encoding, None, "", None, metadata,
+        "", 0, 0, 0, now, None, None, data, encoding, None, "", None, metadata,
     )  # fmt: skip
     start = admission.begin(node, env, function_id, run, None)
-    commit = Commit(env_name, runs=(start.run,), ready=(start.ready,) if start.ready else (), size=len(data))
+    commit = Commit(env_name, runs=(start.run,), size=len(data))
     if request_id:
+        commit.touches = (f"dedup:i:{request_id}",)
         commit.decider = DedupRow(env_name, "i:" + request_id, f"{digest}:{run_id}", now + LIMITS.dedup_ms)
     result = await node.lane.apply(commit)
     admission.started(node, (start,), result.verdict is Verdict.APPLIED)
@@ -119,7 +120,6 @@ async def end_unowned(node: Node, state: RunState, status: RunStatus, failure: b
         touches=(run.id, *(f"{run.id}/{wait.key}" for wait in state.waits)),
         decider=End(run.env, run.id, run.turn, int(status), now, None, "", failure),
         wait_deletes=[WaitDelete(run.env, run.id, wait.key) for wait in state.waits],
-        ready_deletes=(ReadyDelete(run.env, run.id),),
     )
     parent: OutcomeRow | None = None
     if run.parent_id is not None and run.parent_key is not None:

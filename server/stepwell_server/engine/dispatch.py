@@ -8,7 +8,7 @@ from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
-from stepwell_server.model.run import ReadyDelete, ReadyRow, RunStatus, Take
+from stepwell_server.model.run import Move, ReadyRow, RunRow, RunStatus, Take
 from stepwell_server.ports.queue import Queued
 from stepwell_server.ports.store import RunState
 
@@ -38,15 +38,20 @@ def pick(env: Environment, function_id: str, deployment: str = "") -> Session | 
 
 
 def ready_row(node: Node, env: str, run_id: str, function_id: str, losses: int = 0) -> ReadyRow:
-    """A run's place in the queue. A suspect comes after the innocents, and later each time (H13)."""
+    """A run's place in the queue, from now. A suspect comes after the innocents, and later each time (H13)."""
     now = node.clock.now_ms()
     if losses < 2:
         return ReadyRow(env, run_id, function_id, NORMAL, now)
     return ReadyRow(env, run_id, function_id, SUSPECT, now + min(500 * 2 ** (losses - 2), 60_000))
 
 
+def place(run: RunRow) -> ReadyRow:
+    """The place in the queue that a QUEUED run has."""
+    return ReadyRow(run.env, run.id, run.function_id, run.priority, run.queued_ms)
+
+
 def queued(node: Node, row: ReadyRow, state: RunState | None = None) -> None:
-    """A run's ready row is durable: it waits for a place."""
+    """A run is durably QUEUED: it waits for a worker with room."""
     node.queue.push(row, state)
     pump(node, node.environment(row.env))
 
@@ -94,7 +99,7 @@ def _hand_out_suspect(node: Node, env: Environment) -> bool:
             if not batch:
                 break
             item = batch[0]
-            wait_ms = item.row.enqueued_ms - node.clock.now_ms()
+            wait_ms = item.row.queued_ms - node.clock.now_ms()
             if item.row.priority != SUSPECT or wait_ms > 0:
                 node.queue.put_back(item)
                 if wait_ms > 0:
@@ -128,7 +133,6 @@ def take(node: Node, session: Session, item: Queued) -> None:
         row.env,
         touches=(row.run_id,),
         decider=Take(row.env, row.run_id, session.id, node.clock.now_ms(), session.row.deployment),
-        ready_deletes=(ReadyDelete(row.env, row.run_id),),
     )
     node.lane.submit(commit, _taken, (node, session, item))
 
@@ -139,18 +143,12 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, Queued]) -> None
     node.queue.settled(row.env, row.function_id, row.run_id)
     if result.verdict is not Verdict.APPLIED:
         not_taken(node, session, row.env, row.run_id, row.function_id)
-        stale = Commit(row.env, touches=(row.run_id,), ready_deletes=(ReadyDelete(row.env, row.run_id),))
-        node.lane.submit(stale, _nothing)
         return
     if item.state is None:
         load_soon(node, session, row.env, row.run_id, row.function_id)
         return
     run = item.state.run._replace(turn=item.state.run.turn + 1, session_id=session.id, status=int(RunStatus.RUNNING))
     assign(node, session, RunState(run, item.state.event, (), ()))
-
-
-def _nothing(result: CommitResult, argument: object) -> None:
-    """For commits whose result changes nothing."""
 
 
 def not_taken(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:
@@ -186,10 +184,39 @@ async def _load(node: Node) -> None:
                     state = states.get(run_id)
                     if state is None or state.run.session_id != session.id or state.run.status not in _HOLDABLE:
                         not_taken(node, session, env, run_id, function_id)
+                    elif (home := _home(node, session, state.run)) is not None:
+                        _rehome(node, session, home, state.run)
                     else:
                         assign(node, session, state)
     finally:
         node.busy -= 1
+
+
+def _home(node: Node, session: Session, run: RunRow) -> Session | None:
+    """A session of the deployment that began the run, with a free place, where the given one is of another (H15)."""
+    if not run.deployment or run.deployment == session.row.deployment:
+        return None
+    for other in node.environment(run.env).serving.get(run.function_id, ()):
+        if other.row.deployment == run.deployment and other.free > 0:
+            return other
+    return None
+
+
+def _rehome(node: Node, session: Session, home: Session, run: RunRow) -> None:
+    home.executing += 1
+    status = int(RunStatus.RUNNING)
+    move = Move(run.env, run.id, run.turn, run.turn + 1, status, 0, home.id, run.losses, None, "", run.failure)
+    commit = Commit(run.env, touches=(run.id,), fences=session.fence, decider=move)
+    node.lane.submit(commit, _rehomed, (node, session, home, run))
+
+
+def _rehomed(result: CommitResult, argument: tuple[Node, Session, Session, RunRow]) -> None:
+    node, session, home, run = argument
+    give_back(node, session, run.id)
+    if result.verdict is Verdict.APPLIED:
+        load_soon(node, home, run.env, run.id, run.function_id)
+    else:
+        not_taken(node, home, run.env, run.id, run.function_id)
 
 
 async def read(node: Node, env: str, run_ids: list[str]) -> dict[str, RunState]:

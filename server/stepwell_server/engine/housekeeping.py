@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from stepwell_server.engine import recover, sessions
+from stepwell_server.engine import dispatch, recover, sessions
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Session
 from stepwell_server.model.errors import UnavailableError
@@ -71,7 +71,9 @@ class Housekeeping:
                 continue
             link.pulse()
             silent = now - session.heard_ms
-            session.late = silent > 2 * node.tuning.heartbeat_ms
+            late, session.late = session.late, silent > 2 * node.tuning.heartbeat_ms
+            if late and not session.late:
+                dispatch.freed(node, session)
             if silent > node.tuning.lease_ms:
                 self._silence(session)
 

@@ -207,6 +207,8 @@ def accept(
     """Submits events with the runs they start; the future has the result once it is durable."""
     future: asyncio.Future[CommitResult] = node.loop.create_future()
     commit, starts, rest = accepting(node, env, events, decider)
+    if decider is not None:
+        commit.touches = (f"dedup:{decider.key}",)
     node.lane.submit(commit, _accepted, (node, env, events, commit, starts, rest, future))
     return future
 
@@ -247,7 +249,6 @@ def accepting(
         events=rows,
         cursors=cursors,
         runs=[item.run for item in starts],
-        ready=[item.ready for item in starts if item.ready is not None],
         cursor_deletes=deletes if decider is None else (),
         looked_back=marks if decider is None else (),
         size=size,

@@ -140,6 +140,16 @@ class Lane:
         room[:] = rows, size
         queue.extendleft(reversed(held))
 
+    async def _alone(self, commit: Commit) -> CommitResult:
+        """One Commit of a batch that raised what no store may raise: the others must not suffer (H32)."""
+        while True:
+            try:
+                return (await self._store.commit([commit]))[0]
+            except UnavailableError:
+                await asyncio.sleep(_RETRY_S[-1])
+            except Exception as error:
+                return CommitResult(Verdict.REFUSED, f"{type(error).__name__}: {error}")
+
     async def _flush(self, batch: list[tuple[Commit, Callback, Any]]) -> None:
         commits = [item[0] for item in batch]
         tries = 0
@@ -152,7 +162,11 @@ class Lane:
                 self.degraded = str(error)
                 log.critical("the store is damaged, %d commits wait: %s", len(batch), error)
                 await asyncio.sleep(5.0)
-            except UnavailableError as error:
+            except Exception as error:
+                if not isinstance(error, UnavailableError):
+                    log.exception("a batch of %d commits broke the store's code: each is tried alone", len(batch))
+                    results = [await self._alone(commit) for commit in commits]
+                    break
                 self.degraded = str(error)
                 if tries == 0:
                     log.error("the store is not available, %d commits wait: %s", len(batch), error)

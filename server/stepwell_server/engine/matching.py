@@ -62,9 +62,12 @@ def at_path(event: dict[str, Any], path: str) -> Any:
     """What stands at a dotted path of an event; the module's _MISSING where nothing does."""
     value: Any = event
     for part in path.split("."):
-        if not isinstance(value, dict) or part not in value:
+        if isinstance(value, dict) and part in value:
+            value = value[part]
+        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
+            value = value[int(part)]
+        else:
             return _MISSING
-        value = value[part]
     return value
 
 

@@ -19,6 +19,8 @@ from stepwell_server.ports.store import RunFilter
 log = logging.getLogger("stepwell.recover")
 _CHUNK = 200
 _PAGE = 1_000
+# Another build of the app can mend these.
+_MENDED = (PausedReason.NONDETERMINISTIC, PausedReason.WORKER_LOST)
 
 
 async def held_by(node: Node, env: str, session_id: str) -> list[RunRow]:
@@ -43,7 +45,7 @@ async def requeue_rows(
     """Runs leave a session that is closed, or that does not have them: executing ones queue, parked ones wait on."""
     for at in range(0, len(rows), _CHUNK):
         moves: list[Move] = []
-        ready: list[ReadyRow] = []
+        queued: list[ReadyRow] = []
         parked: list[str] = []
         chunk = rows[at : at + _CHUNK]
         states = await dispatch.read(node, env, [row.id for row in chunk])
@@ -58,15 +60,20 @@ async def requeue_rows(
                 continue
             losses = row.losses + 1 if lost and row.status == RunStatus.RUNNING else row.losses
             if losses >= node.tuning.max_losses:
-                moves.append(_move(row, RunStatus.PAUSED, losses, int(PausedReason.WORKER_LOST), _lost(losses)))
+                moves.append(
+                    _move(row, RunStatus.PAUSED, losses, int(PausedReason.WORKER_LOST), _lost(losses, row.deployment))
+                )
                 continue
-            moves.append(_move(row, RunStatus.QUEUED, losses))
-            ready.append(dispatch.ready_row(node, env, row.id, row.function_id, losses))
-        commit = Commit(env, touches=tuple(row.id for row in chunk), fences=fence, moves=moves, ready=ready)
+            place = dispatch.ready_row(node, env, row.id, row.function_id, losses)
+            moves.append(
+                _move(row, RunStatus.QUEUED, losses)._replace(priority=place.priority, queued_ms=place.queued_ms)
+            )
+            queued.append(place)
+        commit = Commit(env, touches=tuple(row.id for row in chunk), fences=fence, moves=moves)
         result = await node.lane.apply(commit)
         if result.verdict is not Verdict.APPLIED:
             return
-        for item in ready:
+        for item in queued:
             dispatch.queued(node, item)
         if parked:
             await _woken_meanwhile(node, env, parked)
@@ -88,9 +95,16 @@ def _move(row: RunRow, status: RunStatus, losses: int, reason: int = 0, failure:
     )
 
 
-def _lost(losses: int) -> bytes:
-    message = f"the run was lost {losses} times with its worker, without progress"
-    return failure_json({"type": "WorkerLostError", "message": message, "reason": "WORKER_LOST"})
+def _lost(losses: int, deployment: str) -> bytes:
+    message = f"the run was lost {losses} times with its worker, without progress; a new deployment is tried"
+    return failure_json(
+        {
+            "type": "WorkerLostError",
+            "message": message,
+            "reason": "WORKER_LOST",
+            "details": {"deployments": [deployment]},
+        }
+    )
 
 
 def requeue(node: Node, session: Session, resident: Resident, *, lost: bool) -> None:
@@ -100,6 +114,7 @@ def requeue(node: Node, session: Session, resident: Resident, *, lost: bool) -> 
     paused = losses >= node.tuning.max_losses
     status = RunStatus.PAUSED if paused else RunStatus.QUEUED
     reason = int(PausedReason.WORKER_LOST) if paused else 0
+    row = dispatch.ready_row(node, resident.env, resident.run_id, resident.function_id, losses)
     move = Move(
         resident.env,
         resident.run_id,
@@ -111,16 +126,11 @@ def requeue(node: Node, session: Session, resident: Resident, *, lost: bool) -> 
         losses,
         None,
         "",
-        _lost(losses) if paused else None,
+        _lost(losses, session.row.deployment) if paused else None,
+        0 if paused else row.priority,
+        0 if paused else row.queued_ms,
     )
-    row = dispatch.ready_row(node, resident.env, resident.run_id, resident.function_id, losses)
-    commit = Commit(
-        resident.env,
-        touches=(resident.run_id,),
-        fences=session.fence,
-        decider=move,
-        ready=() if paused else (row,),
-    )
+    commit = Commit(resident.env, touches=(resident.run_id,), fences=session.fence, decider=move)
     node.lane.submit(commit, _requeued, (node, session, None if paused else row))
 
 
@@ -169,7 +179,7 @@ async def _try_paused(node: Node, session: Session) -> None:
                 RunFilter(function_id=function_id, statuses=(int(RunStatus.PAUSED),), before=before, limit=_PAGE),
             )
             for row in page:
-                if row.reason == PausedReason.NONDETERMINISTIC and session.row.deployment not in tried(row.failure):
+                if row.reason in _MENDED and session.row.deployment not in tried(row.failure):
                     await _try(node, session, row)
             if len(page) < _PAGE:
                 break
@@ -181,8 +191,9 @@ async def _try(node: Node, session: Session, row: RunRow) -> None:
         return
     session.executing += 1
     node.arriving[row.id] = []
+    losses = 0 if row.reason == PausedReason.WORKER_LOST else row.losses
     move = Move(
-        row.env, row.id, row.turn, row.turn + 1, int(RunStatus.RUNNING), 0, session.id, row.losses, None, "",
+        row.env, row.id, row.turn, row.turn + 1, int(RunStatus.RUNNING), 0, session.id, losses, None, "",
         row.failure,
     )  # fmt: skip
     result = await node.lane.apply(Commit(row.env, touches=(row.id,), fences=session.fence, decider=move))
@@ -225,12 +236,6 @@ async def sweep(node: Node, *, older_than_ms: int) -> int:
     for env, rows in by_env.items():
         count += len(rows)
         await requeue_rows(node, env, rows, lost=True)
-    for row in found.queued:
-        if row.id not in node.arriving and row.id not in node.residents:
-            count += 1
-            ready = dispatch.ready_row(node, row.env, row.id, row.function_id, row.losses)
-            await node.lane.apply(Commit(row.env, touches=(row.id,), ready=(ready,)))
-            dispatch.queued(node, ready)
     return count
 
 

@@ -10,6 +10,7 @@ import orjson
 from stepwell_server.engine import expressions
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.node import Environment, Node
+from stepwell_server.engine.retry import ATTEMPTS_MAX, FACTOR_MAX
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.errors import InvalidError
 from stepwell_server.model.event import RESERVED_PREFIX
@@ -72,9 +73,9 @@ def _check_trigger(where: str, trigger: Trigger) -> None:
 
 def _check_retry(where: str, retry: RetryPolicy) -> None:
     field = f"{where}: retry"
-    if not 1 <= retry.max_attempts <= 100:
+    if not 1 <= retry.max_attempts <= ATTEMPTS_MAX:
         raise InvalidError("BAD_RETRY", f"{field}: max_attempts is not 1 to 100", fields=((field, "max_attempts"),))
-    if not 1.0 <= retry.factor <= 1_000.0:
+    if not 1.0 <= retry.factor <= FACTOR_MAX:
         raise InvalidError("BAD_RETRY", f"{field}: factor is not 1 to 1,000", fields=((field, "factor"),))
     if retry.initial_ms > LIMITS.wait_ms or retry.max_ms > LIMITS.wait_ms:
         raise InvalidError("BAD_RETRY", f"{field}: a delay is longer than 366 days", fields=((field, "delay"),))

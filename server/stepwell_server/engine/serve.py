@@ -129,11 +129,7 @@ def _start_more(
         admission.start(node, env, function, ids.run_id_for_event(env.name, row.id, function.id), row, now)
         for function, row in rest
     ]
-    commit = Commit(
-        env.name,
-        runs=[item.run for item in starts],
-        ready=[item.ready for item in starts if item.ready is not None],
-    )
+    commit = Commit(env.name, runs=[item.run for item in starts])
     left.more()
 
     def done(result: CommitResult, _: Any) -> None:

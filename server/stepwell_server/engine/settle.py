@@ -181,7 +181,10 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int, C
             session.note_end(resident, draft.left)
             if link is not None:
                 link.ack(resident.run_id, resident.turn, draft.left)
-        wake.released(node, resident)
+        if draft.place is not None:
+            dispatch.queued(node, draft.place)
+        else:
+            wake.released(node, resident)
     _follow_ups(node, draft)
     if draft.answers is not None:
         for outcome in draft.answers:

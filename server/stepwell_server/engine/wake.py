@@ -65,10 +65,13 @@ def resolve(node: Node, function_id: str, outcome: OutcomeRow, then: Then | None
         outcome.env,
         touches=_touches(outcome),
         decider=outcome,
-        enqueues=(Enqueue(outcome.env, outcome.run_id),),
-        ready=(row,),
+        enqueues=(_enqueue(row),),
     )
     node.lane.submit(commit, _resolved_queued, (node, row, outcome, then))
+
+
+def _enqueue(row: ReadyRow) -> Enqueue:
+    return Enqueue(row.env, row.run_id, row.priority, row.queued_ms)
 
 
 def _touches(outcome: OutcomeRow) -> tuple[str, str]:
@@ -133,7 +136,7 @@ def unowned(node: Node, env: str, run_id: str, function_id: str, losses: int = 0
         node.lane.submit(commit, _taken, (node, session, env, run_id, function_id))
         return
     row = dispatch.ready_row(node, env, run_id, function_id, losses)
-    commit = Commit(env, touches=(run_id,), enqueues=(Enqueue(env, run_id),), ready=(row,))
+    commit = Commit(env, touches=(run_id,), enqueues=(_enqueue(row),))
     node.lane.submit(commit, _enqueued, (node, row))
 
 
@@ -227,12 +230,12 @@ def release(node: Node, resident: Resident, *, evict: bool) -> None:
     node.lane.submit(commit, _released, (node, resident))
 
 
-def released_move(resident: Resident) -> Move:
-    """The run keeps its turn and has no session."""
-    status = int(RunStatus.PARKED)
-    return Move(
-        resident.env, resident.run_id, resident.turn, resident.turn, status, 0, None, resident.losses, None, "", None
-    )
+def released_move(resident: Resident, place: ReadyRow | None = None) -> Move:
+    """The run keeps its turn and has no session: it is parked, or queued where it has something to do."""
+    status = int(RunStatus.PARKED if place is None else RunStatus.QUEUED)
+    turn, losses = resident.turn, resident.losses
+    priority, queued_ms = (0, 0) if place is None else (place.priority, place.queued_ms)
+    return Move(resident.env, resident.run_id, turn, turn, status, 0, None, losses, None, "", None, priority, queued_ms)
 
 
 def _released(result: CommitResult, argument: tuple[Node, Resident]) -> None:

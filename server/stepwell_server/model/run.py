@@ -39,7 +39,7 @@ EDGES: dict[RunStatus | None, frozenset[RunStatus]] = {
     RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.PAUSED}) | _TERMINAL,
     RunStatus.RUNNING: frozenset({RunStatus.PARKED, RunStatus.QUEUED, RunStatus.PAUSED}) | _TERMINAL,
     RunStatus.PARKED: frozenset({RunStatus.RUNNING, RunStatus.QUEUED, RunStatus.PAUSED}) | _TERMINAL,
-    RunStatus.PAUSED: frozenset({RunStatus.QUEUED, RunStatus.PARKED}) | _TERMINAL,
+    RunStatus.PAUSED: frozenset({RunStatus.QUEUED, RunStatus.PARKED, RunStatus.RUNNING}) | _TERMINAL,
 }
 
 

@@ -11,7 +11,7 @@ from stepwell.v1 import event_pb2, event_pb2_grpc
 
 from stepwell_server.engine import ingest, query
 from stepwell_server.engine.node import Node
-from stepwell_server.model.errors import ServerError
+from stepwell_server.model.errors import ExhaustedError, ServerError
 from stepwell_server.model.event import EventRow
 from stepwell_server.transport import convert, status
 from stepwell_server.transport.scope import Scope
@@ -93,19 +93,26 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         except ServerError as error:
             await status.abort(context, error)
         queue: asyncio.Queue[EventRow] = asyncio.Queue(_WATCH_QUEUE)
+        lost = asyncio.Event()
         wild = request.name.endswith("*")
         name = request.name.removesuffix("*")
 
         def watcher(row: EventRow) -> None:
             fits = row.name.startswith(name) if wild or not name else row.name == name
-            if row.env == env and fits and not queue.full():
-                queue.put_nowait(row)
+            if row.env == env and fits:
+                if queue.full():
+                    lost.set()
+                else:
+                    queue.put_nowait(row)
 
         self._node.event_watchers.add(watcher)
         try:
             await context.send_initial_metadata(())
             while True:
                 rows = [await queue.get()]
+                if lost.is_set():
+                    message = f"more than {_WATCH_QUEUE} events wait for this reader; list them, and watch again"
+                    await status.abort(context, ExhaustedError("TOO_SLOW", message))
                 while not queue.empty() and len(rows) < 100:
                     rows.append(queue.get_nowait())
                 yield event_pb2.WatchEventsResponse(events=[convert.event_message(row) for row in rows])

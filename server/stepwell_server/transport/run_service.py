@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import grpc.aio
@@ -11,6 +11,7 @@ from stepwell.v1 import run_pb2, run_pb2_grpc
 from stepwell_server.engine import control, query, watch
 from stepwell_server.engine.node import Node
 from stepwell_server.model.errors import InvalidError, ServerError
+from stepwell_server.model.limits import LIMITS
 from stepwell_server.ports.store import RunFilter, RunState
 from stepwell_server.transport import convert, status
 from stepwell_server.transport.scope import Scope
@@ -19,6 +20,21 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _WAIT_MS = 55_000
 _JOURNAL_PAGE = 10_000
 _TICK_S = 1.0
+
+
+def _parts(entries: list[run_pb2.JournalEntry]) -> Iterator[list[run_pb2.JournalEntry]]:
+    """Entries in parts that fit a message (H34); a larger one travels alone."""
+    part: list[run_pb2.JournalEntry] = []
+    size = 0
+    for entry in entries:
+        cost = entry.ByteSize()
+        if part and size + cost > LIMITS.send_bytes // 2:
+            yield part
+            part, size = [], 0
+        part.append(entry)
+        size += cost
+    if part:
+        yield part
 
 
 class RunService(run_pb2_grpc.RunServiceServicer):
@@ -83,11 +99,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                 )
             begin = int(request.page_token or 0)
             entries = query.journal(state)
-            page = entries[begin : begin + size]
-            token = str(begin + size) if begin + size < len(entries) else ""
-            return run_pb2.GetJournalResponse(
-                entries=[convert.entry_message(entry) for entry in page], next_page_token=token
-            )
+            page = [convert.entry_message(entry) for entry in entries[begin : begin + size]]
+            page = next(_parts(page), [])
+            end = begin + len(page)
+            return run_pb2.GetJournalResponse(entries=page, next_page_token=str(end) if end < len(entries) else "")
 
         return await status.answered(context, work)
 
@@ -98,6 +113,9 @@ class RunService(run_pb2_grpc.RunServiceServicer):
             env = self._scope.environment(request.environment)
             wait_ms = min(request.timeout_ms or _WAIT_MS, _WAIT_MS)
             run = await watch.wait_run(self._node, env, request.run_id, wait_ms)
+            if run.ended_ms is None:
+                state = await query.run_state(self._node, env, request.run_id)
+                return run_pb2.WaitRunResponse(run=self._message(state))
             return run_pb2.WaitRunResponse(run=convert.run_message(run))
 
         return await status.answered(context, work)
@@ -108,23 +126,27 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         """See the proto."""
         try:
             env = self._scope.environment(request.environment)
-            seen: dict[tuple[str, bool], bytes] = {}
+            seen: dict[tuple[str, bool], int] = {}
             last = b""
             async with watch.watching(self._node, request.run_id) as changes:
                 while True:
                     state = await query.run_state(self._node, env, request.run_id)
                     response = run_pb2.WatchRunResponse(run=self._message(state), waiting_for=self._reasons(state))
+                    news: list[run_pb2.JournalEntry] = []
                     for entry in query.journal(state):
                         message = convert.entry_message(entry)
-                        text = message.SerializeToString()
                         mark = (message.key, entry.wait is not None)
-                        if seen.get(mark) != text:
-                            seen[mark] = text
-                            response.entries.append(message)
+                        digest = hash(message.SerializeToString())
+                        if seen.get(mark) != digest:
+                            seen[mark] = digest
+                            news.append(message)
                     whole = response.SerializeToString(deterministic=True)
-                    if whole != last:
+                    if whole != last or news:
                         last = whole
-                        yield response
+                        for part in _parts(news) if news else iter([[]]):
+                            del response.entries[:]
+                            response.entries.extend(part)
+                            yield response
                     if state.run.ended_ms is not None:
                         return
                     await changes.wait(_TICK_S)

@@ -187,10 +187,10 @@ class StepService(step_pb2_grpc.StepServiceServicer):
                 )
         for m in commands.delivered:
             frame.delivered(m.run_id, m.turn, [(item.key, item.number) for item in m.keys])
-        if commands.abandons:
-            for m in commands.abandons:
-                frame.abandon(m.run_id, m.turn, m.key)
         self._waits(frame, commands)
+        # What one decision of the code began, a later one in the same frame may have given up.
+        for m in commands.abandons:
+            frame.abandon(m.run_id, m.turn, m.key)
         self._ends(frame, commands)
         frame.finish()
 

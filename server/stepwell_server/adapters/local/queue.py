@@ -1,4 +1,4 @@
-"""The in-process queue: a bounded window on the store's ready rows (H34)."""
+"""The in-process queue: a bounded window on the store's queued runs (H34)."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ _CARRIED = 4_000
 
 
 class _Line:
-    """Queued runs of one function. more: rows that are only in the store."""
+    """Queued runs of one function. more: rows that are only in the store.
 
-    __slots__ = ("heap", "known", "more", "refilling", "states")
+    While a page is read: settled, which rows of it may be gone; missed, whether a row came that it may not hold.
+    """
+
+    __slots__ = ("heap", "known", "missed", "more", "refilling", "settled", "states")
 
     def __init__(self) -> None:
         self.heap: list[tuple[int, int, str]] = []
@@ -23,6 +26,8 @@ class _Line:
         self.states: dict[str, RunState] = {}
         self.more = True
         self.refilling = False
+        self.settled: set[str] = set()
+        self.missed = False
 
 
 class LocalQueue:
@@ -40,7 +45,7 @@ class LocalQueue:
         return line
 
     def learn(self, env: str, function_id: str) -> None:
-        """The store may hold ready rows of this function (after a start)."""
+        """The store may hold queued runs of this function (after a start)."""
         self._line(env, function_id).more = True
 
     def push(self, row: ReadyRow, state: RunState | None) -> None:
@@ -48,12 +53,13 @@ class LocalQueue:
         if row.run_id in line.known:
             return
         if line.more and len(line.heap) >= _WINDOW // 4:
+            line.missed = True
             return
         if len(line.heap) >= _WINDOW:
             line.more = True
             return
         line.known.add(row.run_id)
-        heapq.heappush(line.heap, (row.priority, row.enqueued_ms, row.run_id))
+        heapq.heappush(line.heap, (row.priority, row.queued_ms, row.run_id))
         if state is not None and len(line.states) < _CARRIED:
             line.states[row.run_id] = state
 
@@ -61,21 +67,23 @@ class LocalQueue:
         line = self._line(env, function_id)
         taken: list[Queued] = []
         while line.heap and len(taken) < limit:
-            priority, enqueued_ms, run_id = heapq.heappop(line.heap)
-            row = ReadyRow(env, run_id, function_id, priority, enqueued_ms)
+            priority, queued_ms, run_id = heapq.heappop(line.heap)
+            row = ReadyRow(env, run_id, function_id, priority, queued_ms)
             taken.append(Queued(row, line.states.pop(run_id, None)))
         return taken
 
     def put_back(self, queued: Queued) -> None:
         """A popped run could not be taken now; it keeps its place."""
         line = self._line(queued.row.env, queued.row.function_id)
-        heapq.heappush(line.heap, (queued.row.priority, queued.row.enqueued_ms, queued.row.run_id))
+        heapq.heappush(line.heap, (queued.row.priority, queued.row.queued_ms, queued.row.run_id))
         if queued.state is not None:
             line.states[queued.row.run_id] = queued.state
 
     def settled(self, env: str, function_id: str, run_id: str) -> None:
         line = self._line(env, function_id)
         line.known.discard(run_id)
+        if line.refilling:
+            line.settled.add(run_id)
         if not line.more and not line.heap and not line.known:
             self._lines.pop((env, function_id), None)
 
@@ -91,17 +99,22 @@ class LocalQueue:
         if not line.more or line.refilling or len(line.heap) >= _WINDOW // 4:
             return 0
         line.refilling = True
+        line.missed = False
+        asked = _WINDOW + len(line.known)
         try:
-            rows = await self._store.ready(env, function_id, None, _WINDOW + len(line.known))
+            rows = await self._store.ready(env, function_id, None, asked)
         finally:
             line.refilling = False
-        line.more = len(rows) >= _WINDOW + len(line.known)
+            gone, line.settled = line.settled, set()
+        line.more = len(rows) >= asked or line.missed
         came = 0
         for row in rows:
-            if row.run_id not in line.known and len(line.heap) < _WINDOW:
-                line.known.add(row.run_id)
-                heapq.heappush(line.heap, (row.priority, row.enqueued_ms, row.run_id))
-                came += 1
-            elif row.run_id not in line.known:
+            if row.run_id in line.known or row.run_id in gone:
+                continue
+            if len(line.heap) >= _WINDOW:
                 line.more = True
+                break
+            line.known.add(row.run_id)
+            heapq.heappush(line.heap, (row.priority, row.queued_ms, row.run_id))
+            came += 1
         return came

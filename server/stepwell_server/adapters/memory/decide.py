@@ -155,9 +155,7 @@ def _enqueue(tables: Tables, enqueue: Enqueue) -> None:
     if run is None or run.ended_ms is not None or run.session_id is not None:
         return
     if run.status == RunStatus.PARKED:
-        queued = run._replace(
-            status=int(RunStatus.QUEUED), priority=enqueue.priority, queued_ms=enqueue.queued_ms
-        )
+        queued = run._replace(status=int(RunStatus.QUEUED), priority=enqueue.priority, queued_ms=enqueue.queued_ms)
         tables.put_run(queued)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
+from operator import itemgetter
 from typing import Any
 
 from stepwell_server.adapters.sql.arms import ARMS, DECIDES, FIELDS, Arm
@@ -16,6 +17,8 @@ from stepwell_server.model.session import Fence
 
 # Fields of a Commit whose operations may meet in one row; siblings in one statement would not see each other.
 _RUN_FIELDS = ("moves", "takes", "enqueues", "ends")
+# Their rows are locked one after the other, in this order, so that two batches cannot lock crosswise.
+_PLACE: Callable[[tuple[Any, ...]], Any] = itemgetter(0, 1)
 _OUTCOME_FIELDS = ("outcomes", "resolves", "numbers", "outcome_deletes")
 _WAIT_FIELDS = ("waits", "resolves", "looked_back", "wait_deletes")
 _CURSOR_FIELDS = ("cursors", "cursor_deletes")
@@ -104,6 +107,8 @@ def batch_statement(commits: Sequence[Commit], arrivals: Arrivals) -> Statement 
             deciders.setdefault(DECIDES[type(decider)], []).append((c, decider))
     guarded = fenced or bool(deciders)
     for field, rows in deciders.items():
+        if field in _RUN_FIELDS:
+            rows.sort(key=lambda decided: _PLACE(decided[1]))
         values.append([c for c, _ in rows])
         _columns([row for _, row in rows], values)
         if field == "resolves":
@@ -116,8 +121,13 @@ def batch_statement(commits: Sequence[Commit], arrivals: Arrivals) -> Statement 
             continue
         fields.append(arm.field)
         count += len(rows)
+        ordinals = chain.from_iterable(map(repeat, range(len(parts)), map(len, parts))) if guarded else repeat(0)
+        if arm.field in _RUN_FIELDS and len(rows) > 1:
+            order = sorted(zip(rows, ordinals, strict=False), key=lambda pair: _PLACE(pair[0]))
+            rows = [row for row, _ in order]
+            ordinals = [c for _, c in order]
         if guarded:
-            values.append(list(chain.from_iterable(map(repeat, range(len(parts)), map(len, parts)))))
+            values.append(list(ordinals))
         _arm(arm, rows, values, arrivals)
     if not (fields or guarded):
         return None

@@ -1,0 +1,95 @@
+"""Guards that can be turned off, to prove that the simulation would miss them: each must make some seed fail."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Generator
+from dataclasses import dataclass
+from typing import Any
+from unittest import mock
+
+from stepwell_server.adapters.memory import decide
+from stepwell_server.adapters.memory.tables import Tables
+from stepwell_server.engine import ingest, lookback, settle
+from stepwell_server.engine.lane import Lane
+from stepwell_server.model.commit import APPLIED
+from stepwell_server.model.journal import OutcomeRow
+
+from tests.simulation.world import Options
+from tests.support.programs import RACES, STEPS, WAITS
+
+_RESTARTS = {"crash_server": 2.0, "crash_worker": 1.0, "break_stream": 1.0}
+
+
+@dataclass(frozen=True)
+class Ablation:
+    """A guard, how to turn it off, and the world in which that shows soonest."""
+
+    off: Callable[[contextlib.ExitStack], None]
+    options: Options
+
+
+def _patch(stack: contextlib.ExitStack, target: Any, name: str, value: Any) -> None:
+    stack.enter_context(mock.patch.object(target, name, value))
+
+
+def _epoch(stack: contextlib.ExitStack) -> None:
+    """The store takes the commits of fenced sessions (H8)."""
+    _patch(stack, decide, "_holds", lambda tables, fence: True)
+
+
+def _first_wins(stack: contextlib.ExitStack) -> None:
+    """The last outcome of a key wins, not the first (H19)."""
+
+    def overwrite(tables: Tables, row: OutcomeRow) -> bool:
+        tables.remove_wait(row.env, row.run_id, row.key)
+        if not tables.add_outcome(row):
+            there = tables.outcome[row.env, row.run_id]
+            there[row.key] = row._replace(number=there[row.key].number)
+        return True
+
+    _patch(stack, decide, "_outcome_wins", overwrite)
+    _patch(stack, decide, "_resolve", overwrite)
+
+
+def _idempotency(stack: contextlib.ExitStack) -> None:
+    """A request id or a sender's event id that comes twice is taken twice (H21a)."""
+    _patch(stack, decide, "_dedup_wins", lambda tables, row: APPLIED)
+
+
+def _commit_before_ack(stack: contextlib.ExitStack) -> None:
+    """Results and events are acknowledged when they are submitted, not when they are durable."""
+    submit = Lane.submit
+
+    def hasty(self: Lane, commit: Any, callback: Any, argument: Any = None) -> None:
+        if callback is settle.committed:
+            _, session, draft, number = argument
+            if draft.named and session.link is not None:
+                session.link.ack(draft.resident.run_id, draft.resident.turn, number)
+        elif callback is ingest._accepted:
+            argument[-1].set_result(APPLIED)
+        submit(self, commit, callback, argument)
+
+    _patch(stack, Lane, "submit", hasty)
+
+
+def _look_back(stack: contextlib.ExitStack) -> None:
+    """A new wait does not look for an event that came before it (H17)."""
+    _patch(stack, lookback, "look_back", lookback._mark)
+
+
+ABLATIONS = {
+    "epoch": Ablation(_epoch, Options(STEPS, {"freeze_server": 2.0, "break_stream": 1.0, "store_slow": 1.0})),
+    "first-wins": Ablation(_first_wins, Options(RACES, {"store_slow": 1.0, "store_faults": 1.0, "crash_server": 0.3})),
+    "idempotency": Ablation(_idempotency, Options(STEPS, {"lose_answers": 1.0})),
+    "commit-before-ack": Ablation(_commit_before_ack, Options(STEPS, {**_RESTARTS, "store_slow": 2.0})),
+    "look-back": Ablation(_look_back, Options(WAITS, {})),
+}
+
+
+@contextlib.contextmanager
+def turned_off(name: str) -> Generator[None]:
+    """The guard is off while the block runs."""
+    with contextlib.ExitStack() as stack:
+        ABLATIONS[name].off(stack)
+        yield

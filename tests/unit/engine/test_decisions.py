@@ -1,0 +1,181 @@
+"""Pure decisions of the engine as tables: when to try again, what fits, what a parent is told."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from stepwell_server.engine import expressions
+from stepwell_server.engine.failures import failure_json, of_child, tried
+from stepwell_server.engine.ingest import check_text
+from stepwell_server.engine.query import check_run_id
+from stepwell_server.engine.residents import Tree, base_key
+from stepwell_server.engine.retry import next_delay_ms
+from stepwell_server.model.errors import InvalidError, NotFoundError
+from stepwell_server.model.function import RetryPolicy
+from stepwell_server.model.limits import DAY_MS, LIMITS
+
+PLAIN = RetryPolicy(4, 1_000, 2.0, 600_000, False)
+JITTER = RetryPolicy(4, 1_000, 2.0, 600_000, True)
+LONG = RetryPolicy(100, 1_000, 2.0, 600_000, False)
+
+
+@pytest.mark.parametrize(
+    ("policy", "attempt", "after", "never", "chance", "delay"),
+    [
+        (PLAIN, 1, None, False, 0.5, 1_000),
+        (PLAIN, 2, None, False, 0.5, 2_000),
+        (PLAIN, 3, None, False, 0.5, 4_000),
+        (PLAIN, 4, None, False, 0.5, None),
+        (PLAIN, 2**32 - 1, None, False, 0.5, None),
+        (PLAIN, 1, None, True, 0.5, None),
+        (PLAIN, 1, 70, False, 0.5, 70),
+        (PLAIN, 1, 0, False, 0.5, 0),
+        (PLAIN, 4, 70, False, 0.5, None),
+        (PLAIN, 1, 2**64 - 1, False, 0.5, 366 * DAY_MS),
+        (JITTER, 2, None, False, 0.0, 0),
+        (JITTER, 2, None, False, 0.25, 500),
+        (LONG, 99, None, False, 0.5, 600_000),
+    ],
+)
+def test_a_failed_body_is_tried_again_when_its_policy_says(
+    policy: RetryPolicy, attempt: int, after: int | None, never: bool, chance: float, delay: int | None
+) -> None:
+    assert next_delay_ms(policy, attempt, after, never, chance) == delay
+
+
+EVENT: dict[str, Any] = {"id": "1", "name": "n", "data": {"n": 5, "s": "x", "l": [1]}, "time_ms": 7, "metadata": {}}
+
+
+@pytest.mark.parametrize(
+    ("condition", "fits"),
+    [
+        ("event.data.n == 5", True),
+        ("event.data.n > 5", False),
+        ("event.data.missing == 1", False),
+        ("has(event.data.missing) && event.data.missing == 1", False),
+        ("event.data.s.startsWith('x') && event.name == 'n'", True),
+        ("event.data.l[7] == 1", False),
+        ("event.data.n / 0 == 1", False),
+        ("event.data.s", False),
+        ("event.time_ms == 7", True),
+    ],
+)
+def test_a_condition_that_cannot_be_evaluated_does_not_fit(condition: str, fits: bool) -> None:
+    expressions.check_trigger(condition, "f")
+    assert expressions.trigger_fits(condition, EVENT) is fits
+
+
+@pytest.mark.parametrize("condition", ["", "event.", "1 + 1", "'x'", "async.data.x == 1", "a\0", "true || " * 999])
+def test_a_text_that_is_no_condition_is_refused_by_field(condition: str) -> None:
+    with pytest.raises(InvalidError) as raised:
+        expressions.check_trigger(condition, "function a/f: if")
+    assert raised.value.reason == "BAD_EXPRESSION"
+    assert raised.value.fields[0][0] == "function a/f: if"
+
+
+def test_a_wait_compares_both_events() -> None:
+    assert expressions.wait_fits("async.data.n == event.data.n", EVENT, EVENT)
+    assert not expressions.wait_fits("async.data.n != event.data.n", EVENT, EVENT)
+
+
+@pytest.mark.parametrize(
+    ("own", "reason", "told"),
+    [
+        (None, "RUN_FAILED", {"reason": "RUN_FAILED"}),
+        ({"type": "E", "message": "m"}, "RUN_FAILED", {"type": "E", "message": "m", "reason": "RUN_FAILED"}),
+        ({"type": "C", "reason": "CANCELLED"}, "CANCELLED", {"type": "C", "reason": "CANCELLED"}),
+        (
+            {"type": "StepTimeoutError", "reason": "TIMEOUT", "stack": "s"},
+            "RUN_FAILED",
+            {
+                "type": "StepTimeoutError",
+                "reason": "RUN_FAILED",
+                "stack": "s",
+                "cause": {"type": "StepTimeoutError", "reason": "TIMEOUT"},
+            },
+        ),
+    ],
+)
+def test_a_parent_learns_how_its_child_ended_and_keeps_the_childs_own_words(
+    own: dict[str, Any] | None, reason: str, told: dict[str, Any]
+) -> None:
+    assert orjson.loads(of_child(None if own is None else orjson.dumps(own), reason)) == told
+
+
+def test_a_failure_stays_within_its_limit() -> None:
+    huge = {"type": "E", "message": "m" * 200_000, "stack": "s" * 200_000, "details": "d" * 200_000}
+    assert len(failure_json(huge)) <= LIMITS.failure_bytes
+    assert orjson.loads(failure_json(huge))["type"] == "E"
+
+
+@pytest.mark.parametrize(
+    ("failure", "found"),
+    [
+        (None, set[str]()),
+        (b"", set[str]()),
+        (b"{", set[str]()),
+        (b"[]", set[str]()),
+        (b'{"details": {"deployments": ["a", "b"]}}', {"a", "b"}),
+    ],
+)
+def test_deployments_that_did_not_fit_are_remembered(failure: bytes | None, found: set[str]) -> None:
+    assert tried(failure) == found
+
+
+@pytest.mark.parametrize(
+    ("tree", "came", "wakes"),
+    [
+        (Tree(False, ("a", "b"), ()), {"b"}, True),
+        (Tree(True, ("a", "b"), ()), {"b"}, False),
+        (Tree(True, ("a", "b"), ()), {"a", "b"}, True),
+        (Tree(False, ("a",), (Tree(True, ("b", "c"), ()),)), {"b"}, False),
+        (Tree(False, ("a",), (Tree(True, ("b", "c"), ()),)), {"b", "c"}, True),
+        (Tree(False, ("a",), ()), set[str](), False),
+        (Tree(False, (), ()), set[str](), True),
+    ],
+)
+def test_a_parked_run_wakes_when_its_tree_can_progress(tree: Tree, came: set[str], wakes: bool) -> None:
+    assert tree.satisfied(came) is wakes
+
+
+def test_an_inbox_key_belongs_to_its_step() -> None:
+    assert [base_key(key) for key in ("charge", "charge:2", "charge#2", "$run#3")] == [
+        "charge",
+        "charge:2",
+        "charge",
+        "$run",
+    ]
+
+
+@pytest.mark.parametrize(
+    "run_id", ["", "run_", "run_x", "evt_" + "0" * 32, "run_" + "0" * 31, "run_" + "0" * 31 + "\0"]
+)
+def test_an_id_that_no_run_can_have_is_not_found(run_id: str) -> None:
+    with pytest.raises(NotFoundError):
+        check_run_id(run_id)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ok", ""),
+        ("ü😀 \u2028", ""),
+        ("x" * 8, ""),
+        ("", "MISSING_FIELD"),
+        ("x" * 9, "TOO_LARGE"),
+        ("😀😀😀", "TOO_LARGE"),
+        ("a\0", "BAD_TEXT"),
+        ("a\n", "BAD_TEXT"),
+        ("\ud800", "BAD_TEXT"),
+    ],
+)
+def test_text_is_short_and_without_control_characters(text: str, reason: str) -> None:
+    if not reason:
+        check_text(text, "field", 12 if "😀" in text else 8)
+        return
+    with pytest.raises(InvalidError) as raised:
+        check_text(text, "field", 8)
+    assert raised.value.reason == reason
+    assert raised.value.fields[0][0] == "field"
