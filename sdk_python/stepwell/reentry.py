@@ -120,6 +120,7 @@ class Reentry:
         assert self.state is _NEW, "start is called once"
         self.state = _EXECUTING
         early = self._journal.take_pending()
+        self._seen.update(outcome.key for outcome in early)
         for outcome in early:
             # Leave to run the function again is seen first of all: the code may end without asking for anything.
             if outcome.key.startswith(RUN_KEY):

@@ -188,9 +188,7 @@ async def test_a_run_that_is_queued_no_more_leaves_the_queue(store: Store, chang
 
 
 BACK: dict[str, dict[str, Any]] = {
-    "a move": {
-        "decider": move(1, 1, turn=1, status=int(RunStatus.QUEUED), session_id=None, priority=1, queued_ms=NOW)
-    },
+    "a move": {"decider": move(1, 1, turn=1, status=int(RunStatus.QUEUED), session_id=None, priority=1, queued_ms=NOW)},
     "a move that follows": {
         "moves": [move(1, 1, turn=1, status=int(RunStatus.QUEUED), session_id=None, priority=1, queued_ms=NOW)]
     },

@@ -18,7 +18,8 @@ def main() -> int:
     parser.add_argument("--seeds", help="a range A..B, B not included")
     parser.add_argument("-v", "--verbose", action="store_true", help="tell what happens")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
-    parser.add_argument("--ablate", choices=sorted(ABLATIONS), help="turn a guard off: succeeds once a seed fails by it")
+    parser.add_argument("--calm", action="store_true", help="without faults")
+    parser.add_argument("--ablate", choices=sorted(ABLATIONS), help="turn a guard off until a seed fails by it")
     options = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of strings are ordered by it
         os.environ["PYTHONHASHSEED"] = "0"
@@ -30,9 +31,9 @@ def main() -> int:
     counts: Counter[str] = Counter()
     failed = 0
     for seed in seeds:
-        report = play(seed, Options(verbose=options.verbose))
+        report = play(seed, Options(verbose=options.verbose, faults={} if options.calm else None))
         counts.update(report.counts)
-        failed += tell(report, options.verbose)
+        failed += tell(report, options.verbose, options.calm)
         if failed and not options.keep_going:
             break
     print(dict(counts))
@@ -52,7 +53,7 @@ def ablate(name: str, seeds: range, verbose: bool) -> int:
     return 1
 
 
-def tell(report: Report, verbose: bool) -> bool:
+def tell(report: Report, verbose: bool, calm: bool) -> bool:
     """Prints what came of a seed; True if it failed."""
     if report.problems or verbose:
         print(
@@ -62,7 +63,7 @@ def tell(report: Report, verbose: bool) -> bool:
     for problem in report.problems[:10]:
         print(f"  {problem[:1200]}")
     if report.problems:
-        print(f"  replay: python -m tests.simulation --seed {report.seed} -v")
+        print(f"  replay: python -m tests.simulation --seed {report.seed} -v" + (" --calm" if calm else ""))
     return bool(report.problems)
 
 

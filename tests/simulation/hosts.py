@@ -59,7 +59,7 @@ def patched(
             acknowledge(self, number)
 
         stack.enter_context(mock.patch.object(Reentry, "ack", ack))
-        stack.enter_context(mock.patch.object(stepwell.stream, "open_channel", lambda address: Channel()))
+        stack.enter_context(mock.patch.object(stepwell.stream, "open_channel", return_value=Channel()))
         stack.enter_context(mock.patch.object(stepwell.stream, "step_pb2_grpc", Stubs(network)))
         stack.enter_context(mock.patch.object(stepwell.connection, "_io", stepwell.connection.IoThread(loop)))
         stack.enter_context(mock.patch.object(wiring, "SystemClock", SimClock))

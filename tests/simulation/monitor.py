@@ -31,6 +31,8 @@ class _Records(logging.Handler):
         text = record.getMessage()
         process = current_process()
         self.monitor.world.say(f"{process} {record.levelname}: {text}")
+        if self.monitor.world.calm and text.startswith("the stream ended"):
+            self.monitor.logged.append(f"{process}: without any fault, {text}")
         if record.exc_info:
             error = record.exc_info[1]
             self.monitor.logged.append(f"{process}: {text}: {error!r}")

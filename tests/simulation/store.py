@@ -1,4 +1,4 @@
-"""The memory store behind faults: slow, failing before or after a commit, away for a while; it tells what it applied."""
+"""The memory store behind faults: slow, failing before or after a commit, away; it tells what it applied."""
 
 from __future__ import annotations
 

@@ -103,6 +103,7 @@ class World:
         self.started = 0
         self.cancels: set[str] = set()
         self.pending = 0
+        self.calm = False
         self.monitor = Monitor(self)
         self.store.watch = self.monitor.committed
         self.problems: list[str] = []
@@ -240,15 +241,16 @@ class World:
         self.start_server()
         for _ in range(self.worker_count):
             self.start_worker()
-        while not self.store.memory.tables.deployment:  # an event that comes before its functions starts nothing
+        while not self.store.memory.tables.deployment:  # noqa: ASYNC110  # an event that comes before its functions starts nothing
             await asyncio.sleep(0.01)
         for number in range(self.rng.randint(1, self.options.triggers)):
             self._trigger(number)
         faults = Faults(self)
+        self.calm = not faults.weights
         await faults.run(self.options.faulty_s)
         self.say("faults are over")
         until = self.loop.now + _DEADLINE_S
-        while self.loop.now < until and not (self._all_ended() and not self.pending):
+        while self.loop.now < until and not (self._all_ended() and not self.pending):  # noqa: ASYNC110
             await asyncio.sleep(0.5)
         await asyncio.sleep(3 + self.tuning.cancel_grace_ms / 1000)
         await checks.check(self)

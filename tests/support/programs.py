@@ -14,9 +14,9 @@ A program is {"name", "on", "attempts", "body"}: `on` is the event that starts i
   raise     times                               the function itself raises in its first `times` attempts
   guard     body, cleanup: a node               cleanup is always run
 
-Names repeat only in sequence and deadlines stand in no gather, so keys follow from the tree. Every value is mixed into a running checksum that bodies
-return, so the output shows any step that was lost, doubled, swapped or given another's result. What a tree does not
-decide (who was first, which event came) the interpreter asks of the journal.
+Names repeat only in sequence and deadlines stand in no gather, so keys follow from the tree. Every value is mixed into
+a running checksum that bodies return, so the output shows any step that was lost, doubled, swapped or given another's
+result. What a tree does not decide (who was first, which event came) the interpreter asks of the journal.
 """
 
 from __future__ import annotations
@@ -307,8 +307,10 @@ class Generator:
         rng = self.rng
         attempts = rng.randint(1, 3)
         fails = rng.choice((0, 0, 0, 0, 1, 1, 2, 3))
-        return {"do": "run", "name": self._name("run"), "ms": rng.choice((0, 0, 1, 5, 20, 200, 1_500)),
-                "fails": fails, "attempts": attempts, "catch": rng.random() < 0.85 if catch is None else catch}  # fmt: skip
+        catches = rng.random() < 0.85 if catch is None else catch
+        ms = rng.choice((0, 0, 1, 5, 20, 200, 1_500))
+        name = self._name("run")
+        return {"do": "run", "name": name, "ms": ms, "fails": fails, "attempts": attempts, "catch": catches}
 
     def _ms(self) -> int:
         return int(min(self.rng.expovariate(1 / 1_500) + 1, self.taste.longest_ms))

@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from stepwell_server.engine import admission, dispatch, expressions, ingest, matching, settle, wake
+from stepwell_server.engine import admission, dispatch, expressions, ingest, matching, serve, settle, wake
 from stepwell_server.engine.failures import failure_json, too_large, tried
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session, Tree, base_key
@@ -19,8 +19,8 @@ from stepwell_server.engine.retry import bounded, next_delay_ms
 from stepwell_server.model import ids
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.errors import InvalidError
-from stepwell_server.model.event import CursorRow, EventRow
-from stepwell_server.model.function import FunctionSpec, RetryPolicy, ShapeRow
+from stepwell_server.model.event import EventRow
+from stepwell_server.model.function import RetryPolicy, ShapeRow
 from stepwell_server.model.journal import (
     CANCEL_KEY,
     RUN_KEY,
@@ -57,12 +57,11 @@ class Draft:
     wait_deletes: list[WaitDelete] | None = None
     moves: list[Move] | None = None
     events: list[tuple[EventRow, Any]] | None = None
-    cursors: Sequence[CursorRow] = ()
     accepted: list[admission.Start] | None = None
     children: list[admission.Start] | None = None
     cancels: list[str] | None = None
     shapes: list[ShapeRow] | None = None
-    rest: list[tuple[FunctionSpec, EventRow]] | None = None
+    batch: serve.Accepted | None = None
     end: End | None = None
     parent: OutcomeRow | None = None
     parked: tuple[Tree, int] | None = None
@@ -77,6 +76,11 @@ class Draft:
             self.outcomes.append(outcome)
         else:
             self.outcomes = [outcome]
+
+    @property
+    def plain(self) -> bool:
+        """Only results, and perhaps the end: the most frequent case."""
+        return not (self.waits or self.numbers or self.answers or self.outcome_deletes or self.children or self.events)
 
     @property
     def leaves(self) -> bool:
@@ -529,7 +533,7 @@ class Frame:
             for event in events:
                 ingest.check_event(event)
                 data = ingest.decoded(event)
-                id_ = ids.event_id(self._now, self._node.entropy(10))
+                id_ = self._node.event_id(self._now)
                 rows.append(
                     (
                         EventRow(
@@ -766,7 +770,7 @@ class Frame:
         resident.journal_bytes += draft.size
         if draft.named:
             resident.last_number = draft.highest
-        if draft.leaves and not draft.left and resident.executing:
+        if draft.leaves and not draft.left and (resident.executing or not resident.can_wake()):
             draft.place = dispatch.ready_row(self._node, resident.env, resident.run_id, resident.run.function_id)
         commit = self._commit(draft)
         if draft.end is not None:
@@ -814,18 +818,25 @@ class Frame:
             commit.moves = (wake.released_move(resident, draft.place),)
         else:
             self._with_status(draft, commit)
+        if draft.plain:
+            return commit
+        # Whoever resolves one of these keys must not share a batch, nor overtake a batch tried again (H32d, H33).
+        changed = (draft.waits, draft.numbers, draft.answers, draft.outcome_deletes)
+        keys = [f"{run_id}/{row.key}" for rows in changed for row in rows or ()]
+        keys.extend(item.run.id for item in draft.children or ())
+        if keys or commit.looked_back:
+            commit.touches = (*commit.touches, *keys, *(f"{row.run_id}/{row.key}" for row in commit.looked_back))
         return commit
 
     def _with_events(self, draft: Draft, commit: Commit) -> None:
         events = draft.events or []
-        accepting, starts, rest = ingest.accepting(self._node, self._env, events, None)
+        accepting, starts, draft.batch = ingest.accepting(self._node, self._env, events, None)
         draft.accepted = starts
         commit.events = accepting.events
-        commit.cursors = draft.cursors = accepting.cursors
+        commit.cursors = accepting.cursors
         commit.cursor_deletes = accepting.cursor_deletes
         commit.looked_back = accepting.looked_back
         commit.runs = [*commit.runs, *accepting.runs]
-        draft.rest = rest
 
     def _with_status(self, draft: Draft, commit: Commit) -> None:
         """The status that the store shows follows with the next commit that is made anyway (see architecture.md)."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from hashlib import blake2b
 
 from stepwell_server.engine import admission, dispatch, ingest, query, settle, wake
@@ -100,10 +101,15 @@ def cancel_soon(node: Node, env: str, run_id: str, reason: str) -> None:
 
 
 async def _cancel_child(node: Node, env: str, run_id: str, reason: str) -> None:
-    try:
-        await cancel(node, env, run_id, reason)
-    except NotFoundError:
-        return
+    while not node.stopping:
+        try:
+            await cancel(node, env, run_id, reason)
+        except NotFoundError:
+            return
+        except UnavailableError:
+            await asyncio.sleep(0.5)
+        else:
+            return
 
 
 def _cancelled(reason: str) -> bytes:

@@ -120,14 +120,20 @@ async def _refill(node: Node, env: Environment, function_id: str) -> None:
     try:
         if await node.queue.refill(env.name, function_id):
             pump(node, env)
+    except UnavailableError:
+        node.loop.call_later(0.5, pump, node, env)
     finally:
         node.busy -= 1
 
 
 def take(node: Node, session: Session, item: Queued) -> None:
     """A queued run gets a place: the take is guarded, the assignment follows its commit."""
-    session.executing += 1
     row = item.row
+    if row.run_id in node.arriving or row.run_id in node.residents:
+        # Another take of it is under way or done: a Take cannot tell that one's success from its own.
+        node.queue.settled(row.env, row.function_id, row.run_id)
+        return
+    session.executing += 1
     node.arriving[row.run_id] = []
     commit = Commit(
         row.env,

@@ -15,6 +15,7 @@ from stepwell_server.model.session import SessionRow
 log = logging.getLogger("stepwell.housekeeping")
 _PURGE = 1_000
 _PURGE_EVERY = 60
+_LEARN_EVERY = 12
 
 
 class Housekeeping:
@@ -54,7 +55,19 @@ class Housekeeping:
         node = self._node
         for row in rows:
             if row.id not in node.sessions and not node.stopping:
-                node.spawn(sessions.close(node, row, lost=True))
+                node.spawn(self._close_or_wait(row))
+
+    async def _close_or_wait(self, row: SessionRow) -> None:
+        """Closes a session that nobody took up; one that another server touched meanwhile gets one more lease."""
+        node = self._node
+        await sessions.close(node, row, lost=True)
+        try:
+            rows = await node.store.sessions(row.env)
+        except UnavailableError:
+            rows = [row]
+        left = [now for now in rows if now.id == row.id and now.id not in node.sessions]
+        if left:
+            node.loop.call_later(node.tuning.lease_ms / 1000, self._give_up, left)
 
     async def _streams(self) -> None:
         while True:
@@ -99,5 +112,12 @@ class Housekeeping:
         if healed:
             log.info("the sweep took up %d things", healed)
         self._rounds += 1
+        if self._rounds % _LEARN_EVERY == 0:
+            # Ready rows that another server wrote, before it knew that it was none any more, are in no window.
+            for env in node.environments.values():
+                for function_id, sessions in env.serving.items():
+                    if sessions:
+                        node.queue.learn(env.name, function_id)
+                dispatch.pump(node, env)
         if self._rounds % _PURGE_EVERY == 0:
             await node.history.purge(node.clock.now_ms(), _PURGE)

@@ -190,7 +190,7 @@ def _plain_statuses(result: CommitResult, digest: str, at: list[int], statuses: 
 def _row(node: Node, env: str, event: NewEvent, now: int) -> EventRow:
     return EventRow(
         env,
-        ids.event_id(now, node.entropy(10)),
+        node.event_id(now),
         event.name,
         event.data,
         event.encoding,
@@ -206,16 +206,14 @@ def accept(
 ) -> asyncio.Future[CommitResult]:
     """Submits events with the runs they start; the future has the result once it is durable."""
     future: asyncio.Future[CommitResult] = node.loop.create_future()
-    commit, starts, rest = accepting(node, env, events, decider)
-    if decider is not None:
-        commit.touches = (f"dedup:{decider.key}",)
-    node.lane.submit(commit, _accepted, (node, env, events, commit, starts, rest, future))
+    commit, starts, batch = accepting(node, env, events, decider)
+    node.lane.submit(commit, _accepted, (node, commit, starts, batch, future))
     return future
 
 
 def accepting(
     node: Node, env: Environment, events: list[tuple[EventRow, Any]], decider: DedupRow | None
-) -> tuple[Commit, list[admission.Start], list[tuple[FunctionSpec, EventRow]]]:
+) -> tuple[Commit, list[admission.Start], serve.Accepted]:
     """The commit of a batch of events, the runs in it, and those that are too many for it (they follow)."""
     now = events[0][0].accepted_ms
     starts: list[admission.Start] = []
@@ -223,7 +221,7 @@ def accepting(
     size = 0
     for row, data in events:
         size += len(row.data)
-        env.last_event[row.name] = row.id
+        env.last_event[row.name] = max(env.last_event.get(row.name, ""), row.id)
         for function in env.triggers.fitting(row, data):
             if len(starts) < serve.RUNS_AT_ONCE:
                 starts.append(
@@ -245,6 +243,7 @@ def accepting(
     marks, node.looked_back = node.looked_back, []
     commit = Commit(
         env.name,
+        touches=tuple(f"{mark.run_id}/{mark.key}" for mark in marks) if decider is None else (f"dedup:{decider.key}",),
         decider=decider,
         events=rows,
         cursors=cursors,
@@ -257,7 +256,7 @@ def accepting(
         # What rides along must not depend on the decider.
         node.cursor_deletes = deletes
         node.looked_back = marks
-    return commit, starts, rest
+    return commit, starts, serve.Accepted(env, events, cursors[0] if cursors else None, rest, env.triggers)
 
 
 def unmarked(env: Environment, commit: Commit) -> None:
@@ -272,15 +271,14 @@ def unmarked(env: Environment, commit: Commit) -> None:
 
 
 def _accepted(result: CommitResult, argument: tuple[Any, ...]) -> None:
-    node, env, events, commit, starts, rest, future = argument
+    node, commit, starts, batch, future = argument
     applied = result.verdict is Verdict.APPLIED
-    unmarked(env, commit)
+    unmarked(batch.env, commit)
     if not future.done():
         future.set_result(result)
     admission.started(node, starts, applied)
     if applied:
-        if commit.cursors:
-            serve.accepted(node, env, events, commit.cursors[0], rest)
+        serve.accepted(node, batch)
         for watcher in tuple(node.event_watchers):
-            for row, _ in events:
+            for row, _ in batch.events:
                 watcher(row)

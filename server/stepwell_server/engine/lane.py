@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import CorruptError, UnavailableError
+from stepwell_server.model.session import SessionWrite
 
 log = logging.getLogger("stepwell.lane")
 
@@ -117,12 +118,24 @@ class Lane:
         busy = self._busy
         held: list[tuple[Commit, Callback, Any]] = []
         held_keys: set[str] = set()
+        written: set[str] = set()
         rows, size = room
         count = len(batch)
         for _ in range(min(len(queue), _SCAN)):
             item = queue.popleft()
             commit = item[0]
             touches = commit.touches
+            if isinstance(commit.decider, SessionWrite):
+                # A batch that checks the session goes first, alone (H33): the write begins the next batch.
+                session_id = commit.decider.row.id
+                if any(fence.session_id == session_id for other in batch for fence in other[0].fences):
+                    queue.appendleft(item)
+                    break
+                written.add(session_id)
+            elif written and any(fence.session_id in written for fence in commit.fences):
+                held.append(item)
+                held_keys.update(touches)
+                continue
             if touches and (not busy.isdisjoint(touches) or (held and not held_keys.isdisjoint(touches))):
                 held.append(item)
                 held_keys.update(touches)

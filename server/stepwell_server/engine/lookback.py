@@ -17,13 +17,24 @@ log = logging.getLogger("stepwell.lookback")
 
 def look_back(node: Node, wait: WaitRow) -> None:
     """A wait is durable. Where no event of its name came since its run began, there is nothing to read."""
-    env = node.environment(wait.env)
     after = wait.after_event or ""
-    last = env.last_event.get(wait.target)
-    if node.alone_since_ms is not None and ids.time_of(after) > node.alone_since_ms and (last is None or last <= after):
+    if _nothing_came(node, wait, after):
         _mark(node, wait)
-        return
-    node.spawn(_look(node, wait, after))
+    else:
+        node.spawn(_look(node, wait, after))
+
+
+def _nothing_came(node: Node, wait: WaitRow, after: str) -> bool:
+    last = node.environment(wait.env).last_event.get(wait.target)
+    alone = node.alone_since_ms is not None and ids.time_of(after) > node.alone_since_ms
+    return alone and (last is None or last <= after)
+
+
+async def finish(node: Node, wait: WaitRow) -> None:
+    """Looks back before the wait's time-out is put to the store; what it finds is submitted first, and so wins."""
+    after = wait.after_event or ""
+    if not _nothing_came(node, wait, after):
+        await _look(node, wait, after)
 
 
 def _mark(node: Node, wait: WaitRow) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.residents import Resident, Session
+from stepwell_server.model import ids
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.journal import LookedBack, OutcomeRow
 from stepwell_server.model.run import End, RunRow
@@ -93,6 +94,8 @@ class Node:
         self.unwind: Callable[[Resident, OutcomeRow], None] = lambda resident, request: None
         self._tasks: set[asyncio.Task[Any]] = set()
         self.alone_since_ms: int | None = None
+        self._event_ms = 0
+        self._event_tail = 0
         self.tidying = False
         self.stopping = False
 
@@ -108,6 +111,15 @@ class Node:
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+
+    def event_id(self, now_ms: int) -> str:
+        """The next event's id. Ids of one node ascend, so that "after this event" means what it says."""
+        if now_ms > self._event_ms:
+            self._event_ms = now_ms
+            self._event_tail = int.from_bytes(self.entropy(10), "big") >> 1
+        else:
+            self._event_tail += 1 + (self._event_tail & 0xFFFF)
+        return ids.event_id(self._event_ms, self._event_tail)
 
     def changed(self, run_id: str) -> None:
         """Tells those who watch a run."""

@@ -12,6 +12,7 @@ from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.journal import StepKind
 from stepwell_server.model.run import Move, PausedReason, ReadyRow, RunRow, RunStatus
 from stepwell_server.model.session import Fence
 from stepwell_server.ports.store import RunFilter
@@ -51,8 +52,11 @@ async def requeue_rows(
         states = await dispatch.read(node, env, [row.id for row in chunk])
         for row in chunk:
             state = states.get(row.id)
-            idle = row.status == RunStatus.PARKED and not any(
-                outcome.number is None for outcome in (state.outcomes if state is not None else ())
+            idle = (
+                row.status == RunStatus.PARKED
+                and state is not None
+                and any(wait.kind != StepKind.GRACE for wait in state.waits)
+                and all(outcome.number is not None for outcome in state.outcomes)
             )
             if idle or row.status == RunStatus.PAUSED:
                 moves.append(_move(row, RunStatus(row.status), row.losses, row.reason))
@@ -174,10 +178,12 @@ async def _try_paused(node: Node, session: Session) -> None:
     for function_id in session.functions:
         before = ""
         while True:
-            page = await node.history.list_runs(
-                env,
-                RunFilter(function_id=function_id, statuses=(int(RunStatus.PAUSED),), before=before, limit=_PAGE),
-            )
+            wanted = RunFilter(function_id=function_id, statuses=(int(RunStatus.PAUSED),), before=before, limit=_PAGE)
+            try:
+                page = await node.history.list_runs(env, wanted)
+            except UnavailableError:
+                await asyncio.sleep(0.5)
+                continue
             for row in page:
                 if row.reason in _MENDED and session.row.deployment not in tried(row.failure):
                     await _try(node, session, row)

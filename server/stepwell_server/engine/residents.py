@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.journal import CANCEL_KEY, GRACE_KEY, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.model.session import Fence, SessionRow
 from stepwell_server.ports.link import Link
@@ -106,6 +106,10 @@ class Resident:
     def undelivered(self) -> list[OutcomeRow]:
         """Outcomes that no command has named yet; a request to cancel is told in another way."""
         return [row for row in (self.unseen or {}).values() if row.kind not in (StepKind.CANCEL, StepKind.GRACE)]
+
+    def can_wake(self) -> bool:
+        """Something is open at the server, or on its way, that wakes the run once it is parked."""
+        return bool(self.unseen) or any(key != GRACE_KEY for key in self.open or ())
 
     def cancel_unseen(self) -> bool:
         """The code has not seen yet that its end was asked for."""

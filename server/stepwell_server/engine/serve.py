@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -24,17 +24,23 @@ RUNS_AT_ONCE = 250
 _TIDY_S = 1.0
 
 
-def accepted(
-    node: Node,
-    env: Environment,
-    events: list[tuple[EventRow, Any]],
-    cursor: CursorRow,
-    rest: list[tuple[FunctionSpec, EventRow]] | None = None,
-) -> None:
+class Accepted(NamedTuple):
+    """A batch of accepted events. cursor: None where there is nothing to serve. rest: runs that its commit had no room
+    for. triggers: the registry that it was matched with."""
+
+    env: Environment
+    events: list[tuple[EventRow, Any]]
+    cursor: CursorRow | None
+    rest: list[tuple[FunctionSpec, EventRow]]
+    triggers: matching.TriggerIndex
+
+
+def accepted(node: Node, batch: Accepted) -> None:
     """Events are durable: what they have not started and whom they can wake is looked up in a new snapshot."""
-    node.unserved.append((env, events, cursor, rest or []))
-    if len(node.unserved) == 1:
-        node.loop.call_soon(_serve_start, node)
+    if batch.cursor is not None:
+        node.unserved.append(batch)
+        if len(node.unserved) == 1:
+            node.loop.call_soon(_serve_start, node)
 
 
 async def serve_again(node: Node, cursor: CursorRow, events: list[EventRow]) -> None:
@@ -49,7 +55,7 @@ async def serve_again(node: Node, cursor: CursorRow, events: list[EventRow]) -> 
         run_ids = [ids.run_id_for_event(env.name, row.id, function.id) for function, row in part]
         there = await dispatch.read(node, env.name, run_ids)
         missing.extend(pair for pair, run_id in zip(part, run_ids, strict=True) if run_id not in there)
-    accepted(node, env, pairs, cursor, missing)
+    accepted(node, Accepted(env, pairs, cursor, missing, env.triggers))
 
 
 def _serve_start(node: Node) -> None:
@@ -61,22 +67,24 @@ async def _serve(node: Node) -> None:
     while node.unserved:
         batch = list(node.unserved)
         try:
-            by_env: dict[str, list[Any]] = {}
+            by_env: dict[str, list[Accepted]] = {}
             for item in batch:
-                by_env.setdefault(item[0].name, []).append(item)
+                by_env.setdefault(item.env.name, []).append(item)
             for items in by_env.values():
-                await _serve_env(node, items[0][0], items)
+                await _serve_env(node, items[0].env, items)
         except UnavailableError:
             await asyncio.sleep(0.5)
             continue
         del node.unserved[: len(batch)]
 
 
-async def _serve_env(node: Node, env: Environment, items: list[Any]) -> None:
+async def _serve_env(node: Node, env: Environment, items: list[Accepted]) -> None:
     waits, keys = await _matches(node, env, items)
-    for _, events, cursor, rest in items:
-        left = Countdown(_done_with(node, cursor))
-        for row, data in events:
+    for item in items:
+        assert item.cursor is not None, "what has no cursor is not served"
+        left = Countdown(_done_with(node, item.cursor))
+        rest = item.rest
+        for row, data in item.events:
             _wake_for(node, env, row, data, waits, keys.get(row.id, ()), left)
         if rest:
             now = node.clock.now_ms()
@@ -86,14 +94,14 @@ async def _serve_env(node: Node, env: Environment, items: list[Any]) -> None:
 
 
 async def _matches(
-    node: Node, env: Environment, items: list[Any]
+    node: Node, env: Environment, items: list[Accepted]
 ) -> tuple[dict[tuple[str, str], list[WaitRow]], dict[str, tuple[str, ...]]]:
     """Waits by (event name, match key), and the match keys of each event, at the registry's present version."""
     while True:
         probes: dict[str, set[str]] = {}
         keys: dict[str, tuple[str, ...]] = {}
-        for _, events, _, _ in items:
-            for row, data in events:
+        for item in items:
+            for row, data in item.events:
                 shapes = env.shapes.get(row.name)
                 if shapes:
                     found = matching.match_keys(matching.event_value(row, data), shapes)
@@ -105,21 +113,22 @@ async def _matches(
         matches = await node.store.match(env.name, asked)
         if matches.registry_version == env.version:
             break
-        before = env.triggers
         await refresh(node, env)
-        _start_missing(node, env, items, before)
+    for item in items:
+        # Whoever refreshed the registry since the events were accepted: what it did not know then starts too (H22).
+        if item.triggers is not env.triggers:
+            _start_missing(env, item)
     waits: dict[tuple[str, str], list[WaitRow]] = {}
     for wait in matches.waits:
         waits.setdefault((wait.target, wait.match_key or ""), []).append(wait)
     return waits, keys
 
 
-def _start_missing(node: Node, env: Environment, items: list[Any], before: matching.TriggerIndex) -> None:
-    """Functions that another node had registered when the events were accepted here (H22)."""
-    for _, events, _, rest in items:
-        for row, data in events:
-            had = {function.id for function in before.fitting(row, data)}
-            rest.extend((function, row) for function in env.triggers.fitting(row, data) if function.id not in had)
+def _start_missing(env: Environment, item: Accepted) -> None:
+    """Functions that were registered when the events were accepted, but not known here (H22)."""
+    for row, data in item.events:
+        had = {function.id for function in item.triggers.fitting(row, data)}
+        item.rest.extend((function, row) for function in env.triggers.fitting(row, data) if function.id not in had)
 
 
 def _start_more(
@@ -256,10 +265,12 @@ def tidy(node: Node) -> None:
     deletes, node.cursor_deletes = node.cursor_deletes, []
     marks, node.looked_back = node.looked_back, []
     for env in {item.env for item in (*deletes, *marks)}:
+        looked_back = [item for item in marks if item.env == env]
         commit = Commit(
             env,
+            touches=tuple(f"{item.run_id}/{item.key}" for item in looked_back),
             cursor_deletes=[item for item in deletes if item.env == env],
-            looked_back=[item for item in marks if item.env == env],
+            looked_back=looked_back,
         )
         node.lane.submit(commit, _tidied)
 

@@ -82,6 +82,7 @@ def close_open(resident: Resident, commit: Commit) -> None:
         commit.touches = (*commit.touches, *(f"{run_id}/{key}" for key in resident.open))
     rows = resident.undelivered()
     if rows:
+        commit.touches = (*commit.touches, *(f"{run_id}/{row.key}" for row in rows))
         commit.outcome_deletes = [*commit.outcome_deletes, *(OutcomeDelete(env, run_id, row.key) for row in rows)]
 
 
@@ -207,10 +208,9 @@ def _follow_ups(node: Node, draft: Draft) -> None:
     if draft.children:
         admission.started(node, draft.children, True)
     if draft.events:
-        env = node.environment(resident.env)
         admission.started(node, draft.accepted or [], True)
-        for cursor in draft.cursors:
-            serve.accepted(node, env, draft.events, cursor, draft.rest)
+        assert draft.batch is not None, "events come with their batch"
+        serve.accepted(node, draft.batch)
         for watcher in tuple(node.event_watchers):
             for row, _ in draft.events:
                 watcher(row)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from stepwell_server.engine import control, wake
+from stepwell_server.engine import control, lookback, wake
 from stepwell_server.engine.failures import failure_json
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.serve import Countdown
@@ -76,22 +76,29 @@ class Timers:
             while not self._stopped:
                 now = node.clock.now_ms()
                 self._next_ms = None
+                self._again = False
                 rows = await node.store.due(now, _BATCH)
                 if rows:
                     await self._fire(rows, now)
-                if len(rows) < _BATCH and not self._again:
-                    following = await node.history.due_after(now)
-                    if following is not None:
-                        self.due_at(following)
-                    break
-                self._again = False
+                if len(rows) == _BATCH or self._again:
+                    continue
+                following = await node.history.due_after(now)
+                if self._again:
+                    continue  # an alarm rang meanwhile: it was only noted, and will not ring again
+                if following is not None:
+                    self.due_at(following)
+                break
         except UnavailableError:
+            self._next_ms = None  # an alarm that rang meanwhile was only noted: nothing else would ring
             self.due_at(node.clock.now_ms() + 500)
         finally:
             self._firing = False
             node.busy -= 1
 
     async def _fire(self, rows: list[WaitRow], now: int) -> None:
+        # A wait that has not looked back yet does so now: an event that came before its time-out wins (H17).
+        unsure = [row for row in rows if row.kind == StepKind.EVENT and row.after_event is not None]
+        await asyncio.gather(*(lookback.finish(self._node, row) for row in unsure))
         settled = asyncio.Event()
         left = Countdown(settled.set)
         for row in rows:

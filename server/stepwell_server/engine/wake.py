@@ -127,6 +127,8 @@ def _resolved_queued(result: CommitResult, argument: tuple[Node, ReadyRow, Outco
 
 def unowned(node: Node, env: str, run_id: str, function_id: str, losses: int = 0) -> None:
     """A run that no session holds has something to do: a worker with a place takes it, or it queues."""
+    if run_id in node.arriving:
+        return  # it is being taken: what it has to do is read after that
     session = dispatch.pick(node.environment(env), function_id) if losses < 2 else None
     if session is not None:
         session.executing += 1

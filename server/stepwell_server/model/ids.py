@@ -16,9 +16,9 @@ def time_part(now_ms: int) -> str:
     return f"{now_ms:012x}"
 
 
-def event_id(now_ms: int, entropy: bytes) -> str:
-    """An event's id. entropy: 10 random bytes."""
-    return f"evt_{now_ms:012x}{entropy.hex()}"
+def event_id(now_ms: int, tail: int) -> str:
+    """An event's id. tail: 80 bits; greater ones come later within a millisecond (H18)."""
+    return f"evt_{now_ms:012x}{tail:020x}"
 
 
 def session_id(now_ms: int, entropy: bytes) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 from typing import Any
 
 import grpc
@@ -20,6 +21,7 @@ from stepwell_server.transport import convert, status
 from stepwell_server.transport.scope import Scope
 from stepwell_server.transport.worker_link import WorkerLink
 
+log = logging.getLogger("stepwell.transport")
 _EOF: Any = getattr(grpc.aio, "EOF")  # noqa: B009 (the stubs do not know it)
 _HELLO_S = 10.0
 _HELLO_FRAMES = 1_000
@@ -55,6 +57,9 @@ class StepService(step_pb2_grpc.StepServiceServicer):
             if task is not None:
                 task.uncancel()
             await status.abort(context, FencedError(*link.closed))
+        except Exception:
+            log.exception("the stream of a worker failed")
+            await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has it")
         finally:
             if session is not None and session.link is link:
                 sessions.stream_ended(self._node, session, goodbye)
