@@ -99,8 +99,7 @@ class Calls:
                 return await invoke(request, timeout=max(deadline - now(), 0.001))
             except grpc.aio.AioRpcError as raised:
                 error = from_rpc_error(raised)
-            # With a time to come back, the server has refused the call: nothing happened.
-            if not error.retriable or not (repeatable or error.retry_after_s is not None):
+            if not (error.retriable and repeatable):
                 raise error
             ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))
             delay_s = max(error.retry_after_s or 0.0, random.uniform(0, ceiling))

@@ -36,6 +36,8 @@ from stepwell_server.model.run import End, Move, PausedReason, ReadyRow, RunRow,
 
 _RUN = int(StepKind.RUN)
 _UNREAD = 2**62
+_HASH_BYTES = 32
+_ENCODING_LETTERS = 64
 
 
 class Draft:
@@ -154,6 +156,9 @@ class Frame:
             return False
         return True
 
+    def _encoding_ok(self, encoding: str) -> bool:
+        return not encoding or (len(encoding) <= _ENCODING_LETTERS and encoding.isprintable())
+
     def _awake(self, resident: Resident) -> None:
         """A run that sends commands executes, whatever was believed."""
         if not resident.executing:
@@ -183,6 +188,10 @@ class Frame:
         resident = draft.resident
         if not resident.executing:
             self._awake(resident)
+        if len(input_hash) > _HASH_BYTES or not self._encoding_ok(encoding):
+            draft.named -= 1
+            self._refuse(draft, key, "BAD_COMMAND", "the input's hash or the output's encoding is not one")
+            return
         if len(output) > LIMITS.result_bytes:
             draft.named -= 1
             self._refuse(draft, key, "TOO_LARGE", f"the result of step {key} has more than {LIMITS.result_bytes} bytes")
@@ -679,6 +688,9 @@ class Frame:
         """The function returned."""
         draft = self._draft(run_id, turn, "")
         if draft is None or not self._numbered(draft, number):
+            return
+        if not self._encoding_ok(encoding):
+            self._refuse(draft, "", "BAD_COMMAND", "the output's encoding is not a name")
             return
         if len(output) > LIMITS.result_bytes:
             self._end(draft, RunStatus.FAILED, None, "", too_large("the run's output", LIMITS.result_bytes))

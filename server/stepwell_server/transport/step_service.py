@@ -37,17 +37,8 @@ class StepService(step_pb2_grpc.StepServiceServicer):
     async def Connect(self, request_iterator: Any, context: grpc.aio.ServicerContext[Any, Any]) -> None:
         """See the proto."""
         link = WorkerLink()
-        session: Session | None = None
-        goodbye = False
-        writer: asyncio.Task[None] | None = None
         try:
-            hello = await self._hello(context)
-            env = self._node.environment(self._scope.environment(hello.environment))
-            session, refused = await self._open(env, hello, link)
-            writer = asyncio.get_running_loop().create_task(link.write_all(context, self._scope.counters))
-            link.welcome(self._welcome(session, refused))
-            sessions.opened(self._node, session)
-            goodbye = await self._read(context, session, link)
+            await self._serve(context, link)
         except ServerError as error:
             await status.abort(context, error)
         except asyncio.CancelledError:
@@ -60,13 +51,24 @@ class StepService(step_pb2_grpc.StepServiceServicer):
         except Exception:
             log.exception("the stream of a worker failed")
             await context.abort(grpc.StatusCode.INTERNAL, "internal error; the server's log has it")
+
+    async def _serve(self, context: grpc.aio.ServicerContext[Any, Any], link: WorkerLink) -> None:
+        """The stream from Hello to its end. The writer has stopped when this returns or raises."""
+        hello = await self._hello(context)
+        env = self._node.environment(self._scope.environment(hello.environment))
+        session, refused = await self._open(env, hello, link)
+        writer = asyncio.get_running_loop().create_task(link.write_all(context, self._scope.counters))
+        goodbye = False
+        try:
+            link.welcome(self._welcome(session, refused))
+            sessions.opened(self._node, session)
+            goodbye = await self._read(context, session, link)
         finally:
-            if session is not None and session.link is link:
+            if session.link is link:
                 sessions.stream_ended(self._node, session, goodbye)
-            if writer is not None:
-                writer.cancel()
-                with contextlib.suppress(asyncio.CancelledError, grpc.aio.AioRpcError, Exception):
-                    await writer
+            writer.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await writer
 
     async def _hello(self, context: grpc.aio.ServicerContext[Any, Any]) -> step_pb2.Hello:
         """The worker's Hello, put together if it spans frames."""
