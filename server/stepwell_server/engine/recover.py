@@ -242,6 +242,11 @@ async def sweep(node: Node, *, older_than_ms: int) -> int:
     for env, rows in by_env.items():
         count += len(rows)
         await requeue_rows(node, env, rows, lost=True)
+    # A server that lost the lease and does not know it yet may have queued a run: the queue looks into the store again.
+    for environment in node.environments.values():
+        for function_id in environment.serving:
+            node.queue.learn(environment.name, function_id)
+        dispatch.pump(node, environment)
     return count
 
 

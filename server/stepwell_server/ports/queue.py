@@ -31,7 +31,7 @@ class Queue(Protocol):
         ...
 
     def learn(self, env: str, function_id: str) -> None:
-        """The store may hold queued runs of this function that were never pushed (after a start)."""
+        """The store may hold queued runs of this function that nobody pushed (after a start, or by another node)."""
         ...
 
     def settled(self, env: str, function_id: str, run_id: str) -> None:

@@ -45,7 +45,7 @@ class LocalQueue:
         return line
 
     def learn(self, env: str, function_id: str) -> None:
-        """The store may hold queued runs of this function (after a start)."""
+        """The store may hold queued runs of this function (after a start, or queued by another node)."""
         self._line(env, function_id).more = True
 
     def push(self, row: ReadyRow, state: RunState | None) -> None:
