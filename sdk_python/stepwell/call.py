@@ -12,13 +12,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from stepwell import errors
-from stepwell.errors import SerializationError, StepwellError, UsageError
+from stepwell import codec, errors
+from stepwell.errors import LimitError, SerializationError, StepwellError, UsageError
 from stepwell.typed import Convert, convert_to
 from stepwell.v1 import step_pb2
 
 if TYPE_CHECKING:
-    from stepwell.reentry import Reentry
+    from stepwell.core import Core
     from stepwell.v1.common_pb2 import Failure, RetryPolicy
 
 T = TypeVar("T")
@@ -43,7 +43,7 @@ class StepFuture(Future[T]):
         "open_key", "policy", "read", "target", "timeout_ms",
     )  # fmt: skip
 
-    def __init__(self, core: Reentry, kind: int, target: str) -> None:
+    def __init__(self, core: Core, kind: int, target: str) -> None:
         super().__init__(loop=core.loop)
         self._core = core
         self._number = core.loop.next_number()
@@ -95,6 +95,15 @@ class StepFuture(Future[T]):
             self.set_exception(error)
         else:
             self.set_result(value)
+
+    def round_trip(self, value: Any, result_bytes: int) -> tuple[bytes, Any]:
+        """A result encoded, and as the code will see it: decode(encode(value)) (H2). Raises what refuses the value."""
+        data = codec.encode(value, f"the result of step {self.key}")
+        if result_bytes and len(data) > result_bytes:
+            raise LimitError(f"the result of step {self.key} has {len(data)} bytes; result_bytes is {result_bytes}")
+        kind: type = type(value)
+        same = kind in IDENTICAL and (self.convert is None or self.convert is IDENTICAL[kind])
+        return data, (value if same else self.read(self, data))
 
 
 @dataclass(slots=True)

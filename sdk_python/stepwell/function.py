@@ -22,7 +22,7 @@ from stepwell.typed import is_model
 from stepwell.v1 import function_pb2
 
 if TYPE_CHECKING:
-    from stepwell.reentry import Reentry
+    from stepwell.core import Core
 
 In = TypeVar("In")
 Out = TypeVar("Out")
@@ -72,7 +72,7 @@ class Function(Generic[In, Out]):
     def __repr__(self) -> str:
         return f"<stepwell function {self.id}>"
 
-    def start(self, core: Reentry, event: Event[Any]) -> Coroutine[Any, Any, Any]:
+    def start(self, core: Core, event: Event[Any]) -> Coroutine[Any, Any, Any]:
         """The coroutine of one run's code. Called by the core, in the context of the run."""
         step = Step(core)
         if not self.is_sync:

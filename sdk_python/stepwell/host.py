@@ -8,9 +8,10 @@ from time import time
 from typing import TYPE_CHECKING
 
 from stepwell.bodies import Attempt, Bodies
+from stepwell.core import State
 from stepwell.frames import Decision, split
 from stepwell.logs import log
-from stepwell.reentry import Reentry, State
+from stepwell.reentry import Reentry
 from stepwell.residents import Resident, Residents
 from stepwell.session import Arrived, Lapsed, Lost, Mailbox, Opened
 from stepwell.stream import Batch, Digest, Stream

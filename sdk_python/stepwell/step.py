@@ -19,8 +19,8 @@ from stepwell.retry import to_policy
 from stepwell.v1 import step_pb2
 
 if TYPE_CHECKING:
+    from stepwell.core import Core
     from stepwell.function import Function
-    from stepwell.reentry import Reentry
     from stepwell.retry import Retries
 
 T = TypeVar("T")
@@ -32,7 +32,7 @@ class Step:
 
     __slots__ = ("_core", "_random")
 
-    def __init__(self, core: Reentry) -> None:
+    def __init__(self, core: Core) -> None:
         self._core = core
         self._random: random.Random | None = None
 

@@ -34,7 +34,7 @@ from stepwell.v1 import (
 from stepwell_server import __version__
 from stepwell_server.adapters.local.clock import SystemClock
 from stepwell_server.adapters.local.queue import LocalQueue
-from stepwell_server.engine import clockwork, control, wake
+from stepwell_server.engine import clockwork
 from stepwell_server.engine.housekeeping import Housekeeping
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.lease import Lease
@@ -127,8 +127,6 @@ class Server:
             chance=random.random,
             tuning=self._tuning,
         )
-        node.found_again = lambda function_id, outcome: wake.arrived(node, function_id, outcome)
-        node.unwind = lambda resident, request: control.unwind(node, resident, request)
         self.scope = Scope(
             __version__,
             settings.profile,

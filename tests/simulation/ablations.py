@@ -63,7 +63,7 @@ def _commit_before_ack(stack: contextlib.ExitStack) -> None:
 
     def hasty(self: Lane, commit: Any, callback: Any, argument: Any = None) -> None:
         if callback is settle.committed:
-            _, session, draft, number = argument
+            _, session, draft, number, _ = argument
             if draft.named and session.link is not None:
                 session.link.ack(draft.resident.run_id, draft.resident.turn, number)
         elif callback is ingest._accepted:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from stepwell.reentry import Reentry, State
+from stepwell.core import State
+from stepwell.reentry import Reentry
 from stepwell.v1 import step_pb2
 from stepwell_server.engine import query
 from stepwell_server.model import ids

@@ -161,8 +161,8 @@ def not_taken(node: Node, session: Session, env: str, run_id: str, function_id: 
     """A place was reserved for a run that is not to be had. What came for the run meanwhile looks for it anew."""
     came = node.arriving.pop(run_id, None)
     give_back(node, session, run_id)
-    for outcome in came or ():
-        node.found_again(function_id, outcome)
+    for then in came or ():
+        then(function_id)
 
 
 def load_soon(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:
@@ -247,8 +247,8 @@ def assign(node: Node, session: Session, state: RunState) -> None:
     node.residents[run.id] = resident
     session.link.assign(state, resident.cancel_unseen())
     resident.assigned_frame = session.link.frames_sent() + 1
-    for outcome in came or ():
-        node.found_again(run.function_id, outcome)
+    for then in came or ():
+        then(run.function_id)
     node.changed(run.id)
 
 

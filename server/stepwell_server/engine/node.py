@@ -12,7 +12,7 @@ from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model import ids
 from stepwell_server.model.event import EventRow
-from stepwell_server.model.journal import LookedBack, OutcomeRow
+from stepwell_server.model.journal import LookedBack
 from stepwell_server.model.run import End, RunRow
 from stepwell_server.model.session import LeaseRow
 from stepwell_server.ports.clock import Clock
@@ -85,13 +85,12 @@ class Node:
         self.lease: LeaseRow | None = None
         self.busy = 0
         self.to_load: list[tuple[Session, str, str, str]] = []
-        self.arriving: dict[str, list[OutcomeRow]] = {}
-        self.found_again: Callable[[str, OutcomeRow], None] = lambda function_id, outcome: None
+        # Runs that are being taken: what follows once one has a place, or has none after all. Called with its function.
+        self.arriving: dict[str, list[Callable[[str], None]]] = {}
         self.unserved: list[Any] = []
         self.cursor_deletes: list[Any] = []
         self.looked_back: list[LookedBack] = []
-        self.wake_timers: Callable[[int], None] = lambda due_ms: None
-        self.unwind: Callable[[Resident, OutcomeRow], None] = lambda resident, request: None
+        self.wake_timers: Callable[[int], None] = lambda due_ms: None  # the timers, once they run: see engine/timers.py
         self._tasks: set[asyncio.Task[Any]] = set()
         self.alone_since_ms: int | None = None
         self._event_ms = 0

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from stepwell_server.engine import dispatch, lookback, serve, wake
+from stepwell_server.engine import dispatch, fence, lookback, serve, wake
 from stepwell_server.engine.failures import failure_json, tried
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
@@ -141,20 +141,9 @@ def requeue(node: Node, session: Session, resident: Resident, *, lost: bool) -> 
 def _requeued(result: CommitResult, argument: tuple[Node, Session, ReadyRow | None]) -> None:
     node, session, row = argument
     if result.verdict is Verdict.FENCED:
-        fenced(node, session)
+        fence.fenced(node, session)
     elif result.verdict is Verdict.APPLIED and row is not None:
         dispatch.queued(node, row)
-
-
-def fenced(node: Node, session: Session) -> None:
-    """Somebody else raised the session's epoch: this node holds nothing of it any more."""
-    from stepwell_server.engine import sessions
-
-    if node.sessions.get(session.id) is session:
-        sessions.drop(node, session)
-    link, session.link = session.link, None
-    if link is not None:
-        link.close("STALE_EPOCH", "the session is held elsewhere")
 
 
 # -- runs that no longer fit their code ----------------------------------------------------------------------------

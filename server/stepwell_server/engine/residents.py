@@ -111,6 +111,12 @@ class Resident:
         """Something is open at the server, or on its way, that wakes the run once it is parked."""
         return bool(self.unseen) or any(key != GRACE_KEY for key in self.open or ())
 
+    def may_park(self, tree: Tree, received: int) -> bool:
+        """Whether a park holds: nothing that touches its tree is on its way to the worker (H16)."""
+        if received >= self.received:
+            return True
+        return not (tree.all_keys() & {base_key(key) for key in self.unseen or ()})
+
     def cancel_unseen(self) -> bool:
         """The code has not seen yet that its end was asked for."""
         return self.unseen is not None and CANCEL_KEY in self.unseen

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from hashlib import blake2b
 from typing import NamedTuple
 
-from stepwell_server.engine import dispatch, recover, register, wake
+from stepwell_server.engine import dispatch, fence, recover, register, wake
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session, Tree, base_key
 from stepwell_server.model import ids
@@ -129,30 +129,10 @@ def _detach(node: Node, session_id: str) -> None:
     old = node.sessions.get(session_id)
     if old is None:
         return
-    drop(node, old)
+    fence.drop(node, old)
     if old.link is not None:
         old.link.close("STALE_EPOCH", "the session was taken up by a newer connection")
         old.link = None
-
-
-def drop(node: Node, session: Session) -> None:
-    """Forgets a session and its residents in memory; the store keeps them."""
-    if session.expiry is not None:
-        session.expiry.cancel()
-        session.expiry = None
-    if node.sessions.get(session.id) is session:
-        del node.sessions[session.id]
-    env = node.environment(session.row.env)
-    for function_id in session.functions:
-        serving = env.serving.get(function_id)
-        if serving and session in serving:
-            serving.remove(session)
-    for resident in list(session.residents.values()):
-        resident.ended = True
-        if node.residents.get(resident.run_id) is resident:
-            del node.residents[resident.run_id]
-    session.residents.clear()
-    session.wakes.clear()
 
 
 async def _reconcile(
@@ -207,7 +187,7 @@ async def expire(node: Node, session: Session, *, lost: bool) -> None:
     """Raises the epoch for the last time; the session's runs are moved."""
     node.busy += 1
     try:
-        drop(node, session)
+        fence.drop(node, session)
         await close(node, session.row, lost=lost)
     finally:
         node.busy -= 1

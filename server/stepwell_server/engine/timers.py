@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from stepwell_server.engine import control, lookback, wake
+from stepwell_server.engine import ending, lookback, wake
 from stepwell_server.engine.failures import failure_json
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.serve import Countdown
@@ -104,7 +104,7 @@ class Timers:
         for row in rows:
             self.fired += 1
             if row.kind == StepKind.GRACE:
-                await control.grace_over(self._node, row)
+                await ending.grace_over(self._node, row)
                 continue
             left.more()
             wake.resolve(self._node, row.function_id, due_outcome(row, now), self._after(row, left))
@@ -121,7 +121,7 @@ class Timers:
                 touches = (f"{row.run_id}/{row.key}",)
                 self._node.lane.submit(Commit(row.env, touches=touches, wait_deletes=(gone,)), _closed)
             if won and row.kind == StepKind.INVOKE and row.child_id is not None and not row.detached:
-                control.cancel_soon(self._node, row.env, row.child_id, "its parent no longer waits for it")
+                ending.cancel_soon(self._node, row.env, row.child_id, "its parent no longer waits for it")
             left.one()
 
         return then

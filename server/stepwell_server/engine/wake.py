@@ -94,10 +94,15 @@ def arrived(node: Node, function_id: str, outcome: OutcomeRow) -> None:
     if resident is not None:
         deliver(node, resident, outcome)
     elif (waiting := node.arriving.get(outcome.run_id)) is not None:
-        waiting.append(outcome)
+        waiting.append(later(node, outcome))
     else:
         unowned(node, outcome.env, outcome.run_id, function_id)
     node.changed(outcome.run_id)
+
+
+def later(node: Node, outcome: OutcomeRow) -> Callable[[str], None]:
+    """What follows for an outcome that comes while its run is being taken (see node.arriving)."""
+    return lambda function_id: arrived(node, function_id, outcome)
 
 
 def _resolved_taken(result: CommitResult, argument: tuple[Node, Session, str, OutcomeRow, Then | None]) -> None:
@@ -161,7 +166,7 @@ def deliver(node: Node, resident: Resident, outcome: OutcomeRow) -> None:
     if resident.open is not None:
         resident.open.pop(outcome.key, None)
     if outcome.kind == StepKind.CANCEL:
-        node.unwind(resident, outcome)
+        unwind(node, resident, outcome)
         return
     if outcome.kind == StepKind.GRACE or (resident.unseen is not None and outcome.key in resident.unseen):
         return
@@ -191,6 +196,23 @@ def deliver(node: Node, resident: Resident, outcome: OutcomeRow) -> None:
     node.loop.call_later(node.tuning.home_wait_ms / 1000, move_on, node, resident)
 
 
+def unwind(node: Node, resident: Resident, request: OutcomeRow) -> None:
+    """A resident run is told to unwind; it needs no free place for that."""
+    if resident.cancelled:
+        return
+    resident.cancelled = True
+    resident.cancel_failure = request.failure
+    resident.see(request)
+    session = resident.session
+    held, resident.held = resident.held, None
+    dispatch.wake(session, resident)
+    if session.link is not None:
+        for outcome in held or ():
+            resident.received += 1
+            session.link.outcome(resident.turn, outcome)
+        session.link.cancel(resident.run_id, resident.turn)
+
+
 def move_on(node: Node, resident: Resident) -> None:
     """A woken run has waited long enough for its home: another worker with a place takes it (H14b)."""
     if resident.ended or resident.held is None or node.residents.get(resident.run_id) is not resident:
@@ -209,7 +231,7 @@ def child_ended(node: Node, outcome: OutcomeRow) -> None:
         if resident.open is not None and outcome.key in resident.open:
             deliver(node, resident, outcome)
     elif (waiting := node.arriving.get(outcome.run_id)) is not None:
-        waiting.append(outcome)
+        waiting.append(later(node, outcome))
     else:
         node.spawn(_find(node, outcome))
     node.changed(outcome.run_id)

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 from stepwell.v1 import step_pb2, step_pb2_grpc
 
-from stepwell_server.engine import dispatch, sessions
+from stepwell_server.engine import begin, conclude, dispatch, sessions
 from stepwell_server.engine.advance import Frame
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Session
@@ -180,7 +180,8 @@ class StepService(step_pb2_grpc.StepServiceServicer):
             )
         if commands.failures:
             for m in commands.failures:
-                frame.failure(
+                conclude.failure(
+                    frame,
                     m.run_id,
                     m.turn,
                     m.key,
@@ -204,13 +205,14 @@ class StepService(step_pb2_grpc.StepServiceServicer):
     def _waits(self, frame: Frame, commands: step_pb2.Commands) -> None:
         for m in commands.sleeps:
             duration = m.duration_ms if m.WhichOneof("until") == "duration_ms" else None
-            frame.sleep(m.run_id, m.turn, m.key, duration, m.until_ms)
+            begin.sleep(frame, m.run_id, m.turn, m.key, duration, m.until_ms)
         for m in commands.waits:
-            frame.wait_for_event(
-                m.run_id, m.turn, m.key, m.event, m.match_path, m.match_value, m.condition, m.timeout_ms
+            begin.wait_for_event(
+                frame, m.run_id, m.turn, m.key, m.event, m.match_path, m.match_value, m.condition, m.timeout_ms
             )
         for m in commands.invokes:
-            frame.invoke(
+            begin.invoke(
+                frame,
                 m.run_id,
                 m.turn,
                 m.key,
@@ -222,16 +224,17 @@ class StepService(step_pb2_grpc.StepServiceServicer):
                 m.input_hash,
             )
         for m in commands.sends:
-            frame.send(m.run_id, m.turn, m.key, [convert.new_event(event) for event in m.events], m.input_hash)
+            begin.send(frame, m.run_id, m.turn, m.key, [convert.new_event(event) for event in m.events], m.input_hash)
 
     def _ends(self, frame: Frame, commands: step_pb2.Commands) -> None:
         for m in commands.mismatches:
-            frame.mismatch(m.run_id, m.turn, m.key, m.recorded, m.attempted, m.location)
+            conclude.mismatch(frame, m.run_id, m.turn, m.key, m.recorded, m.attempted, m.location)
         for m in commands.completes:
             output = m.output
-            frame.complete(m.run_id, m.turn, m.number, output.data, output.encoding)
+            conclude.complete(frame, m.run_id, m.turn, m.number, output.data, output.encoding)
         for m in commands.fails:
-            frame.fail(
+            conclude.fail(
+                frame,
                 m.run_id,
                 m.turn,
                 m.number,
@@ -240,7 +243,7 @@ class StepService(step_pb2_grpc.StepServiceServicer):
                 m.retry_after_ms if m.HasField("retry_after_ms") else None,
             )
         for m in commands.cancelled:
-            frame.cancelled(m.run_id, m.turn, m.number)
+            conclude.cancelled(frame, m.run_id, m.turn, m.number)
         for m in commands.parks:
             frame.park(m.run_id, m.turn, convert.tree(m.tree), m.received)
         for m in commands.releases:

@@ -16,7 +16,8 @@ import pytest
 import stepwell
 from stepwell import App, Event, Interrupted, OutsideStepError, Step, StepError, SyncStep, UsageError
 from stepwell.context import Body
-from stepwell.reentry import Reentry, State
+from stepwell.core import State
+from stepwell.reentry import Reentry
 from stepwell.v1 import step_pb2
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from stepwell import App, Step, StepError
 from stepwell.context import Body
-from stepwell.reentry import Reentry, State
+from stepwell.core import State
+from stepwell.reentry import Reentry
 from stepwell.v1 import step_pb2
 
 RETRY, RUN, SLEEP = step_pb2.STEP_KIND_RETRY, step_pb2.STEP_KIND_RUN, step_pb2.STEP_KIND_SLEEP

@@ -1,0 +1,266 @@
+"""The end of a run: what it closes, what its parent gets, and that its children are cancelled.
+
+Cancel is here too: the end of a run cancels its children, and a run that no session holds ends by that.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from stepwell_server.engine import dispatch, fence, wake
+from stepwell_server.engine.failures import failure_json, of_child
+from stepwell_server.engine.node import Node
+from stepwell_server.engine.residents import Resident, Session
+from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.errors import InvalidError, NotFoundError, UnavailableError
+from stepwell_server.model.journal import (
+    CANCEL_KEY,
+    GRACE_KEY,
+    OutcomeDelete,
+    OutcomeRow,
+    StepKind,
+    WaitDelete,
+    WaitRow,
+)
+from stepwell_server.model.run import LIVE, End, RunStatus
+from stepwell_server.ports.store import RunState
+
+_LIVE = frozenset(int(status) for status in LIVE)
+_REASONS = {RunStatus.FAILED: "RUN_FAILED", RunStatus.CANCELLED: "CANCELLED", RunStatus.TIMED_OUT: "TIMEOUT"}
+
+
+def parent_outcome(
+    resident: Resident, status: RunStatus, output: bytes | None, encoding: str, failure: bytes | None, now: int
+) -> OutcomeRow | None:
+    """What the run that invoked this one gets: the output, or a failure that names this run."""
+    if resident.run.parent_id is None or resident.run.parent_key is None:
+        return None
+    return child_outcome(
+        resident.env,
+        resident.run.parent_id,
+        resident.run.parent_key,
+        resident.run_id,
+        resident.function_id,
+        resident.run.created_ms,
+        status,
+        output,
+        encoding,
+        failure,
+        now,
+    )
+
+
+def child_outcome(
+    env: str,
+    parent_id: str,
+    parent_key: str,
+    run_id: str,
+    function_id: str,
+    created_ms: int,
+    status: RunStatus,
+    output: bytes | None,
+    encoding: str,
+    failure: bytes | None,
+    now: int,
+) -> OutcomeRow:
+    """The outcome of an invoke."""
+    return OutcomeRow(
+        env,
+        parent_id,
+        parent_key,
+        None,
+        int(StepKind.INVOKE),
+        function_id,
+        output if status is RunStatus.COMPLETED else None,
+        encoding,
+        None if status is RunStatus.COMPLETED else of_child(failure, _REASONS[status]),
+        1,
+        created_ms,
+        now,
+        b"",
+        None,
+        run_id,
+    )
+
+
+def close_open(resident: Resident, commit: Commit) -> None:
+    """The end of a run closes what is open; children that are not detached are cancelled after the commit."""
+    env, run_id = resident.env, resident.run_id
+    if resident.open:
+        commit.wait_deletes = [*commit.wait_deletes, *(WaitDelete(env, run_id, key) for key in resident.open)]
+        commit.touches = (*commit.touches, *(f"{run_id}/{key}" for key in resident.open))
+    rows = resident.undelivered()
+    if rows:
+        commit.touches = (*commit.touches, *(f"{run_id}/{row.key}" for row in rows))
+        commit.outcome_deletes = [*commit.outcome_deletes, *(OutcomeDelete(env, run_id, row.key) for row in rows)]
+
+
+# -- the server ends a run -----------------------------------------------------------------------------------------
+
+
+def fail_now(node: Node, session: Session, resident: Resident, reason: str, message: str, now: int) -> None:
+    """The server ends a run that cannot go on."""
+    status = RunStatus.FAILED
+    failure = failure_json({"type": "LimitError", "message": message, "reason": reason, "non_retriable": True})
+    end_now(node, session, resident, status, failure, now)
+
+
+def end_now(node: Node, session: Session, resident: Resident, status: RunStatus, failure: bytes, now: int) -> None:
+    """The server ends a resident run, whatever its worker does."""
+    session.evict(resident)
+    env, run_id = resident.env, resident.run_id
+    commit = Commit(env, touches=(run_id,), fences=session.fence)
+    commit.ends = (End(env, run_id, resident.turn, int(status), now, None, "", failure),)
+    close_open(resident, commit)
+    parent = parent_outcome(resident, status, None, "", failure, now)
+    if parent is not None:
+        commit.resolves = (parent,)
+        commit.touches = (*commit.touches, f"{parent.run_id}/{parent.key}")
+    resident.ended = True
+    node.lane.submit(commit, _ended_now, (node, session, resident, parent, commit.ends[0]))
+
+
+def _ended_now(result: CommitResult, argument: tuple[Node, Session, Resident, OutcomeRow | None, End]) -> None:
+    node, session, resident, parent, end = argument
+    if result.verdict is Verdict.APPLIED:
+        ended(node, resident, end, parent)
+    elif result.verdict is Verdict.FENCED:
+        fence.fenced(node, session)
+
+
+def ended(node: Node, resident: Resident, end: End, parent: OutcomeRow | None) -> None:
+    """A run has ended: its place, its parent, its children, and who watches it."""
+    dispatch.forget(node, resident)
+    if parent is not None:
+        wake.child_ended(node, parent)
+    for wait in (resident.open or {}).values():
+        if wait.child_id is not None and not wait.detached:
+            cancel_soon(node, resident.env, wait.child_id, "its parent has ended")
+    node.has_ended(resident.run, end)
+
+
+async def end_unowned(node: Node, state: RunState, status: RunStatus, failure: bytes) -> bool:
+    """Ends a run that no session holds; False where its turn was not the expected one any more."""
+    run = state.run
+    now = node.clock.now_ms()
+    commit = Commit(
+        run.env,
+        touches=(run.id, *(f"{run.id}/{wait.key}" for wait in state.waits)),
+        decider=End(run.env, run.id, run.turn, int(status), now, None, "", failure),
+        wait_deletes=[WaitDelete(run.env, run.id, wait.key) for wait in state.waits],
+    )
+    parent: OutcomeRow | None = None
+    if run.parent_id is not None and run.parent_key is not None:
+        parent = child_outcome(
+            run.env, run.parent_id, run.parent_key, run.id, run.function_id, run.created_ms, status, None, "", failure,
+            now,
+        )  # fmt: skip
+        commit.resolves = (parent,)
+        commit.touches = (*commit.touches, f"{parent.run_id}/{parent.key}")
+    result = await node.lane.apply(commit)
+    if result.verdict is not Verdict.APPLIED:
+        return False
+    if parent is not None:
+        wake.child_ended(node, parent)
+    for wait in state.waits:
+        if wait.child_id is not None and not wait.detached:
+            cancel_soon(node, run.env, wait.child_id, "its parent has ended")
+    node.changed(run.id)
+    return True
+
+
+# -- cancel --------------------------------------------------------------------------------------------------------
+
+
+async def cancel(node: Node, env_name: str, run_id: str, reason: str) -> None:
+    """Asks a run to end: at once where it never started or is paused, else it is unwound within the grace.
+
+    Raises NotFoundError, UnavailableError. A run that has ended stays as it is.
+    """
+    for _ in range(5):
+        state = (await node.store.load(env_name, [run_id])).get(run_id)
+        if state is None:
+            raise NotFoundError("RUN_NOT_FOUND", f"there is no run {run_id[:64]!r}")
+        if state.run.status not in _LIVE:
+            return
+        never = state.run.status == RunStatus.QUEUED and state.run.turn == 0
+        if not never and state.run.status != RunStatus.PAUSED:
+            await _request(node, state, reason)
+            return
+        if await end_unowned(node, state, RunStatus.CANCELLED, _cancelled(reason)):
+            return
+    raise UnavailableError("BUSY", "the run keeps changing; try again", retry_ms=200)
+
+
+def cancel_soon(node: Node, env: str, run_id: str, reason: str) -> None:
+    """Cancels a child in the background."""
+    node.spawn(_cancel_child(node, env, run_id, reason))
+
+
+async def _cancel_child(node: Node, env: str, run_id: str, reason: str) -> None:
+    while not node.stopping:
+        try:
+            await cancel(node, env, run_id, reason)
+        except NotFoundError:
+            return
+        except UnavailableError:
+            await asyncio.sleep(0.5)
+        else:
+            return
+
+
+async def _request(node: Node, state: RunState, reason: str) -> None:
+    """Records the request and the forced end after the grace; then tells the worker."""
+    run = state.run
+    now = node.clock.now_ms()
+    due = now + node.tuning.cancel_grace_ms
+    failure = _cancelled(reason)
+    request = OutcomeRow(
+        run.env, run.id, CANCEL_KEY, None, int(StepKind.CANCEL), "", None, "", failure, 1, now, now, b"", None, None
+    )
+    grace = WaitRow(
+        run.env, run.id, GRACE_KEY, int(StepKind.GRACE), "", None, "", due, None, False, 1, failure, b"", now, None,
+        run.function_id,
+    )  # fmt: skip
+    commit = Commit(run.env, touches=(f"{run.id}/{CANCEL_KEY}",), outcomes=(request,), waits=(grace,))
+    result = await node.lane.apply(commit)
+    if result.verdict is not Verdict.APPLIED:
+        raise InvalidError("STORE_REFUSED", f"the store refused: {result.existing}")
+    node.wake_timers(due)
+    for wait in state.waits:
+        if wait.child_id is not None and not wait.detached:
+            cancel_soon(node, run.env, wait.child_id, "its parent was cancelled")
+    resident = node.residents.get(run.id)
+    if resident is not None:
+        wake.unwind(node, resident, request)
+    elif run.id not in node.arriving:
+        wake.unowned(node, run.env, run.id, run.function_id)
+    else:
+        node.arriving[run.id].append(wake.later(node, request))
+    node.changed(run.id)
+
+
+async def grace_over(node: Node, wait: WaitRow) -> None:
+    """A cancelled run did not unwind in time: the server ends it."""
+    resident = node.residents.get(wait.run_id)
+    failure = wait.failure or _cancelled("")
+    if resident is not None:
+        if not resident.ended:
+            end_now(node, resident.session, resident, RunStatus.CANCELLED, failure, node.clock.now_ms())
+        return
+    state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id)
+    if state is not None and state.run.status in _LIVE:
+        await end_unowned(node, state, RunStatus.CANCELLED, failure)
+        return
+    grave = WaitDelete(wait.env, wait.run_id, wait.key)
+    commit = Commit(wait.env, touches=(f"{wait.run_id}/{wait.key}",), wait_deletes=(grave,))
+    node.lane.submit(commit, _closed)
+
+
+def _closed(result: CommitResult, argument: object) -> None:
+    """The wait is gone."""
+
+
+def _cancelled(reason: str) -> bytes:
+    message = f"the run was cancelled: {reason}" if reason else "the run was cancelled"
+    return failure_json({"type": "RunCancelledError", "message": message, "reason": "CANCELLED", "non_retriable": True})

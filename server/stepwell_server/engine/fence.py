@@ -1,0 +1,35 @@
+"""A session is no longer this node's: its stream broke, it is over, or somebody else has raised its epoch (H8)."""
+
+from __future__ import annotations
+
+from stepwell_server.engine.node import Node
+from stepwell_server.engine.residents import Session
+
+
+def drop(node: Node, session: Session) -> None:
+    """Forgets a session and its residents in memory; the store keeps them."""
+    if session.expiry is not None:
+        session.expiry.cancel()
+        session.expiry = None
+    if node.sessions.get(session.id) is session:
+        del node.sessions[session.id]
+    env = node.environment(session.row.env)
+    for function_id in session.functions:
+        serving = env.serving.get(function_id)
+        if serving and session in serving:
+            serving.remove(session)
+    for resident in list(session.residents.values()):
+        resident.ended = True
+        if node.residents.get(resident.run_id) is resident:
+            del node.residents[resident.run_id]
+    session.residents.clear()
+    session.wakes.clear()
+
+
+def fenced(node: Node, session: Session) -> None:
+    """Somebody else raised the session's epoch: this node holds nothing of it any more."""
+    if node.sessions.get(session.id) is session:
+        drop(node, session)
+    link, session.link = session.link, None
+    if link is not None:
+        link.close("STALE_EPOCH", "the session is held elsewhere")
