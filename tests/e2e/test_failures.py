@@ -95,8 +95,10 @@ def test_a_cancelled_run_is_interrupted_and_cleans_up(world: World, kind: str) -
     run = ended(world.client, handle.run_id, 20)
     assert run.status is RunStatus.CANCELLED
     assert world.executed(handle.run_id, "clean-up") == 1
-    assert [run.status for run in world.client.list_runs(parent_run_id=handle.run_id)] == (
-        [RunStatus.CANCELLED] if kind == "child" else []
+    children = [RunStatus.CANCELLED] if kind == "child" else []
+    until(
+        lambda: [run.status for run in world.client.list_runs(parent_run_id=handle.run_id)] == children,
+        "its child is cancelled too",
     )
 
 
