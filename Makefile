@@ -7,7 +7,7 @@ GEN := .venv-gen
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test bench lint format generate clean
+.PHONY: help setup setup-dev demo test bench simulate lockstep lint format generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,6 +44,12 @@ lint: $(VENV)/.dev $(GEN)/.made ## the checks alone
 
 format: $(VENV)/.dev ## puts the code in shape
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
+
+simulate: $(VENV)/.dev ## the whole engine on virtual time with faults; ARGS='--seeds 0..999' or '--seed 7 -v'
+	@$(BIN)/python -m tests.simulation $(or $(ARGS),--seeds 0..399)
+
+lockstep: $(VENV)/.dev ## random commits against all stores at once; ARGS='--seeds 100'
+	@$(BIN)/python -m tests.model.run $(or $(ARGS),--seeds 50)
 
 bench: $(VENV)/.dev ## throughput and latency beside the baseline; ARGS are its options
 	@$(BIN)/python -m bench $(ARGS)
