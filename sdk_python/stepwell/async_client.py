@@ -14,6 +14,7 @@ from stepwell import codec
 from stepwell.api_errors import InvalidArgumentError
 from stepwell.calls import Calls, Stubs
 from stepwell.duration import Duration, to_ms
+from stepwell.errors import LimitError
 from stepwell.event import NewEvent, from_unix_ms, to_unix_ms
 from stepwell.handle import AsyncRunHandle, Deadline, reader
 from stepwell.settings import resolve_address, resolve_environment
@@ -41,6 +42,10 @@ R = TypeVar("R")
 
 BATCH_EVENTS = 5_000
 BATCH_BYTES = 3_500 * 1024
+# The server's limits of the same names.
+EVENT_BYTES = 1024 * 1024
+SEND_BYTES = 4 * 1024 * 1024
+RESULT_BYTES = 2 * 1024 * 1024
 SLACK_S = 5.0
 """A call that waits on the server may take this much longer than its wait."""
 
@@ -97,11 +102,12 @@ class AsyncClient:
     ) -> list[EventStatus]:
         """Sends events, in requests of at most 5,000; one status for each, in order. A refused one stops no other.
 
+        Raises UsageError, SerializationError or LimitError, before it sends any, for what cannot be an event.
         The same `request_id` (within 24 hours, with the same events) stores nothing twice; each call makes its own.
         """
         request_id = request_id or uuid.uuid4().hex
         statuses: list[EventStatus] = []
-        for number, batch in enumerate(_batches(events)):
+        for number, batch in enumerate(list(_batches(events))):
             request = event_pb2.SendEventsRequest(
                 environment=self.environment,
                 request_id=f"{request_id}:{number}" if number else request_id,
@@ -316,10 +322,13 @@ class AsyncClient:
         self, function: Any, input: Any, request_id: str | None, metadata: Mapping[str, str] | None, wait_s: float
     ) -> run_pb2.Run:
         function_id = function if isinstance(function, str) else function.id
+        data = codec.encode(input, f"the input of {function_id}")
+        if len(data) > RESULT_BYTES:
+            raise LimitError(f"the input of {function_id} has {len(data)} bytes; result_bytes is {RESULT_BYTES}")
         request = function_pb2.InvokeRequest(
             environment=self.environment,
             function_id=function_id,
-            input=common_pb2.Payload(data=codec.encode(input, f"the input of {function_id}")),
+            input=common_pb2.Payload(data=data),
             request_id=request_id or uuid.uuid4().hex,
             wait_ms=round(wait_s * 1000),
             metadata=dict(metadata or {}),
@@ -345,8 +354,10 @@ def _batches(events: Sequence[NewEvent]) -> Iterator[list[event_pb2.NewEvent]]:
     batch: list[event_pb2.NewEvent] = []
     size = 0
     for event in events:
-        message = event.to_message()
+        message = event.to_message(EVENT_BYTES)
         weight = message.ByteSize() + 8
+        if weight > SEND_BYTES:  # its metadata, say
+            raise LimitError(f"event {event.name!r} has {weight} bytes; send_bytes is {SEND_BYTES}")
         if batch and (len(batch) == BATCH_EVENTS or size + weight > BATCH_BYTES):
             yield batch
             batch, size = [], 0

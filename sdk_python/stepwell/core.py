@@ -14,7 +14,7 @@ from stepwell.call import INVOKE, RUN, SEND, SLEEP, StepFuture
 from stepwell.duration import DURATION_MS_MAX
 from stepwell.errors import Fenced, LimitError, OutsideStepError, UsageError
 from stepwell.journal import Journal, location
-from stepwell.keys import Keys
+from stepwell.keys import TIMER, Keys
 from stepwell.loop import RunLoop, Timer
 from stepwell.outbox import Outbox
 from stepwell.v1 import step_pb2
@@ -98,7 +98,7 @@ class Core:
             return
         if self._branches and len(self._calls) >= self._branches:
             raise LimitError(f"step {name} is one more than the {self._branches} open at once (branches)")
-        key = call.key = self._keys.give(name)
+        key = call.key = self._keys.give(name, own=isinstance(call, Timer))
         journal = self._journal
         self._calls[key] = call
         if journal.known(key):
@@ -149,7 +149,7 @@ class Core:
             raise UsageError(f"a timer of {delay} seconds is longer than 366 days")
         timer.kind = SLEEP
         timer.command = step_pb2.Sleep(duration_ms=math.ceil(round(delay * 1000, 3)))
-        self.begin(timer, "$timer")
+        self.begin(timer, TIMER)
 
     def _time(self) -> float:
         return self.now_ms / 1000

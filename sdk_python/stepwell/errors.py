@@ -185,6 +185,8 @@ def _describe(error: BaseException, depth: int) -> Failure:
 
 def _text(error: BaseException) -> str:
     try:
+        if isinstance(error, StepError) and error.failure is None:
+            return error.message  # whoever gets the failure knows the key
         return str(error)
     except Exception as broken:
         return f"<{type(error).__name__} whose text raised {type(broken).__name__}>"
@@ -229,7 +231,7 @@ def retry_after_ms(error: BaseException) -> int | None:
 def step_error(failure: Failure, key: str, attempts: int) -> StepError:
     """The exception that a failed body raises in the function."""
     kind = StepTimeoutError if failure.reason == "TIMEOUT" else StepError
-    return kind(describe(failure), key=key, failure=failure, attempts=attempts)
+    return kind(describe(innermost(failure)), key=key, failure=failure, attempts=attempts)
 
 
 _INVOKE_ERRORS: dict[str, type[InvokeError]] = {
@@ -242,7 +244,21 @@ _INVOKE_ERRORS: dict[str, type[InvokeError]] = {
 def invoke_error(failure: Failure, key: str, attempts: int) -> InvokeError:
     """The exception that an invoked run's failure raises in its parent."""
     kind = _INVOKE_ERRORS.get(failure.reason, InvokeError)
-    return kind(describe(failure), key=key, failure=failure, attempts=attempts)
+    return kind(describe(innermost(failure)), key=key, failure=failure, attempts=attempts)
+
+
+# Errors that only say which step or run another error came from.
+_CARRIERS = frozenset(
+    kind.__name__
+    for kind in (StepError, StepTimeoutError, InvokeError, RunFailedError, RunCancelledError, InvokeTimeoutError)
+)
+
+
+def innermost(failure: Failure) -> Failure:
+    """What happened first, beneath the steps and invokes that only passed it on."""
+    while failure.type in _CARRIERS and failure.HasField("cause"):
+        failure = failure.cause
+    return failure
 
 
 def describe(failure: Failure) -> str:

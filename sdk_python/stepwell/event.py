@@ -20,6 +20,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 INVOKED = "stepwell/function.invoked"
 EVENT_NAME_BYTES_MAX = 256
+UNIX_MS_MAX = 253_402_300_799_999
+"""The last millisecond of the year 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +87,8 @@ def to_unix_ms(instant: datetime | float) -> int:
         if instant.tzinfo is None:
             raise UsageError(f"{instant!r} has no time zone; use datetime.now(UTC) or .astimezone()")
         return round(instant.timestamp() * 1000)
+    if not abs(instant) * 1000 <= UNIX_MS_MAX:  # nor is it "not a number"
+        raise UsageError(f"{instant!r} is no Unix time in seconds")
     return round(instant * 1000)
 
 
@@ -147,4 +151,6 @@ def from_wait(data: bytes, decode: Callable[[Any], Any] | None, what: str) -> Ev
         str(values.get("name", "")),
         codec.convert(content, decode, what),
         from_unix_ms(int(values.get("time_ms", 0))),
+        dict(values.get("metadata") or {}),
+        str(values.get("sender_id") or ""),
     )

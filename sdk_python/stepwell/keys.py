@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from stepwell.v1.step_pb2 import Limits
 
 KEY_BYTES_DEFAULT = 128
+TIMER = "$timer"
+"""The name of the loop's own timers."""
 
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f-\x9f#\ud800-\udfff]|^\$|^$")
 
@@ -29,14 +31,14 @@ class Keys:
     def __contains__(self, key: str) -> bool:
         return key in self._given
 
-    def give(self, name: str) -> str:
-        """The key of the next call of this name. Raises UsageError or LimitError."""
+    def give(self, name: str, *, own: bool = False) -> str:
+        """The key of the next call of this name. Raises UsageError or LimitError. own: the name is not a user's."""
         count = self._counts.get(name, 0) + 1
         if count > 1:
             key = f"{name}:{count}"
         else:
             key = name
-            if not name.isidentifier():  # most names are, and hold nothing forbidden
+            if not own and not name.isidentifier():  # most names are, and hold nothing forbidden
                 check_name(name)
         while key in self._given:  # a step was named "charge:2" by hand
             count += 1
@@ -51,6 +53,6 @@ class Keys:
 
 
 def check_name(name: str) -> None:
-    """Raises UsageError unless the name may stand for a step. The loop's own timers are the only "$" names."""
-    if _FORBIDDEN.search(name) and name != "$timer":
+    """Raises UsageError unless the name may stand for a step of a user."""
+    if _FORBIDDEN.search(name):
         raise UsageError(f"step name {name!r} is empty, begins with '$', or holds '#' or a control character")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import time
 import uuid
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Sequence
@@ -89,8 +90,17 @@ class Step:
         return self._sleep("step.sleep", name or "sleep", step_pb2.Sleep(duration_ms=ms))
 
     def sleep_until(self, instant: datetime | float, *, name: str | None = None) -> Future[None]:
-        """Sleeps until an aware datetime or a Unix time in seconds; one in the past is due at once."""
-        return self._sleep("step.sleep_until", name or "sleep_until", step_pb2.Sleep(until_ms=to_unix_ms(instant)))
+        """Sleeps until an aware datetime or Unix time in seconds, at most 366 days off; a past one is due at once."""
+        name = name or "sleep_until"
+        ms = self._checked(name, "instant", self._until_ms, instant)
+        return self._sleep("step.sleep_until", name, step_pb2.Sleep(until_ms=ms))
+
+    def _until_ms(self, instant: datetime | float) -> int:
+        ms = to_unix_ms(instant)
+        # The clock of the run stands still between outcomes, that of this machine may be wrong: the later one decides.
+        if ms > max(self._core.now_ms, time.time() * 1000) + DURATION_MS_MAX:
+            raise UsageError(f"{instant!r} is more than 366 days ahead")
+        return ms
 
     def _sleep(self, what: str, name: str, command: step_pb2.Sleep) -> Future[None]:
         self._core.check_caller(what)

@@ -134,7 +134,9 @@ class Server:
             settings.environment,
             frozenset({settings.environment}),
         )
-        self._lease = Lease(node, f"{socket.gethostname()} {_boot_id()} {os.getpid()}", _is_dead, self.lost.set)
+        self._lease = Lease(
+            node, f"{socket.gethostname()} {_boot_id()} {_pid_space()} {os.getpid()}", _is_dead, self.lost.set
+        )
         await self._lease.acquire(wait=settings.wait_for_lease)
         self._lease.start()
         node.alone_since_ms = clock.now_ms()
@@ -245,6 +247,14 @@ def _boot_id() -> str:
         return "unknown"
 
 
+def _pid_space() -> str:
+    """Two containers of one host name see different processes."""
+    try:
+        return str(Path("/proc/self/ns/pid").stat().st_ino)
+    except OSError:
+        return "unknown"
+
+
 def _is_gone(instance: str) -> bool:
     """Whether a worker was a process of this host that has ended."""
     host, _, pid = instance.rpartition(":")
@@ -253,7 +263,8 @@ def _is_gone(instance: str) -> bool:
 
 def _is_dead(info: str) -> bool:
     """Whether the holder of a lease was a process of this host and boot that has ended (H12e)."""
-    host, boot, pid = [*info.split(" "), "", "", ""][:3]
-    if host != socket.gethostname() or boot != _boot_id() or boot == "unknown" or not pid.isdecimal():
+    host, boot, space, pid = [*info.split(" "), "", "", "", ""][:4]
+    ours = (socket.gethostname(), _boot_id(), _pid_space())
+    if (host, boot, space) != ours or "unknown" in ours or not pid.isdecimal():
         return False
     return not Path(f"/proc/{pid}").exists()

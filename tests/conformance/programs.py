@@ -107,7 +107,7 @@ async def sleep(step: Step) -> Json:
 
 @program()
 async def sleep_until(step: Step) -> Json:
-    await step.sleep_until(2_000_000_000)
+    await step.sleep_until(1_000_000_000)
     return "slept"
 
 

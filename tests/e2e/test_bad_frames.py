@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 from typing import Any
 
@@ -261,7 +262,10 @@ def test_h11_a_command_that_comes_twice_is_acknowledged_twice_and_kept_once(
     assert place[0].get_run(run.run_id).output == 7
 
 
+DEEP = b"[" * 300 + b"]" * 300
 STEPS: list[tuple[str, str, dict[str, Any], str]] = [
+    ("a value too deep", "waits", {"event": "a", "match_path": "data.x", "match_value": DEEP}, "BAD_JSON"),
+    ("an event too deep", "sends", {"events": [{"name": "a", "data": {"data": b'{"a":' + DEEP + b"}"}}]}, "BAD_JSON"),
     ("bad CEL", "waits", {"event": "a", "condition": "async."}, "BAD_EXPRESSION"),
     ("a wildcard", "waits", {"event": "a/*"}, "BAD_NAME"),
     ("no event", "waits", {"event": ""}, "MISSING_FIELD"),
@@ -290,6 +294,7 @@ def test_a_step_that_can_never_be_right_fails_in_the_code(
 
 
 EXTREMES: list[tuple[str, dict[str, Any]]] = [
+    ("failures", {"key": "k", "failure": {"type": "E", "details": {"data": DEEP}}}),
     ("results", {"key": "k", "number": 1, "attempt": 2**32 - 1, "started_ms": -(2**63), "ended_ms": 2**63 - 1}),
     ("results", {"key": "k", "number": 1, "output": {"data": b"\0", "encoding": "\0"}, "input_hash": b"x" * 10_000}),
     ("failures", {"key": "k", "attempt": 2**32 - 1, "retry_after_ms": 2**64 - 1, "ended_ms": 2**63 - 1}),
@@ -336,3 +341,58 @@ def test_a_frame_that_no_message_can_hold_is_refused(place: tuple[Client, str], 
     run = assigned(place[0], raw)
     raw.commands(results=[command(run, key="k", number=1, output={"data": b"x" * 9_000_000})])
     assert raw.ended().code == "RESOURCE_EXHAUSTED"
+
+
+# --- what two workers, two runs or two builds must not do to each other ---
+
+
+def test_h15_a_deployment_id_stands_for_one_set_of_functions(place: tuple[Client, str], raw: RawWorker) -> None:
+    with RawWorker(place[1], raw.app) as other:
+        told = other.refused_hello(functions=[spec(), spec("another")])
+    assert (told.code, told.reason) == ("FAILED_PRECONDITION", "DEPLOYMENT_CHANGED")
+    assert raw.app in told.message
+
+
+def test_h23_an_event_that_two_runs_send_under_one_id_is_one_event(place: tuple[Client, str], raw: RawWorker) -> None:
+    outputs: list[bytes] = []
+    for _ in range(2):
+        run = assigned(place[0], raw)
+        events = [{"name": f"{raw.app}/same", "id": f"{raw.app}-one"}, {"name": f"{raw.app}/plain"}]
+        raw.commands(
+            sends=[command(run, key="k", events=events)],
+            parks=[command(run, tree={"combine": 1, "keys": ["k"]})],
+        )
+        outputs.append(raw.work("outcomes").output.data)
+        raw.commands(delivered=[command(run, keys=[{"key": "k", "number": 1}])])
+        finish(place[0], raw, run, 2)
+    first, second = (json.loads(output) for output in outputs)
+    assert first[0] == second[0]
+    assert first[1] != second[1]
+    assert [event.id for event in place[0].list_events(name=f"{raw.app}/same")] == [first[0]]
+    assert len(list(place[0].list_events(name=f"{raw.app}/plain"))) == 2
+
+
+def test_h14_a_frame_that_breaks_gives_back_the_places_it_took(place: tuple[Client, str], raw: RawWorker) -> None:
+    with RawWorker(place[1], f"{raw.app}b", capacity=1) as other:
+        other.hello()
+        run = assigned(place[0], raw)
+        tree: dict[str, Any] = {"combine": 1, "keys": ["k"]}
+        for _ in range(40):
+            tree = {"combine": 1, "parts": [tree]}
+        raw.commands(invokes=[command(run, key="k", function_id=f"{other.app}/f")], parks=[command(run, tree=tree)])
+        assert raw.ended().reason == "TOO_LARGE"
+        handle = place[0].start(f"{other.app}/f", None)
+        child = other.work("assigns", lambda assign: assign.run_id == handle.run_id)
+        finish(place[0], other, child)
+
+
+def test_an_end_has_its_open_children_cancelled(place: tuple[Client, str], raw: RawWorker) -> None:
+    run = assigned(place[0], raw)
+    raw.commands(invokes=[command(run, key="k", function_id=f"{raw.app}/f")])
+    child = raw.work("assigns", lambda assign: assign.run_id != run.run_id)
+    finish(place[0], raw, run)
+    assert raw.work("cancels").run_id == child.run_id
+    raw.commands(
+        delivered=[command(child, keys=[{"key": "$cancel", "number": 1}])], cancelled=[command(child, number=2)]
+    )
+    assert ended(place[0], child.run_id).status is RunStatus.CANCELLED

@@ -9,7 +9,7 @@ import grpc
 import pytest
 from stepwell.api_errors import ApiError
 from stepwell.calls import Stubs
-from stepwell.v1 import common_pb2, event_pb2, function_pb2, run_pb2
+from stepwell.v1 import admin_pb2, common_pb2, event_pb2, function_pb2, run_pb2
 
 from tests.e2e.conftest import World
 from tests.support.servers import ended
@@ -143,6 +143,22 @@ CALLS: list[tuple[str, Any, Any, grpc.StatusCode, str, str]] = [
         INVALID,
         "TOO_LARGE",
         "events",
+    ),
+    (
+        "unknown statuses",
+        lambda s: s.runs.ListRuns,
+        run_pb2.ListRunsRequest(statuses=[run_pb2.RUN_STATUS_QUEUED, 99, 0]),  # pyright: ignore[reportArgumentType]
+        INVALID,
+        "BAD_STATUS",
+        "statuses[1]",
+    ),
+    (
+        "a clock moved too far",
+        lambda s: s.admin.AdvanceClock,
+        admin_pb2.AdvanceClockRequest(advance_ms=367 * 86_400_000),
+        INVALID,
+        "TOO_LONG",
+        "advance_ms",
     ),
     (
         "request id too long",

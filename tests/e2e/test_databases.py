@@ -14,7 +14,7 @@ from stepwell.v1 import event_pb2, event_pb2_grpc
 
 from tests.e2e.conftest import APPS
 from tests.e2e.raw_worker import Told, told
-from tests.support.servers import Process, Server, ended, running
+from tests.support.servers import Process, Server, ended, running, until
 
 UNAVAILABLE_EXIT = 4
 KIB = 1024
@@ -53,6 +53,28 @@ def test_a_server_takes_over_at_once_from_one_that_was_killed(database: str, tmp
         with Server(database, other) as second:
             assert second.client().get_event(event_id).event.name == "kept/event"
             assert time.monotonic() - began < 10
+
+
+def test_h31_a_standby_waits_for_the_database_and_takes_over(database: str, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    other.mkdir()
+    with Server(database, tmp_path, profile="serve") as first:
+        event_id = first.client().send("kept/event")
+        standby = Server(database, other, profile="serve")
+        standby.command.append("--standby")
+        try:
+            Process.start(standby)
+            until(lambda: "standing by" in standby.text(), "it stands by")
+            assert standby.stop() == 0, "it can be stopped while it waits"
+            Process.start(standby)
+            until(lambda: standby.text().count("standing by") > 1, "it stands by again")
+            assert "listens on" not in standby.text()
+            assert first.client().send("still/here")
+            first.stop()
+            until(lambda: "listens on" in standby.text(), "it serves")
+            assert standby.client().get_event(event_id).event.name == "kept/event"
+        finally:
+            standby.__exit__(None, None, None)
 
 
 def test_a_port_in_use_is_named(database: str, tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,18 @@ def test_a_watch_shows_every_entry_once_and_ends_with_the_run(world: World) -> N
     assert seen.count(("note", True)) == 1
     assert seen.count(("w/watched", False)) == 1
     assert seen[-1] == ("w/watched", True)
+
+
+def test_a_watch_of_many_steps_looks_now_and_then_and_tells_the_end_at_once(world: World) -> None:
+    handle = world.client.start("features/many", 800)
+    began = time.monotonic()
+    changes = list(world.client.watch_run(handle.run_id))
+    took_s = time.monotonic() - began
+    ended_keys = [one.key for change in changes for one in change.entries if one.number]
+    assert len(ended_keys) == len(set(ended_keys)) == 800, "each is told once"
+    assert changes[-1].run.output == 800
+    assert len(changes) <= took_s / 0.25 + 2
+    assert world.client.get_run(handle.run_id).ended is not None
 
 
 def test_a_journal_has_pages_and_shows_what_is_open_last(world: World) -> None:

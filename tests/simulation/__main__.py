@@ -42,14 +42,20 @@ def main() -> int:
 
 def ablate(name: str, seeds: range, verbose: bool) -> int:
     """Looks for a seed that fails without a guard, and passes with it."""
-    given = dataclasses.replace(ABLATIONS[name].options, verbose=verbose)
+    ablation = ABLATIONS[name]
+    given = dataclasses.replace(ablation.options, verbose=verbose)
+    others: Counter[str] = Counter()
     for seed in seeds:
         with turned_off(name):
             report = play(seed, given)
-        if report.problems and not play(seed, dataclasses.replace(given, verbose=False)).problems:
-            print(f"without {name} seed {seed} fails, the {seed - seeds.start + 1}th: {report.problems[0][:300]}")
+        found = ablation.found(report.problems)
+        if found and not play(seed, dataclasses.replace(given, verbose=False)).problems:
+            print(f"without {name} seed {seed} fails, the {seed - seeds.start + 1}th: {found[0][:300]}")
             return 0
-    print(f"without {name} no seed of {seeds} fails: nothing would notice")
+        others.update(problem[:100] for problem in report.problems)
+    print(f"without {name} no seed of {seeds} fails as it should: nothing would notice")
+    for problem, count in others.most_common(5):
+        print(f"  {count} x {problem}")
     return 1
 
 

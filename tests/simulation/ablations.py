@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Generator
+import re
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from typing import Any
 from unittest import mock
@@ -23,10 +24,19 @@ _RESTARTS = {"crash_server": 2.0, "crash_worker": 1.0, "break_stream": 1.0}
 
 @dataclass(frozen=True)
 class Ablation:
-    """A guard, how to turn it off, and the world in which that shows soonest."""
+    """A guard, how to turn it off, the world in which that shows soonest, and the problems that count as its miss.
+
+    finds: a pattern of what a checker says of a broken promise. Whatever else goes wrong without the guard, such as an
+    exception that the patch itself raises, proves nothing.
+    """
 
     off: Callable[[contextlib.ExitStack], None]
     options: Options
+    finds: str
+
+    def found(self, problems: Iterable[str]) -> list[str]:
+        """Those of the problems that count."""
+        return [problem for problem in problems if re.match(self.finds, problem)]
 
 
 def _patch(stack: contextlib.ExitStack, target: Any, name: str, value: Any) -> None:
@@ -79,11 +89,23 @@ def _look_back(stack: contextlib.ExitStack) -> None:
 
 
 ABLATIONS = {
-    "epoch": Ablation(_epoch, Options(STEPS, {"freeze_server": 2.0, "break_stream": 1.0, "store_slow": 1.0})),
-    "first-wins": Ablation(_first_wins, Options(RACES, {"store_slow": 1.0, "store_faults": 1.0, "crash_server": 0.3})),
-    "idempotency": Ablation(_idempotency, Options(STEPS, {"lose_answers": 1.0})),
-    "commit-before-ack": Ablation(_commit_before_ack, Options(STEPS, {**_RESTARTS, "store_slow": 2.0})),
-    "look-back": Ablation(_look_back, Options(WAITS, {})),
+    "epoch": Ablation(
+        _epoch,
+        Options(STEPS, {"freeze_server": 2.0, "break_stream": 1.0, "store_slow": 1.0}),
+        r"a commit of epoch \d+ was applied",
+    ),
+    "first-wins": Ablation(
+        _first_wins,
+        Options(RACES, {"store_slow": 1.0, "store_faults": 1.0, "crash_server": 0.3}),
+        r"run \w+ (of \S+ ended|does not end again)|run \w+: (step \S+ ended with attempt|the numbers of its journal)",
+    ),
+    "idempotency": Ablation(_idempotency, Options(STEPS, {"lose_answers": 1.0}), r"event .+ was accepted \d+ times"),
+    "commit-before-ack": Ablation(
+        _commit_before_ack,
+        Options(STEPS, {**_RESTARTS, "store_slow": 2.0}),
+        r"\S+ runs \S+ of \w+ although its result was acknowledged|acknowledged event \w+ is lost",
+    ),
+    "look-back": Ablation(_look_back, Options(WAITS, {}), r"run \w+: \S+ timed out \d+ ms after \w+ was accepted"),
 }
 
 

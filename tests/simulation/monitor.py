@@ -10,6 +10,7 @@ from stepwell.reentry import Reentry
 from stepwell.v1 import step_pb2
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.journal import StepKind
+from stepwell_server.model.run import EDGES, RunStatus
 
 from tests.simulation.hosts import ENVIRONMENT
 from tests.simulation.loop import Process, current_process
@@ -50,6 +51,7 @@ class Monitor:
         self.counts: Counter[str] = Counter()
         self.logged: list[str] = []
         self.acknowledged: set[tuple[str, str]] = set()  # steps whose worker was told that the result is durable
+        self._statuses: dict[str, RunStatus] = {}  # of each run, after the last commit
         self._handler = _Records(self)
         logger = logging.getLogger("stepwell")
         logger.addHandler(self._handler)
@@ -112,3 +114,13 @@ class Monitor:
             session = self.world.store.memory.tables.session.get((fence.env, fence.session_id))
             if session is None or session.closed_ms is not None or session.epoch != fence.epoch:
                 self.world.problem(f"a commit of epoch {fence.epoch} was applied, the session stands at {session}")
+        self._follow_statuses()
+
+    def _follow_statuses(self) -> None:
+        """A run goes along the edges of the state chart only (model/run.py)."""
+        for run in self.world.store.memory.tables.run.values():
+            before, now = self._statuses.get(run.id), RunStatus(run.status)
+            if before is not now:
+                self._statuses[run.id] = now
+                if now not in EDGES.get(before, ()):
+                    self.world.problem(f"a commit moves {run.id} from {before.name if before else 'new'} to {now.name}")

@@ -33,7 +33,7 @@ def send(
     output: Output = Format.TABLE,
 ) -> None:
     """Send one event; prints the server's id of it."""
-    body = json_bytes(data, "--data")
+    body = json_bytes(data, "--data", "event_bytes")
     from uuid import uuid4
 
     from stepwell.v1 import event_pb2

@@ -88,7 +88,7 @@ def invoke(
     output: Output = Format.TABLE,
 ) -> None:
     """Start a run of a function; with --wait, print its output and end with its result."""
-    body, wait_ms = json_bytes(data, "--data"), duration_ms(wait) if wait else 0
+    body, wait_ms = json_bytes(data, "--data", "result_bytes"), duration_ms(wait) if wait else 0
     from uuid import uuid4
 
     from stepwell.v1 import function_pb2

@@ -19,20 +19,32 @@ from stepwell_server.cli.apps import AppProcess, watch
 from stepwell_server.cli.failures import Exit, Failure, UsageFailure
 from stepwell_server.cli.options import DEFAULT_ADDRESS
 from stepwell_server.main import Server
-from stepwell_server.model.errors import ServerError
+from stepwell_server.model.errors import ServerError, StateError
 from stepwell_server.settings import Settings, from_environment
 
 FIRST_FUNCTION_S = 20.0
+_STANDBY_S = 0.5
 # On a laptop a person waits for a killed worker's lease to end; in production it must outlast a stalled network.
 
 
 def host(
-    profile: str, database: str, listen: str, apps: tuple[Path, ...], *, reload: bool, environment: str = ""
+    profile: str,
+    database: str,
+    listen: str,
+    apps: tuple[Path, ...],
+    *,
+    reload: bool,
+    environment: str = "",
+    standby: bool = False,
 ) -> None:
     """Serves until SIGINT or SIGTERM. Raises Failure if the address or the database is taken, or was lost."""
     _parse(listen)
     settings = from_environment(
-        profile=profile, database=database, listen=listen, environment=environment or profile_environment(profile)
+        profile=profile,
+        database=database,
+        listen=listen,
+        environment=environment or profile_environment(profile),
+        wait_for_lease=standby,
     )
     try:
         lost = uvloop.run(_host(settings, apps, reload=reload))
@@ -54,12 +66,13 @@ def profile_environment(profile: str) -> str:
 
 async def _host(settings: Settings, apps: tuple[Path, ...], *, reload: bool) -> bool:
     """True if the lease on the database was lost. The apps are drained before the server stops."""
-    server = Server(settings)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    await server.start()
+    server = await _start(settings, stop)
+    if server is None:
+        return False
     helpers: list[asyncio.Task[Any]] = []
     try:
         say(banner(settings.profile, settings.database, server.address))
@@ -80,17 +93,48 @@ async def _host(settings: Settings, apps: tuple[Path, ...], *, reload: bool) -> 
         await server.stop()
 
 
+async def _start(settings: Settings, stop: asyncio.Event) -> Server | None:
+    """A server that serves; None if it was to stop before it did (a standby may wait for long)."""
+    starting, stopping = asyncio.ensure_future(_started(settings)), asyncio.ensure_future(stop.wait())
+    await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return None
+    return await starting
+
+
+async def _started(settings: Settings) -> Server:
+    told = False
+    while True:
+        server = Server(settings)
+        try:
+            await server.start()
+        except StateError as e:
+            # A file is locked while a server holds it; of another database the lease says so, and is waited for.
+            if not settings.wait_for_lease or e.reason != "DATABASE_IN_USE":
+                raise
+            if not told:
+                say(f"standing by: {e.message}")
+                told = True
+            await asyncio.sleep(_STANDBY_S)
+        else:
+            return server
+
+
 def _parse(listen: str) -> tuple[str, int]:
     host_name, _, port = listen.rpartition(":")
-    if not host_name or not port.isdigit() or int(port) > 65_535:
-        raise UsageFailure(f"--listen {listen!r}: expected HOST:PORT, for example 127.0.0.1:7777")
+    bare = (host_name.startswith("[") and host_name.endswith("]")) or ":" not in host_name
+    if not host_name or not bare or not port.isdecimal() or int(port) > 65_535:
+        raise UsageFailure(f"--listen {listen!r}: expected HOST:PORT, for example 127.0.0.1:7777 or [::1]:7777")
     return host_name, int(port)
 
 
 def reachable(listen: str) -> str:
     """The address that a process on this machine connects to."""
     host_name, port = _parse(listen)
-    return f"127.0.0.1:{port}" if host_name in ("0.0.0.0", "[::]", "::") else listen
+    return f"127.0.0.1:{port}" if host_name in ("0.0.0.0", "[::]") else listen
 
 
 def banner(profile: str, database: str, listen: str) -> str:

@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from stepwell_server.cli.failures import UsageFailure
+from stepwell_server.model.limits import LIMITS
 
 
 class Format(StrEnum):
@@ -46,8 +47,16 @@ def duration_ms(text: str) -> int:
         raise UsageFailure(str(e)) from None
 
 
-def json_bytes(text: str, what: str) -> bytes:
-    """The JSON text that -d names, checked, as compact UTF-8."""
+def json_bytes(text: str, what: str, limit: str) -> bytes:
+    """The JSON text that -d names, checked, as compact UTF-8. limit: the one of model/limits.py that it must keep."""
+    data = _json_bytes(text, what)
+    most: int = getattr(LIMITS, limit)
+    if len(data) > most:
+        raise UsageFailure(f"{what} has {len(data)} bytes; {limit} is {most} [TOO_LARGE]")
+    return data
+
+
+def _json_bytes(text: str, what: str) -> bytes:
     if text == "-":
         text = sys.stdin.read()
     elif text.startswith("@"):

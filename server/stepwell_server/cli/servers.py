@@ -13,15 +13,7 @@ from stepwell_server.cli.options import DEFAULT_ADDRESS
 Listen = Annotated[
     str, typer.Option("--listen", envvar="STEPWELL_LISTEN", metavar="HOST:PORT", help="Address to listen on.")
 ]
-Database = Annotated[
-    str,
-    typer.Option(
-        "--database",
-        envvar="STEPWELL_DATABASE",
-        metavar="URL",
-        help="sqlite:///FILE or postgresql://…; else .stepwell/.",
-    ),
-]
+_URLS = "sqlite:///FILE or postgresql://…"
 
 
 def add_to(root: typer.Typer) -> None:
@@ -35,7 +27,10 @@ def dev(
         list[Path] | None,
         typer.Argument(metavar="[APP.py …]", help="Apps to run as workers.", exists=True, dir_okay=False),
     ] = None,
-    database: Database = "",
+    database: Annotated[
+        str,
+        typer.Option("--database", envvar="STEPWELL_DATABASE", metavar="URL", help=f"{_URLS}; else .stepwell/dev.db."),
+    ] = "",
     listen: Listen = DEFAULT_ADDRESS,
     no_reload: Annotated[
         bool, typer.Option("--no-reload", help="Do not restart apps when their files change.")
@@ -58,9 +53,15 @@ def dev(
 
 
 def serve(
-    database: Database = "",
+    database: Annotated[
+        str,
+        typer.Option("--database", envvar="STEPWELL_DATABASE", metavar="URL", help=f"{_URLS}. It must be named."),
+    ] = "",
     listen: Listen = DEFAULT_ADDRESS,
     environment: Annotated[str, typer.Option("--environment", help="The environment that an empty name means.")] = "",
+    standby: Annotated[
+        bool, typer.Option("--standby", help="While another server holds the database, wait to take over.")
+    ] = False,
 ) -> None:
     """Start a server for real use: no workers beside it, no clock to move."""
     from stepwell_server.cli.failures import UsageFailure
@@ -68,4 +69,4 @@ def serve(
 
     if not database:
         raise UsageFailure("serve needs --database (or STEPWELL_DATABASE), for example postgresql://user@host/stepwell")
-    host("serve", database, listen, (), reload=False, environment=environment)
+    host("serve", database, listen, (), reload=False, environment=environment, standby=standby)

@@ -151,15 +151,27 @@ def _kind_name(item: WaitingFor) -> str:
 
 
 def failure_line(failure: Failure) -> str:
-    """ "ValueError: no such sku", and the failure beneath it if there is one."""
+    """ "StepError: charge ← ValueError: no such sku": the failure and those beneath it, each said once."""
+    chain = [failure]
+    while chain[-1].HasField("cause"):
+        chain.append(chain[-1].cause)
+    said = [_said(one) for one in chain]
     parts: list[str] = []
-    at: Failure | None = failure
-    while at is not None and len(parts) < 3:
-        name = at.type or at.reason
-        first = at.message.strip().splitlines()[0] if at.message.strip() else ""
-        parts.append(clean(": ".join(part for part in (name, first) if part)) or "failed")
-        at = at.cause if at.HasField("cause") else None
+    for number, text in enumerate(said):
+        # A step's error repeats the text of the one it stands for.
+        beneath = next((other for other in reversed(said[number + 1 :]) if text.endswith(f": {other}")), None)
+        own = text if beneath is None else text.removesuffix(f": {beneath}")
+        if text not in said[number + 1 :]:
+            parts.append(own)
+    if len(parts) > 3:
+        parts[2:-1] = ["…"]
     return short_text(" ← ".join(parts), 160)
+
+
+def _said(failure: Failure) -> str:
+    name = failure.type or failure.reason
+    first = failure.message.strip().splitlines()[0] if failure.message.strip() else ""
+    return clean(": ".join(part for part in (name, first) if part)) or "failed"
 
 
 def short_text(text: str, width: int) -> str:

@@ -189,7 +189,7 @@ class Frame:
             wait = resident.open.pop(name, None) if resident.open is not None else None
             if wait is not None:
                 if wait.child_id is not None and not wait.detached:
-                    draft.cancels = [*(draft.cancels or ()), wait.child_id]
+                    draft.cancels = [*(draft.cancels or ()), wait]
                 draft.wait_deletes = [*(draft.wait_deletes or ()), WaitDelete(env, run_id, name)]
             if resident.unseen is not None and resident.unseen.pop(name, None) is not None:
                 draft.outcome_deletes = [*(draft.outcome_deletes or ()), OutcomeDelete(env, run_id, name)]
@@ -204,6 +204,7 @@ class Frame:
         resident = draft.resident
         held = {base_key(key) for key in (*(resident.open or ()), *(resident.unseen or ()))}
         held.update(outcome.key for outcome in draft.answers or ())
+        held.update(resident.pending or ())
         keys = tree.all_keys()
         missing = keys - held
         if missing and received >= resident.received:
@@ -224,8 +225,14 @@ class Frame:
         """Submits a Commit for each run that the frame named. Raises InvalidError where the frame is too large."""
         if sum([draft.size for draft in self._drafts.values()]) > LIMITS.frame_bytes:
             raise InvalidError("TOO_LARGE", f"a frame holds at most {LIMITS.frame_bytes} bytes")
-        for draft in self._drafts.values():
-            self._submit(draft)
+        while self._drafts:
+            self._submit(self._drafts.pop(next(iter(self._drafts))))
+
+    def give_up(self) -> None:
+        """The frame cannot be applied: its runs are evicted and queued anew, what it reserved is given back."""
+        while self._drafts:
+            _, draft = self._drafts.popitem()
+            settle.undo(self.node, self.session, draft)
 
     def _submit(self, draft: Draft) -> None:
         resident = draft.resident

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from stepwell_server.engine import admission, expressions, ingest, matching
+from stepwell_server.engine import admission, expressions, ingest, matching, sending
 from stepwell_server.engine.advance import Frame
 from stepwell_server.engine.draft import Draft
 from stepwell_server.engine.failures import failure_json
@@ -58,6 +58,7 @@ def wait_for_event(
         if condition:
             expressions.check_wait(condition, f"step {key}: if")
         value = orjson.loads(match_value) if match_path else None
+        ingest.check_depth(match_value, value, "match")
         if timeout_ms > LIMITS.wait_ms:
             raise InvalidError("TOO_LONG", "the time-out is longer than 366 days")
     except (InvalidError, orjson.JSONDecodeError) as error:
@@ -113,6 +114,8 @@ def invoke(
         error = InvalidError("TOO_DEEP", f"invokes are nested deeper than {LIMITS.invoke_depth}")
     elif len(data) > LIMITS.result_bytes:
         error = InvalidError("TOO_LARGE", f"the input has more than {LIMITS.result_bytes} bytes")
+    elif (bad := ingest.json_error(data, encoding, "input")) is not None:
+        error = bad
     elif timeout_ms > LIMITS.wait_ms:
         error = InvalidError("TOO_LONG", "the time-out is longer than 366 days")
     if error is not None or function is None:
@@ -168,12 +171,12 @@ def invoke(
 
 
 def send(frame: Frame, run_id: str, turn: int, key: str, events: Sequence[ingest.NewEvent], input_hash: bytes) -> None:
-    """Events are sent, once: they and the step's outcome are one commit."""
+    """Events are sent, once: they and the step's outcome are one commit, unless they have ids of their own."""
     draft = frame.draft(run_id, turn, key)
     if draft is None or not frame.key_ok(draft, key):
         return
     resident = draft.resident
-    if resident.unseen is not None and key in resident.unseen:
+    if (resident.unseen is not None and key in resident.unseen) or (resident.pending and key in resident.pending):
         return
     rows: list[tuple[EventRow, Any]] = []
     try:
@@ -202,26 +205,28 @@ def send(frame: Frame, run_id: str, turn: int, key: str, events: Sequence[ingest
     except InvalidError as error:
         _reject(frame, draft, key, StepKind.SEND, "", error)
         return
-    draft.events = [*(draft.events or ()), *rows]
-    draft.answer(
-        OutcomeRow(
-            resident.env,
-            run_id,
-            key,
-            None,
-            int(StepKind.SEND),
-            ",".join(dict.fromkeys(row.name for row, _ in rows))[:256],
-            orjson.dumps([row.id for row, _ in rows]),
-            "",
-            None,
-            1,
-            frame.now,
-            frame.now,
-            input_hash,
-            None,
-            None,
-        ),
+    outcome = OutcomeRow(
+        resident.env,
+        run_id,
+        key,
+        None,
+        int(StepKind.SEND),
+        ",".join(dict.fromkeys(row.name for row, _ in rows))[:256],
+        orjson.dumps([row.id for row, _ in rows]),
+        "",
+        None,
+        1,
+        frame.now,
+        frame.now,
+        input_hash,
+        None,
+        None,
     )
+    if any(row.sender_id for row, _ in rows):
+        sending.send_known(frame.node, frame.env, frame.session, resident, outcome, rows)
+        return
+    draft.events = [*(draft.events or ()), *rows]
+    draft.answer(outcome)
 
 
 def open_wait(frame: Frame, draft: Draft, wait: WaitRow) -> bool:

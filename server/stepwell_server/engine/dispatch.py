@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from stepwell_server.engine.failures import tried
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
@@ -200,7 +201,7 @@ async def _load(node: Node) -> None:
 
 def _home(node: Node, session: Session, run: RunRow) -> Session | None:
     """A session of the deployment that began the run, with a free place, where the given one is of another (H15)."""
-    if not run.deployment or run.deployment == session.row.deployment:
+    if not run.deployment or run.deployment == session.row.deployment or run.deployment in tried(run.failure):
         return None
     for other in node.environment(run.env).serving.get(run.function_id, ()):
         if other.row.deployment == run.deployment and other.free > 0:

@@ -35,7 +35,7 @@ class Draft:
     events: list[tuple[EventRow, Any]] | None = None
     accepted: list[admission.Start] | None = None
     children: list[admission.Start] | None = None
-    cancels: list[str] | None = None
+    cancels: list[WaitRow] | None = None
     shapes: list[ShapeRow] | None = None
     batch: serve.Accepted | None = None
     end: End | None = None
@@ -104,6 +104,8 @@ class Draft:
             commit.moves = (wake.released_move(resident, self.place),)
         else:
             self._with_status(session, commit)
+        if self.cancels is not None:
+            ending.order_cancels(commit, self.cancels, node.clock.now_ms(), "its parent no longer waits for it")
         if self.plain:
             return commit
         # Whoever resolves one of these keys must not share a batch, nor overtake a batch tried again (H32d, H33).

@@ -5,7 +5,7 @@ Cancel is here too: the end of a run cancels its children, and a run that no ses
 
 from __future__ import annotations
 
-import asyncio
+from collections.abc import Iterable
 
 from stepwell_server.engine import dispatch, fence, wake
 from stepwell_server.engine.failures import failure_json, of_child
@@ -14,6 +14,7 @@ from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import InvalidError, NotFoundError, UnavailableError
 from stepwell_server.model.journal import (
+    ASK_KEY,
     CANCEL_KEY,
     GRACE_KEY,
     OutcomeDelete,
@@ -83,13 +84,43 @@ def child_outcome(
     )
 
 
+def cancel_order(wait: WaitRow, now: int, reason: str) -> WaitRow | None:
+    """What has a child cancelled that its parent no longer waits for: a wait of the child that is due at once.
+
+    It is part of the commit that closes the parent's wait, so that no crash forgets the child (H16).
+    """
+    if wait.child_id is None or wait.detached:
+        return None
+    kind = int(StepKind.CANCEL)
+    return WaitRow(
+        wait.env, wait.child_id, ASK_KEY, kind, "", None, "", now, None, False, 1, _cancelled(reason), b"", now, None,
+        wait.target,
+    )  # fmt: skip
+
+
+def order_cancels(commit: Commit, waits: Iterable[WaitRow], now: int, reason: str) -> None:
+    """Adds the orders for the children among some waits to the commit that closes the waits."""
+    orders = [order for wait in waits if (order := cancel_order(wait, now, reason)) is not None]
+    if orders:
+        commit.waits = [*commit.waits, *orders]
+        commit.touches = (*commit.touches, *(f"{order.run_id}/{ASK_KEY}" for order in orders))
+
+
+def ring(node: Node, commit: Commit) -> None:
+    """Timers that a durable commit brought."""
+    for wait in commit.waits:
+        if wait.due_ms is not None:
+            node.wake_timers(wait.due_ms)
+
+
 def close_open(resident: Resident, commit: Commit) -> None:
-    """The end of a run closes what is open; children that are not detached are cancelled after the commit."""
+    """The end of a run closes what is open, and orders that its children be cancelled unless they are detached."""
     env, run_id = resident.env, resident.run_id
     if resident.open:
+        order_cancels(commit, resident.open.values(), commit.ends[0].ended_ms, "its parent has ended")
         commit.wait_deletes = [*commit.wait_deletes, *(WaitDelete(env, run_id, key) for key in resident.open)]
         commit.touches = (*commit.touches, *(f"{run_id}/{key}" for key in resident.open))
-    rows = resident.undelivered()
+    rows = list((resident.unseen or {}).values())
     if rows:
         commit.touches = (*commit.touches, *(f"{run_id}/{row.key}" for row in rows))
         commit.outcome_deletes = [*commit.outcome_deletes, *(OutcomeDelete(env, run_id, row.key) for row in rows)]
@@ -117,25 +148,23 @@ def end_now(node: Node, session: Session, resident: Resident, status: RunStatus,
         commit.resolves = (parent,)
         commit.touches = (*commit.touches, f"{parent.run_id}/{parent.key}")
     resident.ended = True
-    node.lane.submit(commit, _ended_now, (node, session, resident, parent, commit.ends[0]))
+    node.lane.submit(commit, _ended_now, (node, session, resident, parent, commit))
 
 
-def _ended_now(result: CommitResult, argument: tuple[Node, Session, Resident, OutcomeRow | None, End]) -> None:
-    node, session, resident, parent, end = argument
+def _ended_now(result: CommitResult, argument: tuple[Node, Session, Resident, OutcomeRow | None, Commit]) -> None:
+    node, session, resident, parent, commit = argument
     if result.verdict is Verdict.APPLIED:
-        ended(node, resident, end, parent)
+        ring(node, commit)
+        ended(node, resident, commit.ends[0], parent)
     elif result.verdict is Verdict.FENCED:
         fence.fenced(node, session)
 
 
 def ended(node: Node, resident: Resident, end: End, parent: OutcomeRow | None) -> None:
-    """A run has ended: its place, its parent, its children, and who watches it."""
+    """A run has ended: its place, its parent, and who watches it."""
     dispatch.forget(node, resident)
     if parent is not None:
         wake.child_ended(node, parent)
-    for wait in (resident.open or {}).values():
-        if wait.child_id is not None and not wait.detached:
-            cancel_soon(node, resident.env, wait.child_id, "its parent has ended")
     node.has_ended(resident.run, end)
 
 
@@ -148,7 +177,9 @@ async def end_unowned(node: Node, state: RunState, status: RunStatus, failure: b
         touches=(run.id, *(f"{run.id}/{wait.key}" for wait in state.waits)),
         decider=End(run.env, run.id, run.turn, int(status), now, None, "", failure),
         wait_deletes=[WaitDelete(run.env, run.id, wait.key) for wait in state.waits],
+        outcome_deletes=[OutcomeDelete(run.env, run.id, row.key) for row in state.outcomes if row.number is None],
     )
+    order_cancels(commit, state.waits, now, "its parent has ended")
     parent: OutcomeRow | None = None
     if run.parent_id is not None and run.parent_key is not None:
         parent = child_outcome(
@@ -162,9 +193,7 @@ async def end_unowned(node: Node, state: RunState, status: RunStatus, failure: b
         return False
     if parent is not None:
         wake.child_ended(node, parent)
-    for wait in state.waits:
-        if wait.child_id is not None and not wait.detached:
-            cancel_soon(node, run.env, wait.child_id, "its parent has ended")
+    ring(node, commit)
     node.changed(run.id)
     return True
 
@@ -192,21 +221,16 @@ async def cancel(node: Node, env_name: str, run_id: str, reason: str) -> None:
     raise UnavailableError("BUSY", "the run keeps changing; try again", retry_ms=200)
 
 
-def cancel_soon(node: Node, env: str, run_id: str, reason: str) -> None:
-    """Cancels a child in the background."""
-    node.spawn(_cancel_child(node, env, run_id, reason))
-
-
-async def _cancel_child(node: Node, env: str, run_id: str, reason: str) -> None:
-    while not node.stopping:
-        try:
-            await cancel(node, env, run_id, reason)
-        except NotFoundError:
-            return
-        except UnavailableError:
-            await asyncio.sleep(0.5)
-        else:
-            return
+async def asked(node: Node, wait: WaitRow) -> None:
+    """A run whose parent no longer wants it is cancelled; the order goes when that is durable."""
+    try:
+        await cancel(node, wait.env, wait.run_id, "its parent no longer waits for it")
+    except NotFoundError:
+        pass
+    except UnavailableError:
+        node.wake_timers(node.clock.now_ms() + 500)  # it stays due
+        return
+    await _close(node, wait)
 
 
 async def _request(node: Node, state: RunState, reason: str) -> None:
@@ -223,13 +247,11 @@ async def _request(node: Node, state: RunState, reason: str) -> None:
         run.function_id,
     )  # fmt: skip
     commit = Commit(run.env, touches=(f"{run.id}/{CANCEL_KEY}",), outcomes=(request,), waits=(grace,))
+    order_cancels(commit, state.waits, now, "its parent was cancelled")
     result = await node.lane.apply(commit)
     if result.verdict is not Verdict.APPLIED:
         raise InvalidError("STORE_REFUSED", f"the store refused: {result.existing}")
-    node.wake_timers(due)
-    for wait in state.waits:
-        if wait.child_id is not None and not wait.detached:
-            cancel_soon(node, run.env, wait.child_id, "its parent was cancelled")
+    ring(node, commit)
     resident = node.residents.get(run.id)
     if resident is not None:
         wake.unwind(node, resident, request)
@@ -252,13 +274,13 @@ async def grace_over(node: Node, wait: WaitRow) -> None:
     if state is not None and state.run.status in _LIVE:
         await end_unowned(node, state, RunStatus.CANCELLED, failure)
         return
+    await _close(node, wait)
+
+
+async def _close(node: Node, wait: WaitRow) -> None:
     grave = WaitDelete(wait.env, wait.run_id, wait.key)
-    commit = Commit(wait.env, touches=(f"{wait.run_id}/{wait.key}",), wait_deletes=(grave,))
-    node.lane.submit(commit, _closed)
-
-
-def _closed(result: CommitResult, argument: object) -> None:
-    """The wait is gone."""
+    touches = (f"{wait.run_id}/{wait.key}",)
+    await node.lane.apply(Commit(wait.env, touches=touches, wait_deletes=(grave,)))
 
 
 def _cancelled(reason: str) -> bytes:

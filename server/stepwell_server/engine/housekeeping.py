@@ -14,6 +14,7 @@ from stepwell_server.model.session import SessionRow
 
 log = logging.getLogger("stepwell.housekeeping")
 _PURGE = 1_000
+_SETTLE_LOOKS = 1_000
 _PURGE_EVERY = 60
 _LEARN_EVERY = 12
 
@@ -35,6 +36,11 @@ class Housekeeping:
         """Heals what the last server left, and gives its workers one lease to come back."""
         node = self._node
         await recover.sweep(node, older_than_ms=0)
+        # Events come before the time-outs that fell due meanwhile (H17).
+        for _ in range(_SETTLE_LOOKS):
+            if not (node.unserved or node.busy):
+                break
+            await asyncio.sleep(0.01)
         for function_id in await node.history.known_functions(env):
             node.queue.learn(env, function_id)
         left = [row for row in await node.store.sessions(env) if row.id not in node.sessions]
@@ -72,7 +78,10 @@ class Housekeeping:
     async def _streams(self) -> None:
         while True:
             await asyncio.sleep(self._node.tuning.heartbeat_ms / 1000)
-            self.look_at_streams()
+            try:
+                self.look_at_streams()
+            except Exception:
+                log.exception("looking at the workers' streams failed")
 
     def look_at_streams(self) -> None:
         """A silent worker gets no new work; after its lease its runs move (H12b). Every worker hears from us."""
@@ -104,6 +113,8 @@ class Housekeeping:
                 await self.run_once()
             except UnavailableError as error:
                 log.warning("the sweep could not read the store: %s", error)
+            except Exception:
+                log.exception("the sweep failed")
 
     async def run_once(self) -> None:
         """One sweep; every so often also a purge of what has expired."""

@@ -76,6 +76,26 @@ def check_event(event: NewEvent, *, internal: bool = False) -> None:
         raise InvalidError("BAD_TIME", "time_ms is not a time", fields=(("time_ms", "out of range"),))
 
 
+def check_depth(data: bytes, value: Any, field: str) -> None:
+    """Raises InvalidError where JSON is nested too deep: what reads it must be able to write it again."""
+    if data.count(b"[") + data.count(b"{") <= LIMITS.json_depth:
+        return
+    level: list[Any] = [value]
+    for _ in range(LIMITS.json_depth + 1):
+        inner: list[Any] = []
+        for item in level:
+            if isinstance(item, dict):
+                inner.extend(item.values())
+            elif isinstance(item, list):
+                inner.extend(item)
+        level = [item for item in inner if isinstance(item, (dict, list))]
+        if not level:
+            return
+    raise InvalidError(
+        "BAD_JSON", f"{field} is nested deeper than {LIMITS.json_depth} levels", fields=((field, "too deep"),)
+    )
+
+
 def decoded(event: NewEvent) -> Any:
     """The event's data; raises InvalidError unless it is a JSON object (other encodings are not opened)."""
     if event.encoding not in ("", "json"):
@@ -89,6 +109,7 @@ def decoded(event: NewEvent) -> Any:
         raise InvalidError("BAD_JSON", f"data is not JSON: {error}", fields=(("data", str(error)),)) from error
     if not isinstance(data, dict):
         raise InvalidError("BAD_JSON", "data is not a JSON object", fields=(("data", "not an object"),))
+    check_depth(event.data, data, "data")
     return data
 
 
@@ -96,9 +117,19 @@ def check_json(data: bytes, encoding: str, field: str) -> None:
     """Raises InvalidError where bytes that call themselves JSON are not."""
     if data and encoding in ("", "json"):
         try:
-            orjson.loads(data)
+            value = orjson.loads(data)
         except orjson.JSONDecodeError as error:
             raise InvalidError("BAD_JSON", f"{field} is not JSON: {error}", fields=((field, str(error)),)) from error
+        check_depth(data, value, field)
+
+
+def json_error(data: bytes, encoding: str, field: str) -> InvalidError | None:
+    """What check_json raises."""
+    try:
+        check_json(data, encoding, field)
+    except InvalidError as error:
+        return error
+    return None
 
 
 async def send_events(node: Node, env_name: str, request_id: str, events: Sequence[NewEvent]) -> list[Status]:

@@ -18,7 +18,7 @@ NAME = "node"
 class Lease:
     """Takes the lease at the start, renews it, and tells if it was lost.
 
-    info: "host boot pid" of the holder. dead: says whether such a process of this host has ended (H12e).
+    info: names the process of the holder. dead: says whether such a process of this host has ended (H12e).
     """
 
     def __init__(self, node: Node, info: str, dead: Callable[[str], bool], lost: Callable[[], None]) -> None:
@@ -73,6 +73,9 @@ class Lease:
             try:
                 held = await self.run_once()
             except UnavailableError:
+                continue
+            except Exception:
+                log.exception("renewing the lease failed")
                 continue
             if not held:
                 log.critical("the lease on the database was lost: this server stops")

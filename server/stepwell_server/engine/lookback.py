@@ -47,30 +47,41 @@ async def _look(node: Node, wait: WaitRow, after: str) -> None:
     try:
         while node.environment(wait.env).unmarked.get(wait.target):  # noqa: ASYNC110 (rare, and over within a commit)
             await asyncio.sleep(0.001)
-        while True:
-            try:
-                events = await node.store.look_back(wait.env, wait.target, after, node.tuning.lookback_events)
-                break
-            except UnavailableError:
-                await asyncio.sleep(0.5)
-        if len(events) >= node.tuning.lookback_events:
-            log.warning(
-                "run %s: the look-back of %s was cut at %d events", wait.run_id, wait.key, node.tuning.lookback_events
-            )
-        fitting = [event for event in events if _fits(wait, event)]
-        if fitting:
-            state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id)
-            for event in fitting:
-                if state is None or not serve.may_take(wait, state, event, matching.event_data(event)):
-                    continue
-                outcome = wake.outcome_of(
-                    wait, node.clock.now_ms(), output=matching.event_json(event), event_id=event.id
-                )
-                wake.resolve(node, wait.function_id, outcome)
-                return
-        _mark(node, wait)
+        if not await _search(node, wait, after):
+            _mark(node, wait)
     finally:
         node.busy -= 1
+
+
+async def _search(node: Node, wait: WaitRow, after: str) -> bool:
+    """Reads events page by page until one is for the wait, within bounds of count and time (H18d)."""
+    page_size = node.tuning.lookback_events
+    until = node.clock.monotonic_ms() + node.tuning.lookback_ms
+    for _ in range(node.tuning.lookback_pages):
+        events = await _page(node, wait, after, page_size)
+        fitting = [event for event in events if _fits(wait, event)]
+        state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id) if fitting else None
+        for event in fitting:
+            if state is not None and serve.may_take(wait, state, event, matching.event_data(event)):
+                output = matching.event_json(event)
+                outcome = wake.outcome_of(wait, node.clock.now_ms(), output=output, event_id=event.id)
+                wake.resolve(node, wait.function_id, outcome)
+                return True
+        if len(events) < page_size:
+            return False
+        after = events[-1].id
+        if node.clock.monotonic_ms() > until:
+            break
+    log.warning("run %s: the look-back of %s was cut after event %s", wait.run_id, wait.key, after)
+    return False
+
+
+async def _page(node: Node, wait: WaitRow, after: str, limit: int) -> list[EventRow]:
+    while True:
+        try:
+            return await node.store.look_back(wait.env, wait.target, after, limit)
+        except UnavailableError:
+            await asyncio.sleep(0.5)
 
 
 def _fits(wait: WaitRow, event: EventRow) -> bool:

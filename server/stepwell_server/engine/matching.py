@@ -39,7 +39,10 @@ def event_value(event: EventRow, data: Any = _MISSING) -> dict[str, Any]:
 
 def event_json(event: EventRow) -> bytes:
     """An event as an outcome: JSON of {id, name, data, time_ms, metadata}. Data in another encoding stays a string."""
-    head = orjson.dumps({"id": event.id, "name": event.name, "time_ms": event.time_ms})
+    facts: dict[str, Any] = {"id": event.id, "name": event.name, "time_ms": event.time_ms}
+    if event.sender_id:
+        facts["sender_id"] = event.sender_id
+    head = orjson.dumps(facts)
     data = (event.data or b"{}") if event.encoding in ("", "json") else orjson.dumps(event.data.decode("latin-1"))
     return head[:-1] + b',"data":' + data + b',"metadata":' + (event.metadata or b"{}") + b"}"
 
@@ -47,14 +50,17 @@ def event_json(event: EventRow) -> bytes:
 def _canonical(value: Any) -> bytes:
     if isinstance(value, float) and value.is_integer() and abs(value) < 2**53:
         value = int(value)
-    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    try:
+        return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    except TypeError:  # too deep, or an integer of more than 64 bits
+        return repr(value).encode("utf-8", "surrogatepass")
 
 
 def match_key(path: str, value: Any) -> str:
     """The key under which a wait for `value` at `path` is found. Numbers compare by value (1 and 1.0 are one)."""
     text = f"{path}={_canonical(value).decode()}"
     if len(text) > _KEY_TEXT_MAX or "\0" in text:
-        return f"{path[:64]}#{blake2b(text.encode(), digest_size=16).hexdigest()}"
+        return f"{path}#{blake2b(text.encode(), digest_size=16).hexdigest()}"
     return text
 
 

@@ -31,6 +31,8 @@ class Tuning:
     cancel_grace_ms: int = 30_000
     sweep_ms: int = 5_000
     lookback_events: int = 1_000
+    lookback_pages: int = 50
+    lookback_ms: int = 2_000
     max_losses: int = 5
 
 

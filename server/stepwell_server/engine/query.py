@@ -12,7 +12,7 @@ from stepwell_server.engine.residents import base_key
 from stepwell_server.model import ids
 from stepwell_server.model.errors import InvalidError, NotFoundError
 from stepwell_server.model.event import EventRow
-from stepwell_server.model.journal import GRACE_KEY, RUN_KEY, OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.journal import INNER, RUN_KEY, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import LIVE, RunRow, RunStatus
 from stepwell_server.ports.store import RunFilter, RunState
@@ -82,7 +82,7 @@ def reasons(node: Node, state: RunState) -> list[Reason]:
         return []
     if status is RunStatus.PAUSED:
         return [Reason(Waiting.PAUSED, "", _paused(run))]
-    found = [_open(wait) for wait in state.waits if wait.key != GRACE_KEY]
+    found = [_open(wait) for wait in state.waits if wait.kind not in INNER]
     if status is RunStatus.PARKED:
         if any(outcome.number is None for outcome in state.outcomes):
             return [_place(node, run), *found]
@@ -138,7 +138,7 @@ class Entry(NamedTuple):
 def journal(state: RunState) -> list[Entry]:
     """First what the code saw, in its order; then what is on its way; then what is open."""
     entries = [Entry(outcome, None) for outcome in state.outcomes if outcome.kind != StepKind.CANCEL]
-    entries.extend(Entry(None, wait) for wait in state.waits if wait.key != GRACE_KEY)
+    entries.extend(Entry(None, wait) for wait in state.waits if wait.kind not in INNER)
     return entries
 
 

@@ -12,7 +12,7 @@ from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
-from stepwell_server.model.journal import StepKind
+from stepwell_server.model.journal import INNER
 from stepwell_server.model.run import Move, PausedReason, ReadyRow, RunRow, RunStatus
 from stepwell_server.model.session import Fence
 from stepwell_server.ports.store import RunFilter
@@ -20,6 +20,7 @@ from stepwell_server.ports.store import RunFilter
 log = logging.getLogger("stepwell.recover")
 _CHUNK = 200
 _PAGE = 1_000
+_PLACE_S = 0.1
 # Another build of the app can mend these.
 _MENDED = (PausedReason.NONDETERMINISTIC, PausedReason.WORKER_LOST)
 
@@ -55,7 +56,7 @@ async def requeue_rows(
             idle = (
                 row.status == RunStatus.PARKED
                 and state is not None
-                and any(wait.kind != StepKind.GRACE for wait in state.waits)
+                and any(wait.kind not in INNER for wait in state.waits)
                 and all(outcome.number is not None for outcome in state.outcomes)
             )
             if idle or row.status == RunStatus.PAUSED:
@@ -182,7 +183,9 @@ async def _try_paused(node: Node, session: Session) -> None:
 
 
 async def _try(node: Node, session: Session, row: RunRow) -> None:
-    if session.link is None:
+    while session.free <= 0 and session.link is not None:  # noqa: ASYNC110 (paused runs come last, one by one)
+        await asyncio.sleep(_PLACE_S)
+    if session.link is None or row.id in node.arriving or row.id in node.residents:
         return
     session.executing += 1
     node.arriving[row.id] = []

@@ -12,7 +12,7 @@ from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.retry import ATTEMPTS_MAX, FACTOR_MAX
 from stepwell_server.model.commit import Commit
-from stepwell_server.model.errors import InvalidError
+from stepwell_server.model.errors import InvalidError, StateError
 from stepwell_server.model.event import RESERVED_PREFIX
 from stepwell_server.model.function import DeploymentRow, FunctionSpec, Registry, RetryPolicy, Trigger
 from stepwell_server.model.limits import LIMITS
@@ -137,7 +137,19 @@ async def register(node: Node, env: Environment, app: str, deployment: str, func
         raise InvalidError("BAD_NAME", "deployment is empty or not a name", fields=(("deployment", "bad"),))
     row = DeploymentRow(env.name, app, deployment, node.clock.now_ms(), pack(functions))
     await node.lane.apply(Commit(env.name, touches=(f"registry:{env.name}",), deployments=(row,)))
-    await refresh(node, env)
+    registry = await node.store.registry(env.name)
+    apply(env, registry)
+    for kept in registry.deployments:
+        if kept.app == app and kept.id == deployment and _sorted(kept.spec) != _sorted(row.spec):
+            raise StateError(
+                "DEPLOYMENT_CHANGED",
+                f"deployment {deployment!r} of {app} was registered with other functions or options: give this build "
+                "another id, or none",
+            )
+
+
+def _sorted(spec: bytes) -> bytes:
+    return orjson.dumps(sorted(orjson.loads(spec), key=lambda item: item["name"]), option=orjson.OPT_SORT_KEYS)
 
 
 async def refresh(node: Node, env: Environment) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from stepwell_server.model.journal import CANCEL_KEY, GRACE_KEY, OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.journal import CANCEL_KEY, INNER, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.model.session import Fence, SessionRow
 from stepwell_server.ports.link import Link
@@ -61,6 +61,7 @@ class Resident:
     open: dict[str, WaitRow] | None = None
     unseen: dict[str, OutcomeRow] | None = None
     held: list[OutcomeRow] | None = None
+    pending: set[str] | None = None
     consumed: set[str] | None = None
 
     def __init__(self, session: Session, run: RunRow) -> None:
@@ -105,11 +106,11 @@ class Resident:
 
     def undelivered(self) -> list[OutcomeRow]:
         """Outcomes that no command has named yet; a request to cancel is told in another way."""
-        return [row for row in (self.unseen or {}).values() if row.kind not in (StepKind.CANCEL, StepKind.GRACE)]
+        return [row for row in (self.unseen or {}).values() if row.kind not in INNER]
 
     def can_wake(self) -> bool:
         """Something is open at the server, or on its way, that wakes the run once it is parked."""
-        return bool(self.unseen) or any(key != GRACE_KEY for key in self.open or ())
+        return bool(self.unseen or self.pending) or any(wait.kind not in INNER for wait in (self.open or {}).values())
 
     def may_park(self, tree: Tree, received: int) -> bool:
         """Whether a park holds: nothing that touches its tree is on its way to the worker (H16)."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -20,6 +21,7 @@ from stepwell_server.model.journal import WaitRow
 from stepwell_server.model.run import RunRow
 from stepwell_server.ports.store import Probe, RunState
 
+log = logging.getLogger("stepwell.serve")
 RUNS_AT_ONCE = 250
 _TIDY_S = 1.0
 
@@ -75,7 +77,18 @@ async def _serve(node: Node) -> None:
         except UnavailableError:
             await asyncio.sleep(0.5)
             continue
+        except Exception:
+            await _serve_alone(node, batch)
         del node.unserved[: len(batch)]
+
+
+async def _serve_alone(node: Node, batch: list[Accepted]) -> None:
+    """Something broke: the events that it comes from must not hold up the others. They keep their cursor."""
+    for item in batch:
+        try:
+            await _serve_env(node, item.env, [item])
+        except Exception:
+            log.exception("events from %s on could not be served", item.events[0][0].id)
 
 
 async def _serve_env(node: Node, env: Environment, items: list[Accepted]) -> None:
@@ -184,7 +197,11 @@ async def _judge(
     node: Node, env: Environment, row: EventRow, data: Any, waits: list[WaitRow], output: bytes, left: Countdown
 ) -> None:
     """Waits with a condition, or opened after the event came: is it theirs, and did their run not take it before?"""
-    states = await dispatch.read(node, env.name, list({wait.run_id for wait in waits}))
+    node.busy += 1
+    try:
+        states = await dispatch.read(node, env.name, list({wait.run_id for wait in waits}))
+    finally:
+        node.busy -= 1
     now = node.clock.now_ms()
     for wait in waits:
         state = states.get(wait.run_id)

@@ -59,7 +59,7 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int, C
             link.ack(resident.run_id, resident.turn, number)
     if draft.end is not None:
         session.note_end(resident, number)
-        _follow_ups(node, draft)
+        _follow_ups(node, draft, commit)
         ending.ended(node, resident, draft.end, draft.parent)
         return
     if draft.moves is not None:
@@ -73,7 +73,7 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int, C
             dispatch.queued(node, draft.place)
         else:
             wake.released(node, resident)
-    _follow_ups(node, draft)
+    _follow_ups(node, draft, commit)
     if draft.answers is not None:
         for outcome in draft.answers:
             wake.arrived(node, resident.function_id, outcome)
@@ -83,13 +83,11 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int, C
     node.changed(resident.run_id)
 
 
-def _follow_ups(node: Node, draft: Draft) -> None:
+def _follow_ups(node: Node, draft: Draft, commit: Commit) -> None:
     """Timers, look-backs, children and events that a commit brought."""
-    resident = draft.resident
-    if draft.waits:
-        for wait in draft.waits:
-            if wait.due_ms is not None:
-                node.wake_timers(wait.due_ms)
+    if commit.waits:
+        ending.ring(node, commit)
+        for wait in draft.waits or ():
             if wait.after_event is not None:
                 lookback.look_back(node, wait)
     if draft.children:
@@ -101,6 +99,3 @@ def _follow_ups(node: Node, draft: Draft) -> None:
         for watcher in tuple(node.event_watchers):
             for row, _ in draft.events:
                 watcher(row)
-    if draft.cancels:
-        for child_id in draft.cancels:
-            ending.cancel_soon(node, resident.env, child_id, "its parent no longer waits for it")

@@ -11,7 +11,7 @@ from stepwell_server.engine.node import Node
 from stepwell_server.engine.serve import Countdown
 from stepwell_server.model.commit import Commit, CommitResult
 from stepwell_server.model.errors import UnavailableError
-from stepwell_server.model.journal import OutcomeRow, StepKind, WaitDelete, WaitRow
+from stepwell_server.model.journal import INNER, OutcomeRow, StepKind, WaitDelete, WaitRow
 
 log = logging.getLogger("stepwell.timers")
 _BATCH = 2_000
@@ -88,7 +88,9 @@ class Timers:
                 if following is not None:
                     self.due_at(following)
                 break
-        except UnavailableError:
+        except Exception as error:
+            if not isinstance(error, UnavailableError):
+                log.exception("firing timers failed")
             self._next_ms = None  # an alarm that rang meanwhile was only noted: nothing else would ring
             self.due_at(node.clock.now_ms() + 500)
         finally:
@@ -101,17 +103,23 @@ class Timers:
         await asyncio.gather(*(lookback.finish(self._node, row) for row in unsure))
         settled = asyncio.Event()
         left = Countdown(settled.set)
+        inner = [row for row in rows if row.kind in INNER]
         for row in rows:
-            self.fired += 1
-            if row.kind == StepKind.GRACE:
-                await ending.grace_over(self._node, row)
-                continue
-            left.more()
-            wake.resolve(self._node, row.function_id, due_outcome(row, now), self._after(row, left))
+            if row.kind not in INNER:
+                self.fired += 1
+                left.more()
+                order = ending.cancel_order(row, now, "its parent no longer waits for it")
+                wake.resolve(self._node, row.function_id, due_outcome(row, now), self._after(row, left), order)
         left.armed()
+        await asyncio.gather(*(self._inner(row) for row in inner))
         await settled.wait()
-        if any(row.kind == StepKind.GRACE for row in rows):
-            await self._node.lane.settle()
+
+    async def _inner(self, row: WaitRow) -> None:
+        """The grace of a cancelled run is over, or a run is to be cancelled."""
+        if row.kind == StepKind.GRACE:
+            await ending.grace_over(self._node, row)
+        else:
+            await ending.asked(self._node, row)
 
     def _after(self, row: WaitRow, left: Countdown) -> wake.Then:
         def then(won: bool) -> None:
@@ -120,8 +128,8 @@ class Timers:
                 gone = WaitDelete(row.env, row.run_id, row.key)
                 touches = (f"{row.run_id}/{row.key}",)
                 self._node.lane.submit(Commit(row.env, touches=touches, wait_deletes=(gone,)), _closed)
-            if won and row.kind == StepKind.INVOKE and row.child_id is not None and not row.detached:
-                ending.cancel_soon(self._node, row.env, row.child_id, "its parent no longer waits for it")
+            elif row.child_id is not None:
+                self.due_at(self._node.clock.now_ms())  # its cancellation was ordered
             left.one()
 
         return then

@@ -43,30 +43,33 @@ def outcome_of(
     )
 
 
-def resolve(node: Node, function_id: str, outcome: OutcomeRow, then: Then | None = None) -> None:
+def resolve(
+    node: Node, function_id: str, outcome: OutcomeRow, then: Then | None = None, order: WaitRow | None = None
+) -> None:
     """A wait resolves, if nothing else was first; its run is woken where it is (H16).
 
-    function_id: of the run, for a run that no worker holds. then: learns whether this outcome won.
+    function_id: of the run, for a run that no worker holds. then: learns whether this outcome won. order: a wait that
+    opens in the same commit.
     """
-    if outcome.run_id in node.residents or outcome.run_id in node.arriving:
-        commit = Commit(outcome.env, touches=(f"{outcome.run_id}/{outcome.key}",), decider=outcome)
+    env, run_id = outcome.env, outcome.run_id
+    commit = Commit(env, touches=(f"{run_id}/{outcome.key}",), decider=outcome)
+    if order is not None:
+        commit.waits = (order,)
+        commit.touches = (*commit.touches, f"{order.run_id}/{order.key}")
+    if run_id in node.residents or run_id in node.arriving:
         node.lane.submit(commit, _resolved_here, (node, function_id, outcome, then))
         return
-    session = dispatch.pick(node.environment(outcome.env), function_id)
+    # A run without a session: the wake writes its row too.
+    commit.touches = (run_id, *commit.touches)
+    session = dispatch.pick(node.environment(env), function_id)
     if session is not None:
         session.executing += 1
-        node.arriving[outcome.run_id] = []
-        take = Take(outcome.env, outcome.run_id, session.id, node.clock.now_ms(), session.row.deployment)
-        commit = Commit(outcome.env, touches=_touches(outcome), decider=outcome, takes=(take,))
+        node.arriving[run_id] = []
+        commit.takes = (Take(env, run_id, session.id, node.clock.now_ms(), session.row.deployment),)
         node.lane.submit(commit, _resolved_taken, (node, session, function_id, outcome, then))
         return
-    row = dispatch.ready_row(node, outcome.env, outcome.run_id, function_id)
-    commit = Commit(
-        outcome.env,
-        touches=_touches(outcome),
-        decider=outcome,
-        enqueues=(_enqueue(row),),
-    )
+    row = dispatch.ready_row(node, env, run_id, function_id)
+    commit.enqueues = (_enqueue(row),)
     node.lane.submit(commit, _resolved_queued, (node, row, outcome, then))
 
 
@@ -74,18 +77,15 @@ def _enqueue(row: ReadyRow) -> Enqueue:
     return Enqueue(row.env, row.run_id, row.priority, row.queued_ms)
 
 
-def _touches(outcome: OutcomeRow) -> tuple[str, str]:
-    """The run's row and the wait's: what a wake of a run without a session writes."""
-    return (outcome.run_id, f"{outcome.run_id}/{outcome.key}")
-
-
 def _resolved_here(result: CommitResult, argument: tuple[Node, str, OutcomeRow, Then | None]) -> None:
     node, function_id, outcome, then = argument
     won = result.verdict is Verdict.APPLIED
-    if won:
-        arrived(node, function_id, outcome)
-    if then is not None:
-        then(won)
+    try:
+        if won:
+            arrived(node, function_id, outcome)
+    finally:
+        if then is not None:
+            then(won)
 
 
 def arrived(node: Node, function_id: str, outcome: OutcomeRow) -> None:
@@ -108,26 +108,30 @@ def later(node: Node, outcome: OutcomeRow) -> Callable[[str], None]:
 def _resolved_taken(result: CommitResult, argument: tuple[Node, Session, str, OutcomeRow, Then | None]) -> None:
     node, session, function_id, outcome, then = argument
     won = result.verdict is Verdict.APPLIED
-    if won:
-        dispatch.load_soon(node, session, outcome.env, outcome.run_id, function_id)
-        node.changed(outcome.run_id)
-    else:
-        dispatch.not_taken(node, session, outcome.env, outcome.run_id, function_id)
-    if then is not None:
-        then(won)
+    try:
+        if won:
+            dispatch.load_soon(node, session, outcome.env, outcome.run_id, function_id)
+            node.changed(outcome.run_id)
+        else:
+            dispatch.not_taken(node, session, outcome.env, outcome.run_id, function_id)
+    finally:
+        if then is not None:
+            then(won)
 
 
 def _resolved_queued(result: CommitResult, argument: tuple[Node, ReadyRow, OutcomeRow, Then | None]) -> None:
     node, row, outcome, then = argument
     won = result.verdict is Verdict.APPLIED
-    if won:
-        resident = node.residents.get(outcome.run_id)
-        if resident is not None:
-            deliver(node, resident, outcome)
-        dispatch.queued(node, row)
-        node.changed(outcome.run_id)
-    if then is not None:
-        then(won)
+    try:
+        if won:
+            resident = node.residents.get(outcome.run_id)
+            if resident is not None:
+                deliver(node, resident, outcome)
+            dispatch.queued(node, row)
+            node.changed(outcome.run_id)
+    finally:
+        if then is not None:
+            then(won)
 
 
 def unowned(node: Node, env: str, run_id: str, function_id: str, losses: int = 0) -> None:
@@ -238,7 +242,11 @@ def child_ended(node: Node, outcome: OutcomeRow) -> None:
 
 
 async def _find(node: Node, outcome: OutcomeRow) -> None:
-    states = await dispatch.read(node, outcome.env, [outcome.run_id])
+    node.busy += 1
+    try:
+        states = await dispatch.read(node, outcome.env, [outcome.run_id])
+    finally:
+        node.busy -= 1
     state = states.get(outcome.run_id)
     if state is not None and any(row.key == outcome.key and row.number is None for row in state.outcomes):
         arrived(node, state.run.function_id, outcome)

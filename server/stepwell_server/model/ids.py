@@ -6,9 +6,6 @@ from hashlib import blake2b
 
 EVENT_PREFIX = "evt_"
 RUN_PREFIX = "run_"
-SESSION_PREFIX = "ses_"
-_TIME_DIGITS = 12
-ID_LENGTH = 4 + _TIME_DIGITS + 20
 
 
 def time_part(now_ms: int) -> str:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 CANCEL_KEY = "$cancel"
 GRACE_KEY = "$grace"
+ASK_KEY = "$ask"
 RUN_KEY = "$run"
 
 
@@ -21,6 +22,10 @@ class StepKind(IntEnum):
     RETRY = 6
     CANCEL = 100
     GRACE = 101
+
+
+INNER = frozenset({int(StepKind.CANCEL), int(StepKind.GRACE)})
+"""Kinds that no worker hears of as a step."""
 
 
 class OutcomeRow(NamedTuple):
@@ -73,6 +78,7 @@ class WaitRow(NamedTuple):
     kind SLEEP: due_ms. EVENT: target = event name, match_key (see engine/matching.py) or "" if only the condition
     decides, due_ms = time-out. INVOKE: target = function id, child_id, due_ms = time-out or None. RETRY: key =
     "step#attempt", due_ms, failure = of the attempt before. GRACE: due_ms = forced end of a cancelled run.
+    CANCEL: the run is to be cancelled, because its parent no longer wants it; due at once.
     after_event: the look-back considers events with greater ids; None once it has looked back (H17).
     function_id: of the run, so that a wake knows who can take it.
     """

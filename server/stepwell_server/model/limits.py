@@ -24,6 +24,7 @@ class Limits:
     key_bytes: int = 128
     metadata_bytes: int = 8 * KIB
     condition_bytes: int = 2 * KIB
+    json_depth: int = 128
     branches: int = 1_000
     invoke_depth: int = 100
     frame_bytes: int = 4 * MIB

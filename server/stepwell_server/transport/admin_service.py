@@ -52,7 +52,8 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             if self._clock is None:
                 raise StateError("NOT_DEV", "only the clock of a dev server can be moved")
             if request.advance_ms > 366 * DAY_MS:
-                raise InvalidError("TOO_LONG", "the clock moves at most 366 days at once")
+                fields = (("advance_ms", "longer than 366 days"),)
+                raise InvalidError("TOO_LONG", "the clock moves at most 366 days at once", fields=fields)
             deadline = min(request.deadline_ms or 30_000, 600_000)
             done = await clockwork.advance(self._node, self._clock, self._timers, request.advance_ms, deadline)
             return admin_pb2.AdvanceClockResponse(

@@ -46,7 +46,8 @@ def failure_value(message: common_pb2.Failure, depth: int = 0) -> dict[str, Any]
     if message.HasField("details"):
         try:
             value["details"] = orjson.loads(message.details.data)
-        except orjson.JSONDecodeError:
+            orjson.dumps(value["details"])
+        except (orjson.JSONDecodeError, TypeError):
             value["details"] = message.details.data.decode("latin-1")
     if message.HasField("cause") and depth < 16:
         value["cause"] = failure_value(message.cause, depth + 1)

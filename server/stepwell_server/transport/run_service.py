@@ -12,6 +12,7 @@ from stepwell_server.engine import control, query, watch
 from stepwell_server.engine.node import Node
 from stepwell_server.model.errors import InvalidError, ServerError
 from stepwell_server.model.limits import LIMITS
+from stepwell_server.model.run import RunStatus
 from stepwell_server.ports.store import RunFilter, RunState
 from stepwell_server.transport import convert, status
 from stepwell_server.transport.scope import Scope
@@ -20,6 +21,11 @@ Context = grpc.aio.ServicerContext[Any, Any]
 _WAIT_MS = 55_000
 _JOURNAL_PAGE = 10_000
 _TICK_S = 1.0
+_PAUSE_MS = 250
+"""A watcher of a live run looks at most this often: each look reads the whole journal."""
+_PAUSE_LOOKS = 4
+"""… and pauses at least this many times as long as its look took."""
+_STATUSES = frozenset(int(status) for status in RunStatus)
 
 
 def _parts(entries: list[run_pb2.JournalEntry]) -> Iterator[list[run_pb2.JournalEntry]]:
@@ -35,6 +41,32 @@ def _parts(entries: list[run_pb2.JournalEntry]) -> Iterator[list[run_pb2.Journal
         size += cost
     if part:
         yield part
+
+
+class _Sent:
+    """The entries of a journal that a watcher has."""
+
+    def __init__(self) -> None:
+        self._numbered: set[str] = set()  # they never change again
+        self._others: dict[tuple[str, bool], int] = {}
+
+    def news(self, entries: list[query.Entry]) -> list[run_pb2.JournalEntry]:
+        """The entries that are new or changed since the last call."""
+        found: list[run_pb2.JournalEntry] = []
+        for entry in entries:
+            outcome = entry.outcome
+            if outcome is not None and outcome.number is not None:
+                if outcome.key not in self._numbered:
+                    self._numbered.add(outcome.key)
+                    found.append(convert.entry_message(entry))
+                continue
+            message = convert.entry_message(entry)
+            mark = (message.key, entry.wait is not None)
+            digest = hash(message.SerializeToString(deterministic=True))
+            if self._others.get(mark) != digest:
+                self._others[mark] = digest
+                found.append(message)
+        return found
 
 
 class RunService(run_pb2_grpc.RunServiceServicer):
@@ -66,6 +98,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         async def work() -> run_pb2.ListRunsResponse:
             env = self._scope.environment(request.environment)
             limit = request.page_size or 50
+            for number, one in enumerate(request.statuses):
+                if one not in _STATUSES:
+                    field = f"statuses[{number}]"
+                    raise InvalidError("BAD_STATUS", f"{field}: there is no status {one}", fields=((field, "unknown"),))
             filter_ = RunFilter(
                 function_id=request.function_id,
                 app=request.app,
@@ -126,20 +162,15 @@ class RunService(run_pb2_grpc.RunServiceServicer):
         """See the proto."""
         try:
             env = self._scope.environment(request.environment)
-            seen: dict[tuple[str, bool], int] = {}
+            sent = _Sent()
             last = b""
+            now_ms = self._node.clock.monotonic_ms
             async with watch.watching(self._node, request.run_id) as changes:
                 while True:
+                    began_ms = now_ms()
                     state = await query.run_state(self._node, env, request.run_id)
                     response = run_pb2.WatchRunResponse(run=self._message(state), waiting_for=self._reasons(state))
-                    news: list[run_pb2.JournalEntry] = []
-                    for entry in query.journal(state):
-                        message = convert.entry_message(entry)
-                        mark = (message.key, entry.wait is not None)
-                        digest = hash(message.SerializeToString())
-                        if seen.get(mark) != digest:
-                            seen[mark] = digest
-                            news.append(message)
+                    news = sent.news(query.journal(state))
                     whole = response.SerializeToString(deterministic=True)
                     if whole != last or news:
                         last = whole
@@ -149,7 +180,11 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                             yield response
                     if state.run.ended_ms is not None:
                         return
+                    looked_ms = now_ms()
                     await changes.wait(_TICK_S)
+                    next_ms = looked_ms + max(_PAUSE_MS, _PAUSE_LOOKS * (looked_ms - began_ms))
+                    while changes.ended is None and (left_ms := next_ms - now_ms()) > 0:
+                        await changes.wait(left_ms / 1000)
         except ServerError as error:
             await status.abort(context, error)
 

@@ -164,6 +164,19 @@ class StepService(step_pb2_grpc.StepServiceServicer):
         if commands.epoch != session.row.epoch:
             raise FencedError("STALE_EPOCH", f"epoch {commands.epoch} is not the session's {session.row.epoch}")
         frame = Frame(self._node, session)
+        try:
+            self._apply(frame, commands)
+            frame.finish()
+        except ServerError:
+            frame.give_up()
+            raise
+        except Exception:
+            # Our fault or a hostile worker's: the runs that the frame names pay for it, not the others of the worker.
+            log.exception("a frame of worker %s could not be applied", session.row.instance or session.id)
+            frame.give_up()
+
+    def _apply(self, frame: Frame, commands: step_pb2.Commands) -> None:
+        """Hands the commands over, in the order in which they count."""
         for m in commands.results:
             output = m.output
             frame.result(
@@ -200,7 +213,6 @@ class StepService(step_pb2_grpc.StepServiceServicer):
         for m in commands.abandons:
             frame.abandon(m.run_id, m.turn, m.key)
         self._ends(frame, commands)
-        frame.finish()
 
     def _waits(self, frame: Frame, commands: step_pb2.Commands) -> None:
         for m in commands.sleeps:

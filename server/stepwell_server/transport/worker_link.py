@@ -9,12 +9,10 @@ from typing import Any
 import grpc.aio
 from stepwell.v1 import step_pb2
 
-from stepwell_server.model.journal import OutcomeRow, StepKind
+from stepwell_server.model.journal import INNER, OutcomeRow
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.ports.store import RunState
 from stepwell_server.transport import convert
-
-_INNER = (StepKind.CANCEL, StepKind.GRACE)
 
 
 class WorkerLink:
@@ -69,7 +67,7 @@ class WorkerLink:
     def assign(self, state: RunState, cancelled: bool) -> None:
         run = state.run
         # What the code has not seen yet comes with the journal, without a number: it must not come later than the code.
-        journal = [outcome for outcome in state.outcomes if outcome.number is not None or outcome.kind not in _INNER]
+        journal = [outcome for outcome in state.outcomes if outcome.number is not None or outcome.kind not in INNER]
         size = 256 + len(state.event.data if state.event is not None else run.input or b"")
         message = self._work(size).assigns.add(
             run_id=run.id,
@@ -79,7 +77,7 @@ class WorkerLink:
             created_ms=run.created_ms,
         )
         convert.input_message(message.event, state)
-        waits = [wait for wait in state.waits if wait.kind != StepKind.GRACE]
+        waits = [wait for wait in state.waits if wait.kind not in INNER]
         if not journal and not waits:
             return
         part: step_pb2.Assign | step_pb2.JournalPart = message

@@ -201,6 +201,14 @@ async def sender(step: Step, event: Event[Any]) -> Any:
 
 
 @app.function
+async def many(step: Step, event: Event[int]) -> int:
+    """One step after the other."""
+    for n in range(event.data):
+        await step.run(note, n)
+    return event.data
+
+
+@app.function
 async def gatherer(step: Step) -> list[Any]:
     """gather, wait and TaskGroup over bodies, sleeps and children."""
     a = await asyncio.gather(*(step.run(note, n) for n in range(20)), step.sleep("20ms"), step.invoke("echo", 7))

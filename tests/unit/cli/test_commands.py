@@ -146,6 +146,9 @@ CASES: list[tuple[list[str], int, str]] = [
     (["events", "send", "x", "-d", "{"], 2, "--data is not JSON: Expecting property name"),
     (["events", "send", "x", "-d", '{"a":NaN}'], 2, "NaN is not a JSON number"),
     (["events", "send", "x", "-d", "@/no/such"], 2, "cannot read /no/such: No such file"),
+    (["serve"], 2, "serve needs --database"),
+    (["serve", "--database", "memory:", "--listen", "1:2:3"], 2, "--listen '1:2:3': expected HOST:PORT"),
+    (["serve", "--database", "memory:", "--listen", "::1:7777"], 2, "for example 127.0.0.1:7777 or [::1]:7777"),
     (["runs", "list", "--status", "sleeping"], 2, "--status 'sleeping': expected one of queued"),
     (["runs", "list", "--status", "failed,parked"], 0, "run_parked"),
     (["runs", "get", "run_parked"], 0, "now waits for event booking/created (step booked)"),
@@ -192,6 +195,15 @@ def test_a_run_as_json_has_plain_words(run: Run) -> None:
     shown = json.loads(run("runs", "get", "run_completed", "-o", "json").stdout)
     assert shown["run"]["status"] == "completed"
     assert shown["run"]["output"] == {"booked": 7}
+
+
+def test_data_beyond_a_limit_is_a_usage_error_that_names_it(run: Run) -> None:
+    done = run("events", "send", "x", "-d", "-", stdin=json.dumps({"x": "y" * (17 << 20)}))
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1), done.stderr
+    assert "event_bytes is 1048576" in done.stderr
+    done = run("invoke", "shop/f", "-d", "-", stdin=json.dumps("y" * (17 << 20)))
+    assert done.returncode == 2
+    assert "result_bytes is 2097152" in done.stderr
 
 
 def test_data_comes_from_stdin_or_a_file(run: Run, tmp_path: Any) -> None:

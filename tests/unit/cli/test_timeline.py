@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from stepwell.v1 import common_pb2, run_pb2
-from stepwell_server.cli.timeline import Bar, Piece, Row, cells, length, render, timeline, waiting_lines
+from stepwell_server.cli.timeline import Bar, Piece, Row, cells, failure_line, length, render, timeline, waiting_lines
 
 T = 1_700_000_000_000
 
@@ -162,3 +162,16 @@ def test_lengths_read_as_a_person_says_them() -> None:
     table = {0: "0 ms", 999: "999 ms", 1_500: "1.5 s", 60_000: "1 m", 130_000: "2 m 10 s", 3_600_000: "1 h"}
     table |= {4 * 86_400_000: "4 d", 4 * 86_400_000 + 3_700_000: "4 d 1 h"}
     assert {ms: length(ms) for ms in table} == table
+
+
+def test_a_failure_is_said_once_along_its_causes() -> None:
+    first = common_pb2.Failure(type="ValueError", message="broken")
+    step = common_pb2.Failure(type="StepError", message="charge: ValueError: broken", cause=first)
+    child = common_pb2.Failure(type="RunFailedError", message="app/child: ValueError: broken", cause=step)
+    assert failure_line(first) == "ValueError: broken"
+    assert failure_line(step) == "StepError: charge ← ValueError: broken"
+    assert failure_line(child) == "RunFailedError: app/child ← StepError: charge ← ValueError: broken"
+    again = common_pb2.Failure(type="StepError", message=step.message, reason="RUN_FAILED", cause=step)
+    assert failure_line(again) == failure_line(step)
+    deep = common_pb2.Failure(type="RunFailedError", message="app/parent: ValueError: broken", cause=child)
+    assert failure_line(deep) == "RunFailedError: app/parent ← RunFailedError: app/child ← … ← ValueError: broken"

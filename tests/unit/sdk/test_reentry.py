@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextvars import Context, ContextVar
 from dataclasses import dataclass
@@ -201,6 +203,11 @@ def test_wrong_calls_are_named() -> None:
             lambda: step.wait_for_event("a", timeout="400d"),
             lambda: step.send_events([]),
             lambda: step.send_event("a", [1]),
+            lambda: step.sleep_until(1e18),
+            lambda: step.sleep_until(float("nan")),
+            lambda: step.sleep_until(time.time() + 367 * 86_400),
+            lambda: step.run(get_quote, "a", name="$timer"),
+            lambda: step.sleep(1, name="$run"),
         ]
         for call in calls:
             with pytest.raises(UsageError) as caught:
@@ -218,9 +225,33 @@ def test_wrong_calls_are_named() -> None:
         "366",
         "at least one",
         "object",
+        "step sleep_until, instant: 1e+18",
+        "nan",
+        "more than 366 days ahead",
+        "'$timer'",
+        "begins with '$'",
     ]
     assert len(said) == len(words)
     assert all(word in text for word, text in zip(words, said, strict=True))
+
+
+def test_an_awaited_event_is_whole() -> None:
+    app = App("test")
+    seen: list[Any] = []
+
+    @app.function()
+    async def code(step: Step) -> None:
+        seen.append(await step.wait_for_event("a"))
+        seen.append(await step.wait_for_event("b"))
+
+    core = new_run(code)
+    drive(core)
+    told = {"id": "evt_1", "name": "a", "data": {"n": 1}, "time_ms": 1000, "metadata": {"k": "v"}, "sender_id": "mine"}
+    for key, fields in (("a", told), ("b", {"id": "evt_2", "name": "b", "data": {}, "time_ms": 1000})):
+        outcome = step_pb2.Outcome(key=key, kind=step_pb2.STEP_KIND_EVENT, attempt=1)
+        outcome.output.data = json.dumps(fields).encode()
+        core.resolve(outcome)
+    assert [(one.data, one.metadata, one.sender_id) for one in seen] == [({"n": 1}, {"k": "v"}, "mine"), ({}, {}, "")]
 
 
 def test_time_ids_and_random_numbers_are_the_same_in_replay() -> None:

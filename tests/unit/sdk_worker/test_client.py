@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
-from stepwell import App, NewEvent, RunCancelledError, RunFailedError, Step, connection
+from stepwell import App, LimitError, NewEvent, RunCancelledError, RunFailedError, Step, connection
 from stepwell.api_errors import InvalidArgumentError, NotFoundError, UnavailableError
 from stepwell.client import AsyncClient, Client
 from stepwell.v1 import (
@@ -171,6 +171,19 @@ async def test_many_events_travel_in_several_requests(services: Services, client
     statuses = await client.send_many([NewEvent(f"e{n}") for n in range(5_001)], request_id="mine")
     assert [status.event_id for status in statuses[-2:]] == ["evt_e4999", "evt_e5000"]
     assert [(one.request_id, len(one.events)) for one in services.requests] == [("mine", 5000), ("mine:1", 1)]
+
+
+async def test_what_is_larger_than_a_limit_is_not_sent_at_all(services: Services, client: AsyncClient) -> None:
+    large = {"x": "y" * 1024 * 1024}
+    with pytest.raises(LimitError, match="event_bytes is 1048576"):
+        await client.send("a", large)
+    with pytest.raises(LimitError, match="event_bytes"):
+        await client.send_many([NewEvent(f"e{n}") for n in range(5_001)] + [NewEvent("last", large)])
+    with pytest.raises(LimitError, match="send_bytes is 4194304"):
+        await client.send("a", metadata={"k": "v" * (17 << 20)})
+    with pytest.raises(LimitError, match="result_bytes is 2097152"):
+        await client.invoke("app/f", "x" * (17 << 20))
+    assert services.requests == []
 
 
 async def test_an_error_carries_what_the_server_attached(client: AsyncClient) -> None:

@@ -10,6 +10,7 @@ from stepwell_server.ports.store import RunState, Store
 
 _WINDOW = 20_000
 _CARRIED = 4_000
+_CARRIED_BYTES = 4_096
 
 
 class _Line:
@@ -28,6 +29,12 @@ class _Line:
         self.refilling = False
         self.settled: set[str] = set()
         self.missed = False
+
+
+def _is_small(state: RunState) -> bool:
+    """What is carried saves a read; large data would cost more memory than that is worth (H34)."""
+    data = state.event.data if state.event is not None else state.run.input or b""
+    return len(data) <= _CARRIED_BYTES
 
 
 class LocalQueue:
@@ -60,7 +67,7 @@ class LocalQueue:
             return
         line.known.add(row.run_id)
         heapq.heappush(line.heap, (row.priority, row.queued_ms, row.run_id))
-        if state is not None and len(line.states) < _CARRIED:
+        if state is not None and len(line.states) < _CARRIED and _is_small(state):
             line.states[row.run_id] = state
 
     def pop(self, env: str, function_id: str, limit: int) -> list[Queued]:

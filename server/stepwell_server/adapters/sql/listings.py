@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from stepwell_server.adapters.sql.reads import EVENT
+from stepwell_server.adapters.sql.reads import EVENT, hinted
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.ports.store import RunFilter
 
@@ -41,7 +41,8 @@ def list_runs(env: str, filter_: RunFilter) -> Query:
     where.time("created_ms", filter_.from_ms, filter_.until_ms)
     if filter_.before:
         where.add_id("<", filter_.before)
-    return where.query(f"SELECT {_LISTED} FROM runs", filter_.limit)
+    runs = hinted("runs", "runs_held") if filter_.session_id else "runs"
+    return where.query(f"SELECT {_LISTED} FROM {runs}", filter_.limit)
 
 
 def list_events(env: str, name: str, from_ms: int | None, until_ms: int | None, before: str, limit: int) -> Query:

@@ -16,10 +16,18 @@ _COLLATION = ' COLLATE "POSIX"'
 _PARAMETER = re.compile(r"\$(\d+)(::\w+)?")
 
 
+_HINT = re.compile(r"/\*(INDEXED BY \w+)\*/")
+
+
 def lite(sql: str) -> str:
-    """For SQLite: numbered parameters, and lists as JSON text."""
-    sql = sql.replace(_COLLATION, "")
+    """For SQLite: numbered parameters, lists as JSON text, and the index that a comment names (see hinted)."""
+    sql = _HINT.sub(r"\1", sql.replace(_COLLATION, ""))
     return _PARAMETER.sub(r"?\1", _LIST.sub(r"IN (SELECT value FROM json_each(?\1))", sql))
+
+
+def hinted(table: str, index: str) -> str:
+    """A table with the index to read it by. SQLite has no statistics and takes the primary key, which begins alike."""
+    return f"{table} /*INDEXED BY {index}*/"
 
 
 def columns(fields: tuple[str, ...], table: str = "") -> str:

@@ -43,7 +43,10 @@ _OUTCOMES = lite(
     "ORDER BY number IS NULL, number, CASE WHEN number IS NULL THEN rowid END, key"
 )
 _WAITS = lite(f"SELECT {reads.WAIT} FROM waits WHERE env = $1 AND run_id = $2 ORDER BY key")
-_MATCH = lite(f"SELECT {reads.WAIT} FROM waits WHERE env = $1 AND target = $2 AND match_key = $3 AND kind = 3")
+_MATCH = lite(
+    f"SELECT {reads.WAIT} FROM {reads.hinted('waits', 'waits_match')} "
+    "WHERE env = $1 AND target = $2 AND match_key = $3 AND kind = 3"
+)
 
 
 class SqliteStore(SqliteHistory):

@@ -77,7 +77,7 @@ def writer(path: Path, synchronous: str) -> sqlite3.Connection:
     db.execute(f"PRAGMA synchronous = {synchronous}")
     db.execute("PRAGMA wal_autocheckpoint = 0")
     db.execute("PRAGMA journal_size_limit = 67108864")
-    db.execute("PRAGMA cache_size = -65536")
+    db.execute("PRAGMA cache_size = -16384")
     return db
 
 
@@ -93,7 +93,7 @@ def reader(path: Path) -> sqlite3.Connection:
     """A connection that only reads."""
     db = _connect(path)
     db.execute("PRAGMA query_only = ON")
-    db.execute("PRAGMA cache_size = -32768")
+    db.execute("PRAGMA cache_size = -8192")
     return db
 
 
