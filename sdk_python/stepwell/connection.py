@@ -81,14 +81,6 @@ def io() -> IoThread:
         return _io
 
 
-def adopt(loop: asyncio.AbstractEventLoop) -> IoThread:
-    """Makes a running loop the I/O loop: for a server and its clients in one process. The loop must never block."""
-    global _io
-    with _lock:
-        _io = IoThread(loop)
-        return _io
-
-
 _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
     ("grpc.keepalive_time_ms", 30_000),
     ("grpc.keepalive_timeout_ms", 10_000),

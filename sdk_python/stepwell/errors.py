@@ -256,8 +256,10 @@ _CARRIERS = frozenset(
 
 def innermost(failure: Failure) -> Failure:
     """What happened first, beneath the steps and invokes that only passed it on."""
-    while failure.type in _CARRIERS and failure.HasField("cause"):
-        failure = failure.cause
+    if failure.type in _CARRIERS and failure.HasField("cause"):
+        first = innermost(failure.cause)
+        if failure.message.endswith(describe(first)):
+            return first
     return failure
 
 

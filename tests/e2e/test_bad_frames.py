@@ -368,7 +368,7 @@ def test_h23_an_event_that_two_runs_send_under_one_id_is_one_event(place: tuple[
     first, second = (json.loads(output) for output in outputs)
     assert first[0] == second[0]
     assert first[1] != second[1]
-    assert [event.id for event in place[0].list_events(name=f"{raw.app}/same")] == [first[0]]
+    assert [kept.event.id for kept in place[0].list_events(name=f"{raw.app}/same")] == [first[0]]
     assert len(list(place[0].list_events(name=f"{raw.app}/plain"))) == 2
 
 

@@ -1,15 +1,21 @@
 """A slice of the simulation for CI: seeds keep the promises, replay exactly, and miss each guard that is turned off.
 
-Each test is a process of its own: the order of sets of strings follows PYTHONHASHSEED, which must be set at its start.
+Each test of seeds is a process of its own: the order of sets of strings follows PYTHONHASHSEED, set at its start.
 """
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
+from stepwell_server.model.run import EDGES, RunStatus
+
+from tests.simulation.ablations import ABLATIONS
+from tests.simulation.world import Options, play
 
 _ROOT = Path(__file__).parents[2]
 _ABLATIONS = ("epoch", "first-wins", "idempotency", "commit-before-ack", "look-back")
@@ -35,6 +41,21 @@ def test_nothing_breaks_without_faults() -> None:
 def test_a_guard_that_is_off_is_missed(guard: str) -> None:
     done = simulate("--ablate", guard, "--seeds", "0..200")
     assert done.returncode == 0, f"{done.stdout[-4_000:]}\n{done.stderr[-2_000:]}"
+
+
+def test_what_the_patch_of_a_guard_breaks_is_no_find() -> None:
+    noise = ["ServerProcess._run raised TypeError('it takes 4')", "server-1: the stream of a worker failed: KeyError()"]
+    noise += ["run run_1 of app/f never ended: QUEUED turn 1", "event a {} was never acknowledged"]
+    assert [name for name, ablation in ABLATIONS.items() if ablation.found(noise)] == []
+    assert set(_ABLATIONS) == set(ABLATIONS)
+
+
+def test_a_status_change_that_the_chart_does_not_have_is_told() -> None:
+    without = {RunStatus.RUNNING: EDGES[RunStatus.RUNNING] - {RunStatus.PARKED}}
+    with mock.patch.dict(EDGES, without):
+        problems = play(0, Options(faults={})).problems
+    assert problems
+    assert all(re.fullmatch(r"a commit moves run_\w+ from RUNNING to PARKED", one) for one in problems)
 
 
 def test_a_seed_replays() -> None:

@@ -35,3 +35,5 @@ def test_an_error_of_ones_own_is_told_as_it_is() -> None:
     own = to_failure(RuntimeError("wrapped"))
     own.cause.CopyFrom(to_failure(ValueError("broken")))
     assert str(step_error(own, "charge", 1)) == "charge: RuntimeError: wrapped"
+    own.type = "StepError"  # raised by a user, with words of its own
+    assert str(step_error(own, "charge", 1)) == "charge: StepError: wrapped"

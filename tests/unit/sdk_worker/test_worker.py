@@ -527,8 +527,7 @@ async def test_parked_plain_functions_are_released_first() -> None:
 
 
 async def test_server_worker_and_client_may_share_one_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "_io", None)
-    connection.adopt(asyncio.get_running_loop())
+    monkeypatch.setattr(connection, "_io", connection.IoThread(asyncio.get_running_loop()))
     async with fake_server() as server, working(server, three_steps()):
         (await server.link()).assign("run_1", "three")
         assert (await server.command("completes")).output.data == b"8"
