@@ -35,9 +35,11 @@ _LOAD = (
     "FROM runs AS r WHERE r.env = $1 AND r.id = ANY($2::text[])"
 )
 _MATCH = (
-    "SELECT coalesce((SELECT registry_version FROM environments WHERE env = $1), 0), ARRAY(SELECT w FROM "
-    "(SELECT DISTINCT * FROM unnest($2::text[], $3::text[]) AS p(target, match_key)) AS p JOIN waits AS w "
-    "ON w.env = $1 AND w.target = p.target AND w.match_key = p.match_key AND w.kind = 3 ORDER BY w.run_id, w.key)"
+    # Each probe looks into the index; the fence (OFFSET 0) keeps the planner from reading all waits in the final order.
+    "SELECT coalesce((SELECT registry_version FROM environments WHERE env = $1), 0), ARRAY(SELECT found.wait FROM "
+    "(SELECT DISTINCT * FROM unnest($2::text[], $3::text[]) AS p(target, match_key)) AS p CROSS JOIN LATERAL "
+    "(SELECT w AS wait FROM waits AS w WHERE w.env = $1 AND w.target = p.target AND w.match_key = p.match_key "
+    "AND w.kind = 3 OFFSET 0) AS found ORDER BY (found.wait).run_id, (found.wait).key)"
 )
 _REGISTRY = (
     "SELECT coalesce((SELECT registry_version FROM environments WHERE env = $1), 0), "
