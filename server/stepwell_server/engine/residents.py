@@ -169,13 +169,6 @@ class Session:
         self.unlike = 0
         self.sdk = row.sdk
 
-    def renew(self, row: SessionRow) -> None:
-        """The session was adopted or changed: a new epoch."""
-        self.row = row
-        self.fence = (Fence(row.env, row.id, row.epoch),)
-        self.capacity = row.capacity
-        self.functions = frozenset(filter(None, row.function_ids.split(",")))
-
     def note_end(self, resident: Resident, number: int) -> None:
         """A run is over for the worker once it has read the frame that is being filled now."""
         frame = self.link.frames_sent() + 1 if self.link is not None else 0
