@@ -8,6 +8,7 @@ import pwd
 import shutil
 import signal
 import socket
+import stat
 import subprocess
 import tempfile
 import time
@@ -55,7 +56,7 @@ class PostgresServer:
 
     The data are created once: a directory that holds some is used again if `keep` left it there. The server listens on
     a Unix socket and on a free port of 127.0.0.1, trusts everybody, and is as durable as in production. As root it
-    runs as the user postgres, or nobody.
+    runs as the user postgres, or nobody, from a copy of the programs where that user cannot read them in their place.
     """
 
     def __init__(self, directory: Path, *, keep: bool = False) -> None:
@@ -90,6 +91,8 @@ class PostgresServer:
         self._directory.mkdir(parents=True, exist_ok=True)
         self._sockets = tempfile.mkdtemp(prefix="pg-")  # the path of a socket may have 107 bytes, a test's folder more
         if self._account:
+            if not _open_to_all(self._binaries):
+                self._binaries = self._copied(self._binaries)
             for path in (self._directory, Path(self._sockets)):
                 os.chown(path, self._account.pw_uid, self._account.pw_gid)
         if not (self._data / "PG_VERSION").exists():
@@ -125,6 +128,15 @@ class PostgresServer:
         if not self._keep:
             shutil.rmtree(self._data, ignore_errors=True)
 
+    def _copied(self, binaries: Path) -> Path:
+        """A copy of what the wheel installed, with the libraries beside it: a checkout in root's home is root's alone."""
+        package = next(path for path in binaries.parents if path.name == WHEEL)
+        folder = Path(self._sockets)
+        for source in package.parent.glob(f"{WHEEL}*"):
+            if not source.name.endswith(".dist-info"):
+                shutil.copytree(source, folder / source.name)
+        return folder / binaries.relative_to(package.parent)
+
     def _wait_until_ready(self) -> None:
         """The postmaster writes its state in line 8 of its pid file."""
         assert self._process
@@ -157,6 +169,11 @@ class PostgresServer:
         if not self._account:
             return {}
         return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
+
+
+def _open_to_all(folder: Path) -> bool:
+    """Whether every user may go into a folder."""
+    return all(path.stat().st_mode & stat.S_IXOTH for path in (folder, *folder.parents))
 
 
 def _account() -> pwd.struct_passwd | None:
