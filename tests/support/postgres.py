@@ -129,7 +129,7 @@ class PostgresServer:
             shutil.rmtree(self._data, ignore_errors=True)
 
     def _copied(self, binaries: Path) -> Path:
-        """A copy of what the wheel installed, with the libraries beside it: a checkout in root's home is root's alone."""
+        """A copy of the wheel with the libraries beside it: a checkout in root's home is root's alone."""
         package = next(path for path in binaries.parents if path.name == WHEEL)
         folder = Path(self._sockets)
         for source in package.parent.glob(f"{WHEEL}*"):
