@@ -72,10 +72,11 @@ def _commit_before_ack(stack: contextlib.ExitStack) -> None:
     submit = Lane.submit
 
     def hasty(self: Lane, commit: Any, callback: Any, argument: Any = None) -> None:
-        if callback is settle.committed:
-            _, session, draft, number, _ = argument
-            if draft.named and session.link is not None:
-                session.link.ack(draft.resident.run_id, draft.resident.turn, number)
+        if callback in (settle.committed, settle.all_committed):
+            _, session, named, *_ = argument
+            for draft in named if callback is settle.all_committed else [named]:
+                if draft.named and session.link is not None:
+                    session.link.ack(draft.resident.run_id, draft.resident.turn, draft.number)
         elif callback is ingest._accepted:
             argument[-1].set_result(APPLIED)
         submit(self, commit, callback, argument)

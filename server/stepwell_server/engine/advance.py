@@ -1,4 +1,4 @@
-"""A frame of a worker's commands becomes Commits: one for each run that it names.
+"""A frame of a worker's commands becomes Commits: one for all that only bring results, one for each other run.
 
 Commands are checked against what the owner knows of the run; a bad one is refused and changes nothing. What a worker
 sends twice (after a reconnect) is recognised by its number or key and acknowledged (H11).
@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from stepwell_server.engine import dispatch, ingest, settle
-from stepwell_server.engine.draft import Draft
+from stepwell_server.engine.draft import Draft, together
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session, Tree, base_key
 from stepwell_server.model.errors import InvalidError
@@ -28,13 +28,14 @@ class Frame:
     The order is: results, failures, delivered, what begins, abandons, ends, parks, releases; then finish().
     """
 
-    __slots__ = ("_drafts", "env", "node", "now", "session")
+    __slots__ = ("_drafts", "_plain", "env", "node", "now", "session")
 
     def __init__(self, node: Node, session: Session) -> None:
         self.node = node
         self.session = session
         self.env: Environment = node.environment(session.row.env)
         self._drafts: dict[str, Draft] = {}
+        self._plain: list[Draft] = []
         self.now = node.clock.now_ms()
 
     # -- the run a command is about ------------------------------------------------------------------------------
@@ -222,40 +223,71 @@ class Frame:
     # -- commit ---------------------------------------------------------------------------------------------------
 
     def finish(self) -> None:
-        """Submits a Commit for each run that the frame named. Raises InvalidError where the frame is too large."""
+        """Submits what the frame changes: plain drafts in one Commit, every other run in its own.
+
+        Raises InvalidError where the frame is too large.
+        """
         if sum([draft.size for draft in self._drafts.values()]) > LIMITS.frame_bytes:
             raise InvalidError("TOO_LARGE", f"a frame holds at most {LIMITS.frame_bytes} bytes")
-        while self._drafts:
-            self._submit(self._drafts.pop(next(iter(self._drafts))))
+        drafts = self._drafts
+        while drafts:
+            draft = drafts[next(iter(drafts))]
+            if not self._sound(draft):
+                del drafts[draft.resident.run_id]
+            elif draft.plain:
+                del drafts[draft.resident.run_id]
+                self._plain.append(draft)
+                self._leave(draft)
+            else:
+                del drafts[draft.resident.run_id]
+                self._submit(draft)
+        if self._plain:
+            plain, self._plain = self._plain, []
+            self.node.lane.submit(together(plain, self.session), settle.all_committed, (self.node, self.session, plain))
 
     def give_up(self) -> None:
         """The frame cannot be applied: its runs are evicted and queued anew, what it reserved is given back."""
-        while self._drafts:
-            _, draft = self._drafts.popitem()
+        for draft in (*self._plain, *self._drafts.values()):
             settle.undo(self.node, self.session, draft)
+        self._plain.clear()
+        self._drafts.clear()
 
-    def _submit(self, draft: Draft) -> None:
+    def _sound(self, draft: Draft) -> bool:
+        """Whether the draft may be committed; if not, the run has been dealt with. Counts in what it brings."""
         resident = draft.resident
         session = self.session
         if draft.refused:
             settle.undo(self.node, session, draft)
-            return
+            return False
         if draft.named and (draft.twice or draft.highest != resident.last_number + draft.named):
             expected = resident.last_number + draft.named
             self.refuse(draft, "", "OUT_OF_ORDER", f"number {draft.highest} came where {expected} is the highest due")
             settle.undo(self.node, session, draft)
-            return
+            return False
         steps = resident.steps + len(draft.outcomes)
         if steps > LIMITS.journal_steps or resident.journal_bytes + draft.size > LIMITS.journal_bytes:
             settle.journal_full(self.node, session, draft, self.now)
-            return
+            return False
         resident.steps = steps
         resident.journal_bytes += draft.size
         if draft.named:
             resident.last_number = draft.highest
+        draft.number = resident.last_number
+        if draft.end is None and draft.moves is None and not draft.released:
+            draft.note_status(session)
+        return True
+
+    def _submit(self, draft: Draft) -> None:
+        resident = draft.resident
         if draft.leaves and not draft.left and (resident.executing or not resident.can_wake()):
             draft.place = dispatch.ready_row(self.node, resident.env, resident.run_id, resident.run.function_id)
-        commit = draft.commit(self.node, self.env, session)
+        commit = draft.commit(self.node, self.env, self.session)
+        self._leave(draft)
+        self.node.lane.submit(commit, settle.committed, (self.node, self.session, draft, commit))
+
+    def _leave(self, draft: Draft) -> None:
+        """What the draft changes in memory at once: the run has ended, left the worker, or has nothing to execute."""
+        resident = draft.resident
         if draft.end is not None:
             resident.ended = True
         elif draft.moves is not None:
@@ -263,7 +295,6 @@ class Frame:
         elif draft.leaves:
             dispatch.forget(self.node, resident)
             if draft.left:
-                session.ended[resident.run_id] = (resident.turn, 0, _UNREAD)
+                self.session.ended[resident.run_id] = (resident.turn, 0, _UNREAD)
         elif draft.parked is not None and resident.may_park(*draft.parked):
             settle.parked(self.node, resident, draft.parked[0])
-        self.node.lane.submit(commit, settle.committed, (self.node, session, draft, resident.last_number, commit))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from stepwell_server.engine import admission, ending, ingest, serve, wake
@@ -42,6 +43,8 @@ class Draft:
     parent: OutcomeRow | None = None
     parked: tuple[Tree, int] | None = None
     place: ReadyRow | None = None
+    status: Move | None = None
+    number = 0
 
     def __init__(self, resident: Resident) -> None:
         self.resident = resident
@@ -62,13 +65,44 @@ class Draft:
 
     @property
     def plain(self) -> bool:
-        """Only results, and perhaps the end: the most frequent case."""
-        return not (self.waits or self.numbers or self.answers or self.outcome_deletes or self.children or self.events)
+        """Only results, and perhaps the end of a run that nobody invoked and that waits for nothing: nearly always."""
+        resident = self.resident
+        if self.end is not None and (self.parent is not None or resident.open or resident.unseen):
+            return False
+        return not (
+            self.numbers is not None
+            or self.waits is not None
+            or self.answers is not None
+            or self.wait_deletes is not None
+            or self.outcome_deletes is not None
+            or self.children is not None
+            or self.events is not None
+            or self.moves is not None
+            or self.cancels is not None
+            or self.shapes is not None
+            or self.released
+        )
 
     @property
     def leaves(self) -> bool:
         """The run leaves its worker's memory alive: given back, or to be entered again later."""
         return self.released
+
+    def note_status(self, session: Session) -> None:
+        """The status that the store shows follows with the next commit that is made anyway (see architecture.md)."""
+        resident = self.resident
+        parks = self.parked is not None and resident.may_park(*self.parked)
+        status = RunStatus.PARKED if parks else RunStatus.RUNNING
+        progress = resident.losses and (self.outcomes or self.numbers)
+        if status is resident.stored and not progress:
+            return
+        if progress:
+            resident.losses = 0
+        resident.stored = status
+        env, run_id, turn = resident.env, resident.run_id, resident.turn
+        self.status = Move(
+            env, run_id, turn, turn, int(status), 0, session.id, resident.losses, None, "", None
+        )  # fmt: skip
 
     def commit(self, node: Node, environment: Environment, session: Session) -> Commit:
         """The Commit that makes the draft durable."""
@@ -102,12 +136,10 @@ class Draft:
             commit.moves = self.moves
         elif self.leaves:
             commit.moves = (wake.released_move(resident, self.place),)
-        else:
-            self._with_status(session, commit)
+        elif self.status is not None:
+            commit.moves = (self.status,)
         if self.cancels is not None:
             ending.order_cancels(commit, self.cancels, node.clock.now_ms(), "its parent no longer waits for it")
-        if self.plain:
-            return commit
         # Whoever resolves one of these keys must not share a batch, nor overtake a batch tried again (H32d, H33).
         changed = (self.waits, self.numbers, self.answers, self.outcome_deletes)
         keys = [f"{run_id}/{row.key}" for rows in changed for row in rows or ()]
@@ -126,29 +158,29 @@ class Draft:
         commit.looked_back = accepting.looked_back
         commit.runs = [*commit.runs, *accepting.runs]
 
-    def _with_status(self, session: Session, commit: Commit) -> None:
-        """The status that the store shows follows with the next commit that is made anyway (see architecture.md)."""
-        resident = self.resident
-        parks = self.parked is not None and resident.may_park(*self.parked)
-        status = RunStatus.PARKED if parks else RunStatus.RUNNING
-        progress = resident.losses and (self.outcomes or self.numbers)
-        if status is resident.stored and not progress:
-            return
-        if progress:
-            resident.losses = 0
-        resident.stored = status
-        commit.moves = (
-            Move(
-                resident.env,
-                resident.run_id,
-                resident.turn,
-                resident.turn,
-                int(status),
-                0,
-                session.id,
-                resident.losses,
-                None,
-                "",
-                None,
-            ),
-        )
+
+def together(drafts: Sequence[Draft], session: Session) -> Commit:
+    """One Commit for drafts that are plain: they share the session's fence, and nothing else decides about them."""
+    outcomes: list[OutcomeRow] = []
+    ends: list[End] = []
+    moves: list[Move] = []
+    size = 0
+    for draft in drafts:
+        outcomes += draft.outcomes
+        size += draft.size
+        if draft.end is not None:
+            ends.append(draft.end)
+        elif draft.status is not None:
+            moves.append(draft.status)
+    commit = Commit(
+        session.row.env,
+        touches=tuple([draft.resident.run_id for draft in drafts]),
+        fences=session.fence,
+        size=size,
+        outcomes=outcomes,
+    )
+    if ends:
+        commit.ends = ends
+    if moves:
+        commit.moves = moves
+    return commit

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from stepwell_server.engine import admission, dispatch, ending, fence, ingest, lookback, recover, serve, wake
 from stepwell_server.engine.draft import Draft
 from stepwell_server.engine.node import Node
@@ -37,29 +39,49 @@ def journal_full(node: Node, session: Session, draft: Draft, now: int) -> None:
     ending.fail_now(node, session, draft.resident, "JOURNAL_FULL", message, now)
 
 
-def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int, Commit]) -> None:
+def all_committed(result: CommitResult, argument: tuple[Node, Session, Sequence[Draft]]) -> None:
+    """The plain drafts of a frame are durable, or refused by the fence; if by the store, each is tried alone."""
+    node, session, drafts = argument
+    if result.verdict is Verdict.APPLIED:
+        for draft in drafts:
+            _durable(node, session, draft)
+    elif result.verdict is Verdict.FENCED:
+        fence.fenced(node, session)
+    else:
+        for draft in drafts:
+            commit = draft.commit(node, node.environment(draft.resident.env), session)
+            node.lane.submit(commit, committed, (node, session, draft, commit))
+
+
+def committed(result: CommitResult, argument: tuple[Node, Session, Draft, Commit]) -> None:
     """The commands of one run are durable, or refused by the fence or the store."""
-    node, session, draft, number, commit = argument
+    node, session, draft, commit = argument
     resident = draft.resident
     if draft.events:
         ingest.unmarked(node.environment(resident.env), commit)
-    if result.verdict is not Verdict.APPLIED:
-        _give_back(node, draft)
-        if result.verdict is Verdict.FENCED:
-            fence.fenced(node, session)
-        else:
-            ending.fail_now(
-                node, session, resident, "STORE_REFUSED", f"the store refused: {result.existing}", node.clock.now_ms()
-            )
+    if result.verdict is Verdict.APPLIED:
+        _follow_ups(node, draft, commit)
+        _durable(node, session, draft)
         return
+    _give_back(node, draft)
+    if result.verdict is Verdict.FENCED:
+        fence.fenced(node, session)
+    else:
+        ending.fail_now(
+            node, session, resident, "STORE_REFUSED", f"the store refused: {result.existing}", node.clock.now_ms()
+        )
+
+
+def _durable(node: Node, session: Session, draft: Draft) -> None:
+    """Acknowledges, and lets go of a run that has ended or left."""
+    resident = draft.resident
     link = session.link
     if draft.named:
-        resident.durable = number
+        resident.durable = draft.number
         if link is not None and not (draft.end is None and resident.ended):
-            link.ack(resident.run_id, resident.turn, number)
+            link.ack(resident.run_id, resident.turn, draft.number)
     if draft.end is not None:
-        session.note_end(resident, number)
-        _follow_ups(node, draft, commit)
+        session.note_end(resident, draft.number)
         ending.ended(node, resident, draft.end, draft.parent)
         return
     if draft.moves is not None:
@@ -73,7 +95,6 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int, C
             dispatch.queued(node, draft.place)
         else:
             wake.released(node, resident)
-    _follow_ups(node, draft, commit)
     if draft.answers is not None:
         for outcome in draft.answers:
             wake.arrived(node, resident.function_id, outcome)
