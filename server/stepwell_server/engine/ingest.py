@@ -199,11 +199,14 @@ async def send_events(node: Node, env_name: str, request_id: str, events: Sequen
 
 
 async def _settled(node: Node, work: list[asyncio.Future[CommitResult]]) -> list[CommitResult]:
-    _, late = await asyncio.wait(work, timeout=_ACK_PATIENCE_S)
-    if late:
+    try:
+        # Giving up on a future takes nothing back: its commit goes on.
+        async with asyncio.timeout(_ACK_PATIENCE_S):
+            return [await future for future in work]
+    except TimeoutError as error:
         why = node.lane.degraded or "it does not answer"
-        raise UnavailableError("STORE_UNAVAILABLE", f"the store is not available: {why}; send again", retry_ms=1_000)
-    return [future.result() for future in work]
+        message = f"the store is not available: {why}; send again"
+        raise UnavailableError("STORE_UNAVAILABLE", message, retry_ms=1_000) from error
 
 
 def _plain_statuses(result: CommitResult, digest: str, at: list[int], statuses: list[Status]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
@@ -19,11 +19,13 @@ from stepwell_server.model.session import SessionWrite
 log = logging.getLogger("stepwell.lane")
 
 Callback = Callable[[CommitResult, Any], None]
+Item = tuple[Commit, Callback, Any]
 _BATCH_COMMITS = 256
 _BATCH_BYTES = 8 * 1024 * 1024
 _BATCH_ROWS = 1_000
 _SCAN = 2_048
 _RETRY_S = (0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+_DAMAGED_S = 5.0
 
 
 class Committing(Protocol):
@@ -31,7 +33,7 @@ class Committing(Protocol):
 
     flushers: int
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    def commit(self, commits: Sequence[Commit]) -> Awaitable[list[CommitResult]]:
         """See ports/store.py."""
         ...
 
@@ -42,7 +44,7 @@ class Lane:
     def __init__(self, store: Committing) -> None:
         self._store = store
         self._loop = asyncio.get_running_loop()
-        self._pending: dict[str, deque[tuple[Commit, Callback, Any]]] = {}
+        self._pending: dict[str, deque[Item]] = {}
         self._count = 0
         self._busy: set[str] = set()
         self._flying = 0
@@ -62,7 +64,7 @@ class Lane:
         self._count += 1
         if not self._armed and self._flying < self._store.flushers:
             self._armed = True
-            self._loop.call_soon(self._start)
+            self._loop.call_soon(self.start)
 
     async def apply(self, commit: Commit) -> CommitResult:
         """Submits a Commit and waits for it: for rare things."""
@@ -90,17 +92,18 @@ class Lane:
             self._idle.clear()
             await self._idle.wait()
 
-    def _start(self) -> None:
+    def start(self) -> None:
+        """Sends what is queued, as far as the store takes it. Whoever has nothing to add need not wait for a turn."""
         self._armed = False
         while self._count and self._flying < self._store.flushers:
             batch = self._take()
             if not batch:
                 return
             self._flying += 1
-            self._loop.create_task(self._flush(batch))
+            self._send(batch)
 
-    def _take(self) -> list[tuple[Commit, Callback, Any]]:
-        batch: list[tuple[Commit, Callback, Any]] = []
+    def _take(self) -> list[Item]:
+        batch: list[Item] = []
         room = [_BATCH_ROWS, _BATCH_BYTES]
         for env in list(self._pending):
             queue = self._pending.pop(env)
@@ -112,11 +115,9 @@ class Lane:
         self._count -= len(batch)
         return batch
 
-    def _take_from(
-        self, queue: deque[tuple[Commit, Callback, Any]], batch: list[Any], room: list[int], most: int
-    ) -> None:
+    def _take_from(self, queue: deque[Item], batch: list[Any], room: list[int], most: int) -> None:
         busy = self._busy
-        held: list[tuple[Commit, Callback, Any]] = []
+        held: list[Item] = []
         held_keys: set[str] = set()
         written: set[str] = set()
         rows, size = room
@@ -153,41 +154,42 @@ class Lane:
         room[:] = rows, size
         queue.extendleft(reversed(held))
 
-    async def _alone(self, commit: Commit) -> CommitResult:
-        """One Commit of a batch that raised what no store may raise: the others must not suffer (H32)."""
-        while True:
-            try:
-                return (await self._store.commit([commit]))[0]
-            except UnavailableError:
-                await asyncio.sleep(_RETRY_S[-1])
-            except Exception as error:
-                return CommitResult(Verdict.REFUSED, f"{type(error).__name__}: {error}")
+    def _send(self, batch: list[Item], tries: int = 0) -> None:
+        sent = asyncio.ensure_future(self._store.commit([item[0] for item in batch]))
+        sent.add_done_callback(lambda sent: self._answered(batch, sent, tries))
 
-    async def _flush(self, batch: list[tuple[Commit, Callback, Any]]) -> None:
-        commits = [item[0] for item in batch]
-        tries = 0
-        while True:
-            try:
-                results = await self._store.commit(commits)
-                self.degraded = ""
-                break
-            except CorruptError as error:
-                self.degraded = str(error)
+    def _answered(self, batch: list[Item], sent: asyncio.Future[list[CommitResult]], tries: int) -> None:
+        if sent.cancelled():
+            return  # the loop is being closed: what became of it is read by the next server
+        error = sent.exception()
+        if error is None:
+            self.degraded = ""
+            self._landed(batch, sent.result())
+        elif isinstance(error, UnavailableError | CorruptError):
+            self.degraded = str(error)
+            delay_s = _RETRY_S[min(tries, len(_RETRY_S) - 1)]
+            if isinstance(error, CorruptError):
+                delay_s = _DAMAGED_S
                 log.critical("the store is damaged, %d commits wait: %s", len(batch), error)
-                await asyncio.sleep(5.0)
-            except Exception as error:
-                if not isinstance(error, UnavailableError):
-                    log.exception("a batch of %d commits broke the store's code: each is tried alone", len(batch))
-                    results = [await self._alone(commit) for commit in commits]
-                    break
-                self.degraded = str(error)
-                if tries == 0:
-                    log.error("the store is not available, %d commits wait: %s", len(batch), error)
-                await asyncio.sleep(_RETRY_S[min(tries, len(_RETRY_S) - 1)])
-                tries += 1
+            elif tries == 0:
+                log.error("the store is not available, %d commits wait: %s", len(batch), error)
+            self._loop.call_later(delay_s, self._send, batch, tries + 1)
+        elif len(batch) > 1:
+            log.error("a batch of %d commits broke the store's code: each is tried alone", len(batch), exc_info=error)
+            self._apart(batch)
+        else:
+            self._landed(batch, [CommitResult(Verdict.REFUSED, f"{type(error).__name__}: {error}")])
+
+    def _apart(self, batch: list[Item]) -> None:
+        """A batch raised what no store may raise: the others must not suffer from the culprit (H32)."""
+        self._flying += len(batch) - 1
+        for item in batch:
+            self._send([item])
+
+    def _landed(self, batch: list[Item], results: list[CommitResult]) -> None:
         self.transactions += 1
-        for commit in commits:
-            self._busy.difference_update(commit.touches)
+        for item in batch:
+            self._busy.difference_update(item[0].touches)
         self._flying -= 1
         for (commit, callback, argument), result in zip(batch, results, strict=True):
             if result.verdict is Verdict.REFUSED:
@@ -197,6 +199,6 @@ class Lane:
             except Exception:
                 log.exception("a callback after a commit failed; touches %s", commit.touches[:3])
         if self._count:
-            self._start()
+            self.start()
         if self.idle():
             self._idle.set()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator
+from collections.abc import Generator
 
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.query import check_run_id
@@ -30,12 +30,13 @@ class Changes:
     async def wait(self, timeout_s: float) -> None:
         """Returns when it changed, or after the time."""
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._event.wait(), timeout_s)
+            async with asyncio.timeout(timeout_s):
+                await self._event.wait()
         self._event.clear()
 
 
-@contextlib.asynccontextmanager
-async def watching(node: Node, run_id: str) -> AsyncGenerator[Changes]:
+@contextlib.contextmanager
+def watching(node: Node, run_id: str) -> Generator[Changes]:
     """Learns of changes of a run while the block runs. A hint can be lost: look again now and then."""
     changes = Changes()
     watchers = node.run_watchers.setdefault(run_id, set())
@@ -52,7 +53,7 @@ async def wait_run(node: Node, env: str, run_id: str, wait_ms: int) -> RunRow:
     """The run once it has ended, or as it is after wait_ms. Raises NotFoundError."""
     check_run_id(run_id)
     deadline = node.clock.monotonic_ms() + wait_ms
-    async with watching(node, run_id) as changes:
+    with watching(node, run_id) as changes:
         while True:
             if changes.ended is not None:
                 return changes.ended

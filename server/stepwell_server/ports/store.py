@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -60,7 +60,7 @@ class Store(Protocol):
     raised may have been applied: submit it again, unchanged (see Commit).
     """
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    def commit(self, commits: Sequence[Commit]) -> Awaitable[list[CommitResult]]:
         """Applies many Commits in one transaction, durably; one result each. They touch disjoint rows."""
         ...
 

@@ -165,7 +165,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
             sent = _Sent()
             last = b""
             now_ms = self._node.clock.monotonic_ms
-            async with watch.watching(self._node, request.run_id) as changes:
+            with watch.watching(self._node, request.run_id) as changes:
                 while True:
                     began_ms = now_ms()
                     state = await query.run_state(self._node, env, request.run_id)

@@ -167,6 +167,7 @@ class StepService(step_pb2_grpc.StepServiceServicer):
         try:
             self._apply(frame, commands)
             frame.finish()
+            self._node.lane.start()
         except ServerError:
             frame.give_up()
             raise

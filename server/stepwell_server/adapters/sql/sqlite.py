@@ -111,13 +111,13 @@ class SqliteStore(SqliteHistory):
         if self._lock:
             self._lock.release()
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
-        if not commits:
-            return []
-        return await self._on(self._writer, lambda db: self._commit(db, commits))
+    def commit(self, commits: Sequence[Commit]) -> asyncio.Future[list[CommitResult]]:
+        return self._writer.run(lambda db: self._commit(db, commits))
 
     def _commit(self, db: sqlite3.Connection, commits: Sequence[Commit]) -> list[CommitResult]:
         """In the writer's thread."""
+        if not commits:
+            return []
         if self._checkpointer.tail_due:
             self._checkpointer.finish_tail(db)
         try:
@@ -146,7 +146,7 @@ class SqliteStore(SqliteHistory):
             self._checkpointer.wrote(gone, 0)
             return gone
 
-        return await self._on(self._writer, work)
+        return await self._writer.run(work)
 
     async def load(self, env: str, run_ids: Sequence[str]) -> dict[str, RunState]:
         return await self._read(lambda db: _load(db, env, run_ids))
@@ -210,16 +210,7 @@ class SqliteStore(SqliteHistory):
         return LeaseRow._make(row) if row else None
 
     async def _read(self, work: Work) -> Any:
-        return await self._on(self._reader, partial(_snapshot, work))
-
-    async def _on(self, thread: SqliteThread, work: Work) -> Any:
-        try:
-            return await thread.run(work)
-        except Exception as error:
-            translated = from_sqlite(error)
-            if translated is None or translated is error:
-                raise
-            raise translated from error
+        return await self._reader.run(partial(_snapshot, work))
 
 
 def _snapshot(work: Work, db: sqlite3.Connection) -> Any:

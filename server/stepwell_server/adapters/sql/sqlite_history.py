@@ -10,7 +10,6 @@ from typing import Any
 from stepwell_server.adapters.sql import listings, reads, sqlite_open
 from stepwell_server.adapters.sql.reads import lite
 from stepwell_server.adapters.sql.rows import run_row
-from stepwell_server.adapters.sql.sqlite_errors import from_sqlite
 from stepwell_server.adapters.sql.sqlite_thread import SqliteThread, T
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.run import RunRow
@@ -70,10 +69,4 @@ class SqliteHistory:
             sqlite_open.bound(db, seconds)
             return work(db)
 
-        try:
-            return await self._history.run(bounded)
-        except Exception as error:
-            translated = from_sqlite(error)
-            if translated is None or translated is error:
-                raise
-            raise translated from error
+        return await self._history.run(bounded)

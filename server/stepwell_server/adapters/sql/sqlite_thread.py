@@ -10,6 +10,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, TypeVar
 
+from stepwell_server.adapters.sql.sqlite_errors import from_sqlite
 from stepwell_server.model.errors import UnavailableError
 
 T = TypeVar("T")
@@ -19,7 +20,7 @@ Work = Callable[[sqlite3.Connection], Any]
 class SqliteThread:
     """Runs pieces of work in order. The connection is opened, used and closed in the thread.
 
-    An exception of the work is raised where it was awaited, untranslated.
+    An exception of the work is raised where it was awaited; what from_sqlite knows, as it translates it.
     """
 
     def __init__(self, name: str, connect: Callable[[], sqlite3.Connection]) -> None:
@@ -32,14 +33,15 @@ class SqliteThread:
         """Starts the thread; the connection is opened by the first piece of work."""
         self._thread.start()
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Awaits one piece of work. If the caller is cancelled the work is done all the same."""
-        if self._closed:
-            raise UnavailableError("STORE_CLOSED", "the store is closed")
+    def run(self, work: Callable[[sqlite3.Connection], T]) -> asyncio.Future[T]:
+        """What one piece of work comes to. If the caller is cancelled the work is done all the same."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        self._work.put((work, done, loop))
-        return await done
+        if self._closed:
+            done.set_exception(UnavailableError("STORE_CLOSED", "the store is closed"))
+        else:
+            self._work.put((work, done, loop))
+        return done
 
     def stop(self) -> None:
         """Finishes what is queued, then closes the connection. Safe to call twice."""
@@ -59,12 +61,20 @@ class SqliteThread:
                     db = self._connect()
                 result = work(db)
             except BaseException as caught:  # it belongs to whoever awaits
-                error = caught
+                error = _translated(caught)
             with suppress(RuntimeError):  # the loop is closed: nobody awaits any more
                 loop.call_soon_threadsafe(_settle, done, result, error)
             del item, work, done, loop, result, error
         if db is not None:
             db.close()
+
+
+def _translated(error: BaseException) -> BaseException:
+    translated = from_sqlite(error) if isinstance(error, Exception) else None
+    if translated is None or translated is error:
+        return error
+    translated.__cause__ = error
+    return translated
 
 
 def _settle(done: asyncio.Future[Any], result: Any, error: BaseException | None) -> None:
