@@ -17,7 +17,9 @@ _LOOK_AGAIN_S = 5.0
 class Changes:
     """Tells that a run changed since the last look."""
 
-    def __init__(self) -> None:
+    def __init__(self, node: Node, run_id: str) -> None:
+        self.run_id = run_id
+        self._node = node
         self._event = asyncio.Event()
         self.ended: RunRow | None = None
         """The run, once it has ended in the hands of this node."""
@@ -26,6 +28,11 @@ class Changes:
         """It changed."""
         self.ended = ended
         self._event.set()
+
+    def notify_end(self, ended: RunRow | None) -> None:
+        """It changed; heard only where that may be its end: a resident of this node ends with its row."""
+        if ended is not None or self.run_id not in self._node.residents:
+            self.notify(ended)
 
     async def wait(self, timeout_s: float) -> None:
         """Returns when it changed, or after the time."""
@@ -36,15 +43,16 @@ class Changes:
 
 
 @contextlib.contextmanager
-def watching(node: Node, run_id: str) -> Generator[Changes]:
+def watching(node: Node, run_id: str, *, end_only: bool = False) -> Generator[Changes]:
     """Learns of changes of a run while the block runs. A hint can be lost: look again now and then."""
-    changes = Changes()
+    changes = Changes(node, run_id)
+    notify = changes.notify_end if end_only else changes.notify
     watchers = node.run_watchers.setdefault(run_id, set())
-    watchers.add(changes.notify)
+    watchers.add(notify)
     try:
         yield changes
     finally:
-        watchers.discard(changes.notify)
+        watchers.discard(notify)
         if not watchers:
             node.run_watchers.pop(run_id, None)
 
@@ -53,7 +61,7 @@ async def wait_run(node: Node, env: str, run_id: str, wait_ms: int) -> RunRow:
     """The run once it has ended, or as it is after wait_ms. Raises NotFoundError."""
     check_run_id(run_id)
     deadline = node.clock.monotonic_ms() + wait_ms
-    with watching(node, run_id) as changes:
+    with watching(node, run_id, end_only=True) as changes:
         while True:
             if changes.ended is not None:
                 return changes.ended

@@ -83,9 +83,8 @@ def _follow(db: sqlite3.Connection, arm: Arm, rows: Sequence[tuple[Any, ...]]) -
 
 def _check(values: Sequence[Any]) -> None:
     """Postgres cannot store a NUL, so no store does (H32)."""
-    for value in values:
-        if value.__class__ is str and "\0" in value:
-            raise ValueError("text with a NUL character")
+    if "\0" in "".join([value for value in values if value.__class__ is str]):
+        raise ValueError("text with a NUL character")
 
 
 def _register(db: sqlite3.Connection, arm: Arm, rows: Sequence[tuple[Any, ...]]) -> None:
