@@ -67,16 +67,9 @@ def begin(node: Node, env: Environment, function_id: str, run: RunRow, event: Ev
     session = None if node.queue.waiting(env.name, function_id) else dispatch.pick(env, function_id)
     if session is None:
         place = dispatch.ready_row(node, env.name, run.id, function_id)
-        return Start(run._replace(priority=place.priority, queued_ms=place.queued_ms), None, event)
+        return Start(run.in_place(place.priority, place.queued_ms), None, event)
     session.executing += 1
-    run = run._replace(
-        status=int(RunStatus.RUNNING),
-        turn=1,
-        session_id=session.id,
-        deployment=session.row.deployment,
-        started_ms=run.created_ms,
-    )
-    return Start(run, session, event)
+    return Start(run.held(session.id, 1, session.row.deployment, run.created_ms), session, event)
 
 
 def started(node: Node, starts: Sequence[Start], applied: bool) -> None:

@@ -154,8 +154,9 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, Queued]) -> None
     if item.state is None:
         load_soon(node, session, row.env, row.run_id, row.function_id)
         return
-    run = item.state.run._replace(turn=item.state.run.turn + 1, session_id=session.id, status=int(RunStatus.RUNNING))
-    assign(node, session, RunState(run, item.state.event, (), ()))
+    run = item.state.run
+    held = run.held(session.id, run.turn + 1, run.deployment, run.started_ms)
+    assign(node, session, RunState(held, item.state.event, (), ()))
 
 
 def not_taken(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:

@@ -89,6 +89,19 @@ class RunRow(NamedTuple):
     failure: bytes | None
     metadata: bytes
 
+    # Each run takes this way once or twice, and _replace costs three times as much.
+
+    def held(self, session_id: str, turn: int, deployment: str, started_ms: int | None) -> RunRow:
+        """RUNNING in a session."""
+        return RunRow(
+            *self[:4], int(RunStatus.RUNNING), self[5], turn, session_id, *self[8:13], deployment, *self[14:18],
+            started_ms, *self[19:],
+        )  # fmt: skip
+
+    def in_place(self, priority: int, queued_ms: int) -> RunRow:
+        """With a place in the queue."""
+        return RunRow(*self[:15], priority, queued_ms, *self[17:])
+
 
 class Move(NamedTuple):
     """A live run changes place or status, if its turn is still ``expect_turn``.

@@ -15,6 +15,7 @@ from stepwell_server.engine.retry import next_delay_ms
 from stepwell_server.model.errors import InvalidError, NotFoundError
 from stepwell_server.model.function import RetryPolicy
 from stepwell_server.model.limits import DAY_MS, LIMITS
+from stepwell_server.model.run import RunRow, RunStatus
 
 PLAIN = RetryPolicy(4, 1_000, 2.0, 600_000, False)
 JITTER = RetryPolicy(4, 1_000, 2.0, 600_000, True)
@@ -179,3 +180,11 @@ def test_text_is_short_and_without_control_characters(text: str, reason: str) ->
         check_text(text, "field", 8)
     assert raised.value.reason == reason
     assert raised.value.fields[0][0] == "field"
+
+
+def test_a_run_that_is_held_or_queued_differs_in_just_that() -> None:
+    row = RunRow._make(range(len(RunRow._fields)))
+    held = row.held("ses_1", 7, "d2", 99)
+    changed = {"status": RunStatus.RUNNING, "session_id": "ses_1", "turn": 7, "deployment": "d2", "started_ms": 99}
+    assert held == row._replace(**changed)
+    assert row.in_place(5, 6) == row._replace(priority=5, queued_ms=6)
