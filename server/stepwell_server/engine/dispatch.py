@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 
 from stepwell_server.engine.failures import tried
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
-from stepwell_server.model.run import Move, ReadyRow, RunRow, RunStatus, Take
+from stepwell_server.model.run import Move, Priority, ReadyRow, RunRow, RunStatus, Take
 from stepwell_server.ports.queue import Queued
 from stepwell_server.ports.store import RunState
 
-NORMAL = 0
-SUSPECT = 1
 _HOLDABLE = frozenset({int(RunStatus.RUNNING), int(RunStatus.PARKED)})
 
 
@@ -38,12 +37,15 @@ def pick(env: Environment, function_id: str, deployment: str = "") -> Session | 
     return None if home else fallback
 
 
-def ready_row(node: Node, env: str, run_id: str, function_id: str, losses: int = 0) -> ReadyRow:
-    """A run's place in the queue, from now. A suspect comes after the innocents, and later each time (H13)."""
+def ready_row(
+    node: Node, env: str, run_id: str, function_id: str, losses: int = 0, priority: Priority = Priority.RESUMED
+) -> ReadyRow:
+    """A run's place in the queue, from now: one that has begun goes before new ones (H14c). A suspect comes after the
+    innocents, and later each time (H13)."""
     now = node.clock.now_ms()
     if losses < 2:
-        return ReadyRow(env, run_id, function_id, NORMAL, now)
-    return ReadyRow(env, run_id, function_id, SUSPECT, now + min(500 * 2 ** (losses - 2), 60_000))
+        return ReadyRow(env, run_id, function_id, int(priority), now)
+    return ReadyRow(env, run_id, function_id, int(Priority.SUSPECT), now + min(500 * 2 ** (losses - 2), 60_000))
 
 
 def place(run: RunRow) -> ReadyRow:
@@ -65,24 +67,28 @@ def pump(node: Node, env: Environment) -> None:
 
 
 def _pump(node: Node, env: Environment) -> None:
+    """Goes by the first of each function's queue, so that the backlog of one function keeps no other out."""
     env.pumping = False
-    for function_id in node.queue.functions(env.name):
-        while node.queue.waiting(env.name, function_id):
-            session = pick(env, function_id)
-            if session is None:
-                break
-            batch = node.queue.pop(env.name, function_id, min(session.free, 64))
-            if not batch:
-                node.spawn(_refill(node, env, function_id))
-                break
-            if _hand_out(node, env, session, batch):
-                break
+    heads = node.queue.heads(env.name)
+    heapq.heapify(heads)
+    while heads:
+        function_id = heapq.heappop(heads).function_id
+        session = pick(env, function_id)
+        if session is None:
+            continue
+        batch = node.queue.pop(env.name, function_id, 1 if heads else min(session.free, 64))
+        if not batch:
+            node.spawn(_refill(node, env, function_id))
+        elif not _hand_out(node, env, session, batch):
+            head = node.queue.head(env.name, function_id)
+            if head is not None:
+                heapq.heappush(heads, head)
 
 
 def _hand_out(node: Node, env: Environment, session: Session, batch: list[Queued]) -> bool:
     """Takes a batch for a session; true if the function's queue has to rest."""
     for index, item in enumerate(batch):
-        if item.row.priority == SUSPECT:
+        if item.row.priority == Priority.SUSPECT:
             for rest in batch[index:]:
                 node.queue.put_back(rest)
             return _hand_out_suspect(node, env)
@@ -92,7 +98,8 @@ def _hand_out(node: Node, env: Environment, session: Session, batch: list[Queued
 
 def _hand_out_suspect(node: Node, env: Environment) -> bool:
     """Reserves a session for the next suspect, alone; it gets it once the session is idle."""
-    for function_id in node.queue.functions(env.name):
+    for head in sorted(node.queue.heads(env.name)):
+        function_id = head.function_id
         for session in env.serving.get(function_id, ()):
             if session.free <= 0:
                 continue
@@ -101,7 +108,7 @@ def _hand_out_suspect(node: Node, env: Environment) -> bool:
                 break
             item = batch[0]
             wait_ms = item.row.queued_ms - node.clock.now_ms()
-            if item.row.priority != SUSPECT or wait_ms > 0:
+            if item.row.priority != Priority.SUSPECT or wait_ms > 0:
                 node.queue.put_back(item)
                 if wait_ms > 0:
                     node.loop.call_later(wait_ms / 1000, pump, node, env)
