@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from stepwell_server.engine import admission, dispatch, ending, fence, ingest, lookback, recover, serve, wake
+from stepwell_server.engine import admission, dispatch, ending, fence, ingest, lookback, recover, register, serve, wake
 from stepwell_server.engine.draft import Draft
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session, Tree
@@ -52,6 +52,8 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int, C
                 node, session, resident, "STORE_REFUSED", f"the store refused: {result.existing}", node.clock.now_ms()
             )
         return
+    if commit.shapes:
+        register.shapes_kept(node.environment(resident.env), commit.shapes)
     link = session.link
     if draft.named:
         resident.durable = number
