@@ -241,7 +241,7 @@ class World:
         self.start_server()
         for _ in range(self.worker_count):
             self.start_worker()
-        while not self.store.memory.tables.deployment:  # noqa: ASYNC110  # an event that comes before its functions starts nothing
+        while not self.store.memory.tables.session:  # noqa: ASYNC110  # an event that comes before its functions are registered starts nothing
             await asyncio.sleep(0.01)
         for number in range(self.rng.randint(1, self.options.triggers)):
             self._trigger(number)

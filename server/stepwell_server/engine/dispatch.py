@@ -117,8 +117,8 @@ def _hand_out_suspect(node: Node, env: Environment) -> bool:
                 node.queue.put_back(item)
                 session.suspect = ""  # no new work until it is idle: then the suspect goes there
                 break
-            take(node, session, item)
-            session.suspect = item.row.run_id
+            if take(node, session, item):
+                session.suspect = item.row.run_id
             break
     return True
 
@@ -134,13 +134,13 @@ async def _refill(node: Node, env: Environment, function_id: str) -> None:
         node.busy -= 1
 
 
-def take(node: Node, session: Session, item: Queued) -> None:
-    """A queued run gets a place: the take is guarded, the assignment follows its commit."""
+def take(node: Node, session: Session, item: Queued) -> bool:
+    """A queued run gets a place: the take is guarded, the assignment follows its commit. False where it has one."""
     row = item.row
     if row.run_id in node.arriving or row.run_id in node.residents:
         # Another take of it is under way or done: a Take cannot tell that one's success from its own.
         node.queue.settled(row.env, row.function_id, row.run_id)
-        return
+        return False
     session.executing += 1
     node.arriving[row.run_id] = []
     commit = Commit(
@@ -149,6 +149,7 @@ def take(node: Node, session: Session, item: Queued) -> None:
         decider=Take(row.env, row.run_id, session.id, node.clock.now_ms(), session.row.deployment),
     )
     node.lane.submit(commit, _taken, (node, session, item))
+    return True
 
 
 def _taken(result: CommitResult, argument: tuple[Node, Session, Queued]) -> None:

@@ -229,7 +229,8 @@ async def sweep(node: Node, *, older_than_ms: int) -> int:
             node.spawn(_wake_lost(node, outcome.env, outcome.run_id))
     by_env: dict[str, list[RunRow]] = {}
     for row in found.held:
-        if row.id not in node.residents and row.id not in node.arriving:
+        moving = row.session_id in node.closing
+        if not moving and row.id not in node.residents and row.id not in node.arriving:
             by_env.setdefault(row.env, []).append(row)
     for env, rows in by_env.items():
         count += len(rows)
