@@ -257,6 +257,8 @@ async def _request(node: Node, state: RunState, reason: str) -> None:
     commit = Commit(run.env, touches=touches, outcomes=(request,), waits=(grace,))
     order_cancels(commit, state.waits, now, "its parent was cancelled")
     result = await node.lane.apply(commit)
+    if result.verdict is Verdict.FENCED:
+        raise fence.taken_over()
     if result.verdict is not Verdict.APPLIED:
         raise InvalidError("STORE_REFUSED", f"the store refused: {result.existing}")
     ring(node, commit)

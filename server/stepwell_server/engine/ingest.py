@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from stepwell_server.engine import admission, serve
+from stepwell_server.engine import admission, fence, serve
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.register import refresh
 from stepwell_server.model import ids
@@ -203,7 +203,10 @@ async def _settled(node: Node, work: list[asyncio.Future[CommitResult]]) -> list
     if late:
         why = node.lane.degraded or "it does not answer"
         raise UnavailableError("STORE_UNAVAILABLE", f"the store is not available: {why}; send again", retry_ms=1_000)
-    return [future.result() for future in work]
+    results = [future.result() for future in work]
+    if any(result.verdict is Verdict.FENCED for result in results):
+        raise fence.taken_over()
+    return results
 
 
 def _plain_statuses(result: CommitResult, digest: str, at: list[int], statuses: list[Status]) -> None:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import CorruptError, UnavailableError
-from stepwell_server.model.session import SessionWrite
+from stepwell_server.model.session import Fence, SessionWrite
 
 log = logging.getLogger("stepwell.lane")
 
@@ -31,13 +31,17 @@ class Committing(Protocol):
 
     flushers: int
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    async def commit(self, commits: Sequence[Commit], owner: Fence | None = None) -> list[CommitResult]:
         """See ports/store.py."""
         ...
 
 
 class Lane:
-    """The queue of Commits before the store. Callbacks run on the loop, in the order of the batch, after the commit."""
+    """The queue of Commits before the store. Callbacks run on the loop, in the order of the batch, after the commit.
+
+    owner: the fence of this node, once it serves the database: nothing is written where it does not hold (H31).
+    doubted: called when all of a batch was fenced.
+    """
 
     def __init__(self, store: Committing) -> None:
         self._store = store
@@ -52,6 +56,8 @@ class Lane:
         self._closed = False
         self.transactions = 0
         self.degraded: str = ""
+        self.owner: Fence | None = None
+        self.doubted: Callable[[], None] = lambda: None
 
     def submit(self, commit: Commit, callback: Callback, argument: Any = None) -> None:
         """Queues a Commit; the callback learns the result once it is durable."""
@@ -157,7 +163,7 @@ class Lane:
         """One Commit of a batch that raised what no store may raise: the others must not suffer (H32)."""
         while True:
             try:
-                return (await self._store.commit([commit]))[0]
+                return (await self._store.commit([commit], self.owner))[0]
             except UnavailableError:
                 await asyncio.sleep(_RETRY_S[-1])
             except Exception as error:
@@ -168,7 +174,7 @@ class Lane:
         tries = 0
         while True:
             try:
-                results = await self._store.commit(commits)
+                results = await self._store.commit(commits, self.owner)
                 self.degraded = ""
                 break
             except CorruptError as error:
@@ -189,6 +195,8 @@ class Lane:
         for commit in commits:
             self._busy.difference_update(commit.touches)
         self._flying -= 1
+        if all(result.verdict is Verdict.FENCED for result in results):
+            self.doubted()
         for (commit, callback, argument), result in zip(batch, results, strict=True):
             if result.verdict is Verdict.REFUSED:
                 log.error("the store refused a commit of %s: %s", commit.touches[:3], result.existing)

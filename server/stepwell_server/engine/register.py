@@ -7,11 +7,11 @@ from collections.abc import Sequence
 
 import orjson
 
-from stepwell_server.engine import expressions
+from stepwell_server.engine import expressions, fence
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.retry import ATTEMPTS_MAX, FACTOR_MAX
-from stepwell_server.model.commit import Commit
+from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.errors import InvalidError, StateError
 from stepwell_server.model.event import RESERVED_PREFIX
 from stepwell_server.model.function import DeploymentRow, FunctionSpec, Registry, RetryPolicy, ShapeRow, Trigger
@@ -136,7 +136,9 @@ async def register(node: Node, env: Environment, app: str, deployment: str, func
     if not deployment or len(deployment) > LIMITS.key_bytes or not deployment.isprintable():
         raise InvalidError("BAD_NAME", "deployment is empty or not a name", fields=(("deployment", "bad"),))
     row = DeploymentRow(env.name, app, deployment, node.clock.now_ms(), pack(functions))
-    await node.lane.apply(Commit(env.name, touches=(f"registry:{env.name}",), deployments=(row,)))
+    result = await node.lane.apply(Commit(env.name, touches=(f"registry:{env.name}",), deployments=(row,)))
+    if result.verdict is Verdict.FENCED:
+        raise fence.taken_over()
     registry = await node.store.registry(env.name)
     apply(env, registry)
     for kept in registry.deployments:

@@ -22,6 +22,7 @@ from stepwell_server.model.commit import Commit, CommitResult
 from stepwell_server.model.function import FunctionSpec, RetryPolicy, Trigger
 from stepwell_server.model.journal import OutcomeRow
 from stepwell_server.model.run import RunRow, RunStatus
+from stepwell_server.model.session import Fence
 from stepwell_server.ports.store import RunState
 
 ENV, APP = "dev", "app"
@@ -67,14 +68,14 @@ class HeldStore:
         self._held.append(held)
         return held
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    async def commit(self, commits: Sequence[Commit], owner: Fence | None = None) -> list[CommitResult]:
         written = [place for commit in commits for place in set(guarded_writes(commit))]
         if len(written) != len(set(written)):
             self.overlaps.append(commits)
         for held in list(self._held):
             if not held.reads and any(held.fits(commit) for commit in commits):
                 await held.wait()
-        return await self.memory.commit(commits)
+        return await self.memory.commit(commits, owner)
 
     def __getattr__(self, name: str) -> Any:
         read = getattr(self.memory, name)
@@ -165,11 +166,11 @@ class Worker:
 class Rig:
     """See the module."""
 
-    def __init__(self, tuning: Tuning) -> None:
-        self.store = HeldStore()
-        store: Any = self.store
+    def __init__(self, tuning: Tuning, name: str, store: HeldStore | None) -> None:
+        self.store = store or HeldStore()
+        ports: Any = self.store
         self.node = Node(
-            id_="node", store=store, history=store, lane=Lane(store), clock=SystemClock(), queue=LocalQueue(store),
+            id_=name, store=ports, history=ports, lane=Lane(ports), clock=SystemClock(), queue=LocalQueue(ports),
             entropy=lambda n: bytes(range(n)) if n != 10 else self._entropy(), chance=lambda: 0.5, tuning=tuning,
         )  # fmt: skip
         self.node.alone_since_ms = 0
@@ -224,9 +225,9 @@ class Rig:
 
 
 @asynccontextmanager
-async def rig(**tuning: int) -> AsyncIterator[Rig]:
-    """A node with a loaded registry."""
-    made = Rig(Tuning(**tuning))
+async def rig(name: str = "node", store: HeldStore | None = None, **tuning: int) -> AsyncIterator[Rig]:
+    """A node with a loaded registry, on a store of its own or beside another node."""
+    made = Rig(Tuning(**tuning), name, store)
     await register.refresh(made.node, made.node.environment(ENV))
     try:
         yield made
