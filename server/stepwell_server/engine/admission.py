@@ -68,7 +68,7 @@ def begin(node: Node, env: Environment, function_id: str, run: RunRow, event: Ev
     if session is None:
         place = dispatch.ready_row(node, env.name, run.id, function_id, priority=Priority.NEW)
         return Start(run._replace(priority=place.priority, queued_ms=place.queued_ms), None, event)
-    session.executing += 1
+    dispatch.reserve(node, session)
     run = run._replace(
         status=int(RunStatus.RUNNING),
         turn=1,
@@ -84,7 +84,7 @@ def started(node: Node, starts: Sequence[Start], applied: bool) -> None:
     for run, session, event in starts:
         if not applied:
             if session is not None:
-                dispatch.give_back(node, session)
+                dispatch.not_coming(node, session)
         elif session is not None:
             dispatch.assign(node, session, RunState(run, event, (), ()))
         else:

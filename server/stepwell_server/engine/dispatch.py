@@ -37,6 +37,26 @@ def pick(env: Environment, function_id: str, deployment: str = "") -> Session | 
     return None if home else fallback
 
 
+def reserve(node: Node, session: Session) -> None:
+    """A run is about to be this session's: it has a place from now on."""
+    session.executing += 1
+    node.coming[session.id] = node.coming.get(session.id, 0) + 1
+
+
+def _came(node: Node, session: Session) -> None:
+    left = node.coming[session.id] - 1
+    if left:
+        node.coming[session.id] = left
+    else:
+        del node.coming[session.id]
+
+
+async def none_coming(node: Node, session_id: str) -> None:
+    """No run is on its way into a session any more: what it holds can be read (H8). It gets no new ones meanwhile."""
+    while session_id in node.coming:  # noqa: ASYNC110 (rare, and over within a few commits)
+        await asyncio.sleep(0.001)
+
+
 def ready_row(
     node: Node, env: str, run_id: str, function_id: str, losses: int = 0, priority: Priority = Priority.RESUMED
 ) -> ReadyRow:
@@ -141,7 +161,7 @@ def take(node: Node, session: Session, item: Queued) -> bool:
         # Another take of it is under way or done: a Take cannot tell that one's success from its own.
         node.queue.settled(row.env, row.function_id, row.run_id)
         return False
-    session.executing += 1
+    reserve(node, session)
     node.arriving[row.run_id] = []
     commit = Commit(
         row.env,
@@ -169,9 +189,15 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, Queued]) -> None
 def not_taken(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:
     """A place was reserved for a run that is not to be had. What came for the run meanwhile looks for it anew."""
     came = node.arriving.pop(run_id, None)
-    give_back(node, session, run_id)
+    not_coming(node, session, run_id)
     for then in came or ():
         then(function_id)
+
+
+def not_coming(node: Node, session: Session, run_id: str = "") -> None:
+    """The place that was reserved for a run is free again."""
+    _came(node, session)
+    give_back(node, session, run_id)
 
 
 def load_soon(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:
@@ -218,7 +244,7 @@ def _home(node: Node, session: Session, run: RunRow) -> Session | None:
 
 
 def _rehome(node: Node, session: Session, home: Session, run: RunRow) -> None:
-    home.executing += 1
+    reserve(node, home)
     status = int(RunStatus.RUNNING)
     move = Move(run.env, run.id, run.turn, run.turn + 1, status, 0, home.id, run.losses, None, "", run.failure)
     commit = Commit(run.env, touches=(run.id,), fences=session.fence, decider=move)
@@ -227,7 +253,7 @@ def _rehome(node: Node, session: Session, home: Session, run: RunRow) -> None:
 
 def _rehomed(result: CommitResult, argument: tuple[Node, Session, Session, RunRow]) -> None:
     node, session, home, run = argument
-    give_back(node, session, run.id)
+    not_coming(node, session, run.id)
     if result.verdict is Verdict.APPLIED:
         load_soon(node, home, run.env, run.id, run.function_id)
     else:
@@ -247,6 +273,7 @@ def assign(node: Node, session: Session, state: RunState) -> None:
     """A run that is durably this session's goes to its worker; its place is reserved already."""
     run = state.run
     came = node.arriving.pop(run.id, None)
+    _came(node, session)
     if node.sessions.get(session.id) is not session or session.link is None:
         # Its session broke meanwhile: what re-opens or expires the session finds the run in the store.
         session.executing -= 1

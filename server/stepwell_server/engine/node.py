@@ -95,6 +95,7 @@ class Node:
         self.to_load: list[tuple[Session, str, str, str]] = []
         # Runs that are being taken: what follows once one has a place, or has none after all. Called with its function.
         self.arriving: dict[str, list[Callable[[str], None]]] = {}
+        self.coming: dict[str, int] = {}  # by session: runs that have a place there and are not assigned yet
         self.closing: set[str] = set()  # sessions that are over, and whose runs are being moved
         self.unserved: list[Any] = []
         self.cursor_deletes: list[Any] = []

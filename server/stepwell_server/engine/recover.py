@@ -187,7 +187,7 @@ async def _try(node: Node, session: Session, row: RunRow) -> None:
         await asyncio.sleep(_PLACE_S)
     if session.link is None or row.id in node.arriving or row.id in node.residents:
         return
-    session.executing += 1
+    dispatch.reserve(node, session)
     node.arriving[row.id] = []
     losses = 0 if row.reason == PausedReason.WORKER_LOST else row.losses
     move = Move(

@@ -96,6 +96,7 @@ async def _connect(node: Node, env: Environment, hello: Hello, link: Link) -> tu
     refused = list(hello.residents)
     resumed: list[RunState] = []
     if old is not None:
+        await dispatch.none_coming(node, row.id)
         refused, resumed = await _reconcile(node, env, session, hello.residents)
     session.link = link
     session.heard_ms = node.clock.monotonic_ms()
@@ -217,6 +218,7 @@ async def close(node: Node, row: SessionRow, *, lost: bool) -> None:
         result = await node.lane.apply(Commit(row.env, touches=(row.id,), decider=SessionWrite(row.epoch, closed)))
         if result.verdict is not Verdict.APPLIED:
             return
+        await dispatch.none_coming(node, row.id)
         rows = await recover.held_by(node, row.env, row.id)
         if rows:
             log.info("session %s (%s) ended with %d runs in memory: they move", row.id, row.instance, len(rows))

@@ -160,6 +160,37 @@ async def test_h12_a_session_whose_stream_breaks_while_it_is_taken_up_ends_and_i
         assert other.told("assign", run_id)
 
 
+async def test_h8_a_run_that_is_on_its_way_into_a_session_is_not_forgotten_when_that_is_taken_up() -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        writing = world.store.hold(lambda commit: bool(commit.runs))
+        starting = asyncio.ensure_future(world.start())
+        await world.settle()
+        assert writing.calls == 1
+        taking_up = asyncio.ensure_future(world.connect(session_id=worker.session.id))
+        await world.settle()
+        writing.release()
+        again, run_id = await taking_up, await starting
+        assert again.session.id == worker.session.id
+        assert again.told("assign", run_id)
+        assert world.node.coming == {}
+
+
+async def test_h12_a_run_that_is_on_its_way_into_a_session_moves_with_the_others_when_that_ends() -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        writing = world.store.hold(lambda commit: bool(commit.runs))
+        starting = asyncio.ensure_future(world.start())
+        await world.settle()
+        ending = asyncio.ensure_future(worker.lost())
+        await world.settle()
+        writing.release()
+        await ending
+        run_id = await starting
+        assert world.status(run_id) is RunStatus.QUEUED
+        assert (await world.connect()).told("assign", run_id)
+
+
 async def test_a_sweep_leaves_the_runs_of_a_session_alone_that_is_just_being_closed() -> None:
     async with rig() as world:
         worker = await world.connect()
