@@ -141,7 +141,7 @@ class Server:
             node, f"{socket.gethostname()} {_boot_id()} {_pid_space()} {os.getpid()}", _is_dead, self.lost.set
         )
         await self._lease.acquire(wait=settings.wait_for_lease)
-        self._lease.start()
+        await self._lease.start()
         node.alone_since_ms = clock.now_ms()
         self._timers = Timers(node)
         self._housekeeping = Housekeeping(node, _is_gone)

@@ -10,6 +10,7 @@ from typing import Any
 from unittest import mock
 
 from stepwell_server.adapters.memory import decide
+from stepwell_server.adapters.memory import store as memory_store
 from stepwell_server.adapters.memory.tables import Tables
 from stepwell_server.engine import ingest, lookback, settle
 from stepwell_server.engine.lane import Lane
@@ -17,7 +18,7 @@ from stepwell_server.model.commit import APPLIED
 from stepwell_server.model.journal import OutcomeRow
 
 from tests.simulation.world import Options
-from tests.support.programs import RACES, STEPS, WAITS
+from tests.support.programs import PLAIN, RACES, STEPS, WAITS
 
 _RESTARTS = {"crash_server": 2.0, "crash_worker": 1.0, "break_stream": 1.0}
 
@@ -45,7 +46,12 @@ def _patch(stack: contextlib.ExitStack, target: Any, name: str, value: Any) -> N
 
 def _epoch(stack: contextlib.ExitStack) -> None:
     """The store takes the commits of fenced sessions (H8)."""
-    _patch(stack, decide, "_holds", lambda tables, fence: True)
+    _patch(stack, decide, "holds", lambda tables, fence: True)
+
+
+def _owner(stack: contextlib.ExitStack) -> None:
+    """A server that another one has replaced goes on writing (H31)."""
+    _patch(stack, memory_store, "holds", lambda tables, fence: True)
 
 
 def _first_wins(stack: contextlib.ExitStack) -> None:
@@ -92,8 +98,13 @@ def _look_back(stack: contextlib.ExitStack) -> None:
 ABLATIONS = {
     "epoch": Ablation(
         _epoch,
-        Options(STEPS, {"freeze_server": 2.0, "break_stream": 1.0, "store_slow": 1.0}),
+        Options(STEPS, {"break_stream": 2.0, "store_slow": 1.0, "store_faults": 2.0}),
         r"a commit of epoch \d+ was applied",
+    ),
+    "owner": Ablation(
+        _owner,
+        Options(PLAIN, {"freeze_server": 2.0, "break_stream": 1.0, "store_slow": 1.0}),
+        r"event \S+ has not started exactly run|run \w+: \S+ timed out \d+ ms after",
     ),
     "first-wins": Ablation(
         _first_wins,

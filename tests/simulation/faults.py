@@ -74,6 +74,10 @@ class Faults:
         world = self.world
         if world.server is None or world.server.ended:
             world.start_server()
+        if world.network.server is None:  # whoever serves is found again
+            for server in world.servers:
+                if server.serving and server.process.alive and not server.process.frozen:
+                    server.listen()
         world.workers = [worker for worker in world.workers if not worker.ended]
         while len(world.workers) < world.worker_count:
             world.start_worker()
@@ -171,8 +175,7 @@ class Faults:
         await asyncio.sleep(seconds)
         self.world.say(f"{server.process} goes on")
         server.process.thaw()
-        if self.world.network.server is None and server.serving:
-            server.listen()  # the other one still stands by
+        self._tend()
 
     async def store_away(self) -> None:
         """The database restarts."""

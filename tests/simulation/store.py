@@ -11,6 +11,7 @@ from stepwell_server.adapters.memory.disjoint import guarded_writes
 from stepwell_server.adapters.memory.store import MemoryStore
 from stepwell_server.model.commit import Commit, CommitResult, Rows
 from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.session import Fence
 
 from tests.simulation.loop import SimLoop
 
@@ -50,22 +51,22 @@ class FaultyStore:
     async def close(self) -> None:
         """Nothing to let go of."""
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    async def commit(self, commits: Sequence[Commit], owner: Fence | None = None) -> list[CommitResult]:
         await self._pass()
         if self.away or self.rng.random() < self.before:
             raise self._fault("before the commit")
-        results = await self._apply(commits)
+        results = await self._apply(commits, owner)
         await self._pass()
         if self.rng.random() < self.after:
             raise self._fault("after the commit")
         return results
 
-    async def _apply(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    async def _apply(self, commits: Sequence[Commit], owner: Fence | None) -> list[CommitResult]:
         """One by one, which is as good as at once: nothing awaits in between. An overlap is told, and goes on."""
         self._tell_overlaps(commits)
         results: list[CommitResult] = []
         for commit in commits:
-            (result,) = await self.memory.commit([commit])
+            (result,) = await self.memory.commit([commit], owner)
             results.append(result)
             self.loop.note("commit", commit.touches, int(result.verdict))
             self.watch(commit, result)

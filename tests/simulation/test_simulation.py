@@ -18,7 +18,7 @@ from tests.simulation.ablations import ABLATIONS
 from tests.simulation.world import Options, play
 
 _ROOT = Path(__file__).parents[2]
-_ABLATIONS = ("epoch", "first-wins", "idempotency", "commit-before-ack", "look-back")
+_ABLATIONS = ("epoch", "owner", "first-wins", "idempotency", "commit-before-ack", "look-back")
 
 
 def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:

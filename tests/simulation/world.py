@@ -97,7 +97,8 @@ class World:
             options.programs
         )
         self.by_name = {program["name"]: program for program in self.programs}
-        self.server: ServerProcess | None = None
+        self.server: ServerProcess | None = None  # the one started last
+        self.servers: list[ServerProcess] = []
         self.workers: list[WorkerProcess] = []
         self.sent: list[Sent] = []
         self.started = 0
@@ -115,6 +116,7 @@ class World:
         self.started += 1
         self.say(f"server {self.started} starts")
         self.server = ServerProcess(self.loop, self.network, self.store, self.tuning, self.started)
+        self.servers = [*(server for server in self.servers if not server.ended), self.server]
 
     def start_worker(self) -> None:
         """A worker process begins."""
@@ -241,7 +243,8 @@ class World:
         self.start_server()
         for _ in range(self.worker_count):
             self.start_worker()
-        while not self.store.memory.tables.deployment:  # noqa: ASYNC110  # an event that comes before its functions starts nothing
+        # An event that comes before its functions are registered starts nothing.
+        while not any(env == ENVIRONMENT for env, _ in self.store.memory.tables.session):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         for number in range(self.rng.randint(1, self.options.triggers)):
             self._trigger(number)

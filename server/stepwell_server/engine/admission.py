@@ -10,7 +10,7 @@ from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Session
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.function import FunctionSpec
-from stepwell_server.model.run import RunRow, RunStatus
+from stepwell_server.model.run import Priority, RunRow, RunStatus
 from stepwell_server.ports.store import RunState
 
 
@@ -66,9 +66,9 @@ def begin(node: Node, env: Environment, function_id: str, run: RunRow, event: Ev
     """Gives a new run a place in a session, or in the queue. The caller commits it, then calls started()."""
     session = None if node.queue.waiting(env.name, function_id) else dispatch.pick(env, function_id)
     if session is None:
-        place = dispatch.ready_row(node, env.name, run.id, function_id)
+        place = dispatch.ready_row(node, env.name, run.id, function_id, priority=Priority.NEW)
         return Start(run.in_place(place.priority, place.queued_ms), None, event)
-    session.executing += 1
+    dispatch.reserve(node, session)
     return Start(run.held(session.id, 1, session.row.deployment, run.created_ms), session, event)
 
 
@@ -77,7 +77,7 @@ def started(node: Node, starts: Sequence[Start], applied: bool) -> None:
     for run, session, event in starts:
         if not applied:
             if session is not None:
-                dispatch.give_back(node, session)
+                dispatch.not_coming(node, session)
         elif session is not None:
             dispatch.assign(node, session, RunState(run, event, (), ()))
         else:

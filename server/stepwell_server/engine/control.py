@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from stepwell_server.engine import admission, ending, ingest, query
+from stepwell_server.engine import admission, ending, fence, ingest, query
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.register import refresh
 from stepwell_server.model import ids
@@ -63,6 +63,8 @@ async def invoke(
         if theirs != digest:
             raise ExistsError("REQUEST_ID_REUSED", "this request id was used for another function or input")
         return existing
+    if result.verdict is Verdict.FENCED:
+        raise fence.taken_over()
     if result.verdict is not Verdict.APPLIED:
         raise InvalidError("STORE_REFUSED", f"the store refused: {result.existing}")
     return run_id

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import heapq
 
 from stepwell_server.engine.failures import tried
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
-from stepwell_server.model.run import Move, ReadyRow, RunRow, RunStatus, Take
+from stepwell_server.model.run import Move, Priority, ReadyRow, RunRow, RunStatus, Take
 from stepwell_server.ports.queue import Queued
 from stepwell_server.ports.store import RunState
 
-NORMAL = 0
-SUSPECT = 1
 _HOLDABLE = frozenset({int(RunStatus.RUNNING), int(RunStatus.PARKED)})
 
 
@@ -38,12 +37,35 @@ def pick(env: Environment, function_id: str, deployment: str = "") -> Session | 
     return None if home else fallback
 
 
-def ready_row(node: Node, env: str, run_id: str, function_id: str, losses: int = 0) -> ReadyRow:
-    """A run's place in the queue, from now. A suspect comes after the innocents, and later each time (H13)."""
+def reserve(node: Node, session: Session) -> None:
+    """A run is about to be this session's: it has a place from now on."""
+    session.executing += 1
+    node.coming[session.id] = node.coming.get(session.id, 0) + 1
+
+
+def _came(node: Node, session: Session) -> None:
+    left = node.coming[session.id] - 1
+    if left:
+        node.coming[session.id] = left
+    else:
+        del node.coming[session.id]
+
+
+async def none_coming(node: Node, session_id: str) -> None:
+    """No run is on its way into a session any more: what it holds can be read (H8). It gets no new ones meanwhile."""
+    while session_id in node.coming:  # noqa: ASYNC110 (rare, and over within a few commits)
+        await asyncio.sleep(0.001)
+
+
+def ready_row(
+    node: Node, env: str, run_id: str, function_id: str, losses: int = 0, priority: Priority = Priority.RESUMED
+) -> ReadyRow:
+    """A run's place in the queue, from now: one that has begun goes before new ones (H14c). A suspect comes after the
+    innocents, and later each time (H13)."""
     now = node.clock.now_ms()
     if losses < 2:
-        return ReadyRow(env, run_id, function_id, NORMAL, now)
-    return ReadyRow(env, run_id, function_id, SUSPECT, now + min(500 * 2 ** (losses - 2), 60_000))
+        return ReadyRow(env, run_id, function_id, int(priority), now)
+    return ReadyRow(env, run_id, function_id, int(Priority.SUSPECT), now + min(500 * 2 ** (losses - 2), 60_000))
 
 
 def place(run: RunRow) -> ReadyRow:
@@ -65,24 +87,28 @@ def pump(node: Node, env: Environment) -> None:
 
 
 def _pump(node: Node, env: Environment) -> None:
+    """Goes by the first of each function's queue, so that the backlog of one function keeps no other out."""
     env.pumping = False
-    for function_id in node.queue.functions(env.name):
-        while node.queue.waiting(env.name, function_id):
-            session = pick(env, function_id)
-            if session is None:
-                break
-            batch = node.queue.pop(env.name, function_id, min(session.free, 64))
-            if not batch:
-                node.spawn(_refill(node, env, function_id))
-                break
-            if _hand_out(node, env, session, batch):
-                break
+    heads = node.queue.heads(env.name)
+    heapq.heapify(heads)
+    while heads:
+        function_id = heapq.heappop(heads).function_id
+        session = pick(env, function_id)
+        if session is None:
+            continue
+        batch = node.queue.pop(env.name, function_id, 1 if heads else min(session.free, 64))
+        if not batch:
+            node.spawn(_refill(node, env, function_id))
+        elif not _hand_out(node, env, session, batch):
+            head = node.queue.head(env.name, function_id)
+            if head is not None:
+                heapq.heappush(heads, head)
 
 
 def _hand_out(node: Node, env: Environment, session: Session, batch: list[Queued]) -> bool:
     """Takes a batch for a session; true if the function's queue has to rest."""
     for index, item in enumerate(batch):
-        if item.row.priority == SUSPECT:
+        if item.row.priority == Priority.SUSPECT:
             for rest in batch[index:]:
                 node.queue.put_back(rest)
             return _hand_out_suspect(node, env)
@@ -92,7 +118,8 @@ def _hand_out(node: Node, env: Environment, session: Session, batch: list[Queued
 
 def _hand_out_suspect(node: Node, env: Environment) -> bool:
     """Reserves a session for the next suspect, alone; it gets it once the session is idle."""
-    for function_id in node.queue.functions(env.name):
+    for head in sorted(node.queue.heads(env.name)):
+        function_id = head.function_id
         for session in env.serving.get(function_id, ()):
             if session.free <= 0:
                 continue
@@ -101,7 +128,7 @@ def _hand_out_suspect(node: Node, env: Environment) -> bool:
                 break
             item = batch[0]
             wait_ms = item.row.queued_ms - node.clock.now_ms()
-            if item.row.priority != SUSPECT or wait_ms > 0:
+            if item.row.priority != Priority.SUSPECT or wait_ms > 0:
                 node.queue.put_back(item)
                 if wait_ms > 0:
                     node.loop.call_later(wait_ms / 1000, pump, node, env)
@@ -110,8 +137,8 @@ def _hand_out_suspect(node: Node, env: Environment) -> bool:
                 node.queue.put_back(item)
                 session.suspect = ""  # no new work until it is idle: then the suspect goes there
                 break
-            take(node, session, item)
-            session.suspect = item.row.run_id
+            if take(node, session, item):
+                session.suspect = item.row.run_id
             break
     return True
 
@@ -127,14 +154,14 @@ async def _refill(node: Node, env: Environment, function_id: str) -> None:
         node.busy -= 1
 
 
-def take(node: Node, session: Session, item: Queued) -> None:
-    """A queued run gets a place: the take is guarded, the assignment follows its commit."""
+def take(node: Node, session: Session, item: Queued) -> bool:
+    """A queued run gets a place: the take is guarded, the assignment follows its commit. False where it has one."""
     row = item.row
     if row.run_id in node.arriving or row.run_id in node.residents:
         # Another take of it is under way or done: a Take cannot tell that one's success from its own.
         node.queue.settled(row.env, row.function_id, row.run_id)
-        return
-    session.executing += 1
+        return False
+    reserve(node, session)
     node.arriving[row.run_id] = []
     commit = Commit(
         row.env,
@@ -142,6 +169,7 @@ def take(node: Node, session: Session, item: Queued) -> None:
         decider=Take(row.env, row.run_id, session.id, node.clock.now_ms(), session.row.deployment),
     )
     node.lane.submit(commit, _taken, (node, session, item))
+    return True
 
 
 def _taken(result: CommitResult, argument: tuple[Node, Session, Queued]) -> None:
@@ -162,9 +190,15 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, Queued]) -> None
 def not_taken(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:
     """A place was reserved for a run that is not to be had. What came for the run meanwhile looks for it anew."""
     came = node.arriving.pop(run_id, None)
-    give_back(node, session, run_id)
+    not_coming(node, session, run_id)
     for then in came or ():
         then(function_id)
+
+
+def not_coming(node: Node, session: Session, run_id: str = "") -> None:
+    """The place that was reserved for a run is free again."""
+    _came(node, session)
+    give_back(node, session, run_id)
 
 
 def load_soon(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:
@@ -211,7 +245,7 @@ def _home(node: Node, session: Session, run: RunRow) -> Session | None:
 
 
 def _rehome(node: Node, session: Session, home: Session, run: RunRow) -> None:
-    home.executing += 1
+    reserve(node, home)
     status = int(RunStatus.RUNNING)
     move = Move(run.env, run.id, run.turn, run.turn + 1, status, 0, home.id, run.losses, None, "", run.failure)
     commit = Commit(run.env, touches=(run.id,), fences=session.fence, decider=move)
@@ -220,7 +254,7 @@ def _rehome(node: Node, session: Session, home: Session, run: RunRow) -> None:
 
 def _rehomed(result: CommitResult, argument: tuple[Node, Session, Session, RunRow]) -> None:
     node, session, home, run = argument
-    give_back(node, session, run.id)
+    not_coming(node, session, run.id)
     if result.verdict is Verdict.APPLIED:
         load_soon(node, home, run.env, run.id, run.function_id)
     else:
@@ -240,6 +274,7 @@ def assign(node: Node, session: Session, state: RunState) -> None:
     """A run that is durably this session's goes to its worker; its place is reserved already."""
     run = state.run
     came = node.arriving.pop(run.id, None)
+    _came(node, session)
     if node.sessions.get(session.id) is not session or session.link is None:
         # Its session broke meanwhile: what re-opens or expires the session finds the run in the store.
         session.executing -= 1

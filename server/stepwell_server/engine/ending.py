@@ -27,6 +27,7 @@ from stepwell_server.model.run import LIVE, End, RunStatus
 from stepwell_server.ports.store import RunState
 
 _LIVE = frozenset(int(status) for status in LIVE)
+_LOOK_AGAIN_MS = 500
 _REASONS = {RunStatus.FAILED: "RUN_FAILED", RunStatus.CANCELLED: "CANCELLED", RunStatus.TIMED_OUT: "TIMEOUT"}
 
 
@@ -116,10 +117,13 @@ def ring(node: Node, commit: Commit) -> None:
 def close_open(resident: Resident, commit: Commit) -> None:
     """The end of a run closes what is open, and orders that its children be cancelled unless they are detached."""
     env, run_id = resident.env, resident.run_id
-    if resident.open:
-        order_cancels(commit, resident.open.values(), commit.ends[0].ended_ms, "its parent has ended")
-        commit.wait_deletes = [*commit.wait_deletes, *(WaitDelete(env, run_id, key) for key in resident.open)]
-        commit.touches = (*commit.touches, *(f"{run_id}/{key}" for key in resident.open))
+    keys = dict.fromkeys(resident.open or ())
+    if resident.cancelled:
+        keys[GRACE_KEY] = None  # it came with the request, whether the run was in memory then or not
+    if keys:
+        order_cancels(commit, (resident.open or {}).values(), commit.ends[0].ended_ms, "its parent has ended")
+        commit.wait_deletes = [*commit.wait_deletes, *(WaitDelete(env, run_id, key) for key in keys)]
+        commit.touches = (*commit.touches, *(f"{run_id}/{key}" for key in keys))
     rows = list((resident.unseen or {}).values())
     if rows:
         commit.touches = (*commit.touches, *(f"{run_id}/{row.key}" for row in rows))
@@ -169,15 +173,18 @@ def ended(node: Node, resident: Resident, end: End, parent: OutcomeRow | None) -
 
 
 async def end_unowned(node: Node, state: RunState, status: RunStatus, failure: bytes) -> bool:
-    """Ends a run that no session holds; False where its turn was not the expected one any more."""
+    """Ends a run that no session holds; False where one does (H16), or its turn was not the expected one any more."""
     run = state.run
+    if run.session_id is not None:
+        return False
     now = node.clock.now_ms()
+    unseen = [row.key for row in state.outcomes if row.number is None]
     commit = Commit(
         run.env,
-        touches=(run.id, *(f"{run.id}/{wait.key}" for wait in state.waits)),
+        touches=(run.id, *(f"{run.id}/{key}" for key in {*(wait.key for wait in state.waits), *unseen})),
         decider=End(run.env, run.id, run.turn, int(status), now, None, "", failure),
         wait_deletes=[WaitDelete(run.env, run.id, wait.key) for wait in state.waits],
-        outcome_deletes=[OutcomeDelete(run.env, run.id, row.key) for row in state.outcomes if row.number is None],
+        outcome_deletes=[OutcomeDelete(run.env, run.id, key) for key in unseen],
     )
     order_cancels(commit, state.waits, now, "its parent has ended")
     parent: OutcomeRow | None = None
@@ -228,7 +235,7 @@ async def asked(node: Node, wait: WaitRow) -> None:
     except NotFoundError:
         pass
     except UnavailableError:
-        node.wake_timers(node.clock.now_ms() + 500)  # it stays due
+        node.wake_timers(node.clock.now_ms() + _LOOK_AGAIN_MS)  # it stays due
         return
     await _close(node, wait)
 
@@ -246,9 +253,12 @@ async def _request(node: Node, state: RunState, reason: str) -> None:
         run.env, run.id, GRACE_KEY, int(StepKind.GRACE), "", None, "", due, None, False, 1, failure, b"", now, None,
         run.function_id,
     )  # fmt: skip
-    commit = Commit(run.env, touches=(f"{run.id}/{CANCEL_KEY}",), outcomes=(request,), waits=(grace,))
+    touches = (f"{run.id}/{CANCEL_KEY}", f"{run.id}/{GRACE_KEY}")
+    commit = Commit(run.env, touches=touches, outcomes=(request,), waits=(grace,))
     order_cancels(commit, state.waits, now, "its parent was cancelled")
     result = await node.lane.apply(commit)
+    if result.verdict is Verdict.FENCED:
+        raise fence.taken_over()
     if result.verdict is not Verdict.APPLIED:
         raise InvalidError("STORE_REFUSED", f"the store refused: {result.existing}")
     ring(node, commit)
@@ -263,24 +273,26 @@ async def _request(node: Node, state: RunState, reason: str) -> None:
 
 
 async def grace_over(node: Node, wait: WaitRow) -> None:
-    """A cancelled run did not unwind in time: the server ends it."""
-    resident = node.residents.get(wait.run_id)
+    """A cancelled run did not unwind in time: the server ends it. One that changes hands is looked at again soon."""
     failure = wait.failure or _cancelled("")
-    if resident is not None:
-        if not resident.ended:
-            end_now(node, resident.session, resident, RunStatus.CANCELLED, failure, node.clock.now_ms())
-        return
-    state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id)
-    if state is not None and state.run.status in _LIVE:
-        await end_unowned(node, state, RunStatus.CANCELLED, failure)
-        return
-    await _close(node, wait)
+    resident = node.residents.get(wait.run_id)
+    if resident is not None and not resident.ended:
+        end_now(node, resident.session, resident, RunStatus.CANCELLED, failure, node.clock.now_ms())
+    elif resident is None and wait.run_id not in node.arriving:
+        state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id)
+        if state is None or state.run.status not in _LIVE:
+            await _close(node, wait, OutcomeDelete(wait.env, wait.run_id, CANCEL_KEY))
+            return
+        if await end_unowned(node, state, RunStatus.CANCELLED, failure):
+            return
+    node.wake_timers(node.clock.now_ms() + _LOOK_AGAIN_MS)
 
 
-async def _close(node: Node, wait: WaitRow) -> None:
+async def _close(node: Node, wait: WaitRow, *unseen: OutcomeDelete) -> None:
+    """A wait goes, and outcomes that nobody will see."""
     grave = WaitDelete(wait.env, wait.run_id, wait.key)
-    touches = (f"{wait.run_id}/{wait.key}",)
-    await node.lane.apply(Commit(wait.env, touches=touches, wait_deletes=(grave,)))
+    touches = (f"{wait.run_id}/{wait.key}", *(f"{row.run_id}/{row.key}" for row in unseen))
+    await node.lane.apply(Commit(wait.env, touches=touches, wait_deletes=(grave,), outcome_deletes=unseen))
 
 
 def _cancelled(reason: str) -> bytes:

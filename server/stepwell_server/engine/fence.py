@@ -1,9 +1,19 @@
-"""A session is no longer this node's: its stream broke, it is over, or somebody else has raised its epoch (H8)."""
+"""A session is no longer this node's: its stream broke, it is over, or somebody else has raised its epoch (H8).
+
+Nor is anything else, once another node serves the database (H31).
+"""
 
 from __future__ import annotations
 
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Session
+from stepwell_server.model.errors import UnavailableError
+
+
+def taken_over() -> UnavailableError:
+    """What a caller hears of a node that may write nothing any more."""
+    message = "another server serves the database now: send again, it will answer"
+    return UnavailableError("STORE_UNAVAILABLE", message, retry_ms=1_000)
 
 
 def drop(node: Node, session: Session) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from stepwell_server.engine import admission, serve
+from stepwell_server.engine import admission, fence, serve
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.register import refresh
 from stepwell_server.model import ids
@@ -202,11 +202,14 @@ async def _settled(node: Node, work: list[asyncio.Future[CommitResult]]) -> list
     try:
         # Giving up on a future takes nothing back: its commit goes on.
         async with asyncio.timeout(_ACK_PATIENCE_S):
-            return [await future for future in work]
+            results = [await future for future in work]
     except TimeoutError as error:
         why = node.lane.degraded or "it does not answer"
         message = f"the store is not available: {why}; send again"
         raise UnavailableError("STORE_UNAVAILABLE", message, retry_ms=1_000) from error
+    if any(result.verdict is Verdict.FENCED for result in results):
+        raise fence.taken_over()
+    return results
 
 
 def _plain_statuses(result: CommitResult, digest: str, at: list[int], statuses: list[Status]) -> None:

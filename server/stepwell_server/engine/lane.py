@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import CorruptError, UnavailableError
-from stepwell_server.model.session import SessionWrite
+from stepwell_server.model.session import Fence, SessionWrite
 
 log = logging.getLogger("stepwell.lane")
 
@@ -33,13 +33,17 @@ class Committing(Protocol):
 
     flushers: int
 
-    def commit(self, commits: Sequence[Commit]) -> Awaitable[list[CommitResult]]:
+    def commit(self, commits: Sequence[Commit], owner: Fence | None = None) -> Awaitable[list[CommitResult]]:
         """See ports/store.py."""
         ...
 
 
 class Lane:
-    """The queue of Commits before the store. Callbacks run on the loop, in the order of the batch, after the commit."""
+    """The queue of Commits before the store. Callbacks run on the loop, in the order of the batch, after the commit.
+
+    owner: the fence of this node, once it serves the database: nothing is written where it does not hold (H31).
+    doubted: called when all of a batch was fenced.
+    """
 
     def __init__(self, store: Committing) -> None:
         self._store = store
@@ -54,6 +58,8 @@ class Lane:
         self._closed = False
         self.transactions = 0
         self.degraded: str = ""
+        self.owner: Fence | None = None
+        self.doubted: Callable[[], None] = lambda: None
 
     def submit(self, commit: Commit, callback: Callback, argument: Any = None) -> None:
         """Queues a Commit; the callback learns the result once it is durable."""
@@ -155,7 +161,7 @@ class Lane:
         queue.extendleft(reversed(held))
 
     def _send(self, batch: list[Item], tries: int = 0) -> None:
-        sent = asyncio.ensure_future(self._store.commit([item[0] for item in batch]))
+        sent = asyncio.ensure_future(self._store.commit([item[0] for item in batch], self.owner))
         sent.add_done_callback(lambda sent: self._answered(batch, sent, tries))
 
     def _answered(self, batch: list[Item], sent: asyncio.Future[list[CommitResult]], tries: int) -> None:
@@ -191,6 +197,8 @@ class Lane:
         for item in batch:
             self._busy.difference_update(item[0].touches)
         self._flying -= 1
+        if all(result.verdict is Verdict.FENCED for result in results):
+            self.doubted()
         for (commit, callback, argument), result in zip(batch, results, strict=True):
             if result.verdict is Verdict.REFUSED:
                 log.error("the store refused a commit of %s: %s", commit.touches[:3], result.existing)

@@ -1,15 +1,20 @@
-"""One node serves a database that has no Redis beside it (H31): it holds a lease, and renews it."""
+"""One node serves a database that has no Redis beside it (H31): it holds a lease, and renews it.
+
+The lease says who should serve. That nobody else can is the work of a fence: a node has a session of its own, in no
+environment, which every transaction of it checks, and which the next node closes before it takes the lease over.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 
 from stepwell_server.engine.node import Node
 from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.errors import StateError, UnavailableError
-from stepwell_server.model.session import LeaseRow, LeaseWrite
+from stepwell_server.model.session import Fence, LeaseRow, LeaseWrite, SessionRow, SessionWrite
 
 log = logging.getLogger("stepwell.lease")
 NAME = "node"
@@ -28,6 +33,7 @@ class Lease:
         self._lost = lost
         self._row: LeaseRow | None = None
         self._task: asyncio.Task[None] | None = None
+        self._doubt = asyncio.Event()
 
     async def acquire(self, *, wait: bool) -> None:
         """Holds the lease afterwards. Raises StateError (DATABASE_IN_USE) where another holds it and wait is off.
@@ -55,6 +61,8 @@ class Lease:
             await asyncio.sleep(min(self._node.tuning.lease_ms / 10, 500) / 1000)
 
     async def _take(self, old: LeaseRow | None) -> bool:
+        if old is not None and old.holder not in ("", self._node.id):
+            await self._write_session(old.holder, 1, closed=True)
         row = LeaseRow(NAME, self._node.id, (old.beat if old else 0) + 1, self._info)
         write = LeaseWrite(old.holder if old else "", old.beat if old else 0, row)
         result = await self._node.lane.apply(Commit("", touches=("lease",), decider=write))
@@ -63,13 +71,26 @@ class Lease:
             return True
         return False
 
-    def start(self) -> None:
-        """Renews from now on."""
+    async def _write_session(self, node_id: str, expect_epoch: int, *, closed: bool) -> None:
+        """Opens this node's own session, or closes a node's, if it is open."""
+        now = self._node.clock.now_ms()
+        row = SessionRow(
+            "", node_id, expect_epoch + 1, self._node.id, "", "", self._info, "", 0, "", now, now if closed else None
+        )
+        await self._node.lane.apply(Commit("", touches=(node_id,), decider=SessionWrite(expect_epoch, row)))
+
+    async def start(self) -> None:
+        """Renews from now on. From now on, too, this node writes only while no other has taken over."""
+        await self._write_session(self._node.id, 0, closed=False)
+        self._node.lane.owner = Fence("", self._node.id, 1)
+        self._node.lane.doubted = self._doubt.set
         self._task = asyncio.get_running_loop().create_task(self._keep())
 
     async def _keep(self) -> None:
         while True:
-            await asyncio.sleep(self._node.tuning.lease_ms / 3000)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._doubt.wait(), self._node.tuning.lease_ms / 3000)
+            self._doubt.clear()
             try:
                 held = await self.run_once()
             except UnavailableError:
@@ -96,3 +117,4 @@ class Lease:
             write = LeaseWrite(self._row.holder, self._row.beat, row)
             self._row = None
             await self._node.lane.apply(Commit("", touches=("lease",), decider=write))
+            await self._write_session(self._node.id, 1, closed=True)

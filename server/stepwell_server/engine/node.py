@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.matching import TriggerIndex
@@ -18,6 +18,8 @@ from stepwell_server.model.session import LeaseRow
 from stepwell_server.ports.clock import Clock
 from stepwell_server.ports.queue import Queue
 from stepwell_server.ports.store import History, Store
+
+T = TypeVar("T")
 
 
 @dataclass(slots=True)
@@ -38,13 +40,17 @@ class Tuning:
 
 @dataclass(slots=True)
 class Environment:
-    """The registry of one environment as this node last read it, and who serves it."""
+    """The registry of one environment as this node last read it, and who serves it.
+
+    shapes: what events are matched with, from the moment when a wait asks for it. kept: those of them that are durable.
+    """
 
     name: str
     version: int = 0
     loaded: bool = False
     triggers: TriggerIndex = field(default_factory=lambda: TriggerIndex(()))
     shapes: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    kept: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     current: dict[str, str] = field(default_factory=dict[str, str])
     serving: dict[str, list[Session]] = field(default_factory=dict[str, list[Session]])
     last_event: dict[str, str] = field(default_factory=dict[str, str])
@@ -89,6 +95,8 @@ class Node:
         self.to_load: list[tuple[Session, str, str, str]] = []
         # Runs that are being taken: what follows once one has a place, or has none after all. Called with its function.
         self.arriving: dict[str, list[Callable[[str], None]]] = {}
+        self.coming: dict[str, int] = {}  # by session: runs that have a place there and are not assigned yet
+        self.closing: set[str] = set()  # sessions that are over, and whose runs are being moved
         self.unserved: list[Any] = []
         self.cursor_deletes: list[Any] = []
         self.looked_back: list[LookedBack] = []
@@ -107,11 +115,12 @@ class Node:
             env = self.environments[name] = Environment(name)
         return env
 
-    def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Runs something in the background; a failure is logged by the loop's handler."""
         task = self.loop.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
     def event_id(self, now_ms: int) -> str:
         """The next event's id. Ids of one node ascend, so that "after this event" means what it says."""

@@ -187,7 +187,7 @@ async def _try(node: Node, session: Session, row: RunRow) -> None:
         await asyncio.sleep(_PLACE_S)
     if session.link is None or row.id in node.arriving or row.id in node.residents:
         return
-    session.executing += 1
+    dispatch.reserve(node, session)
     node.arriving[row.id] = []
     losses = 0 if row.reason == PausedReason.WORKER_LOST else row.losses
     move = Move(
@@ -229,7 +229,8 @@ async def sweep(node: Node, *, older_than_ms: int) -> int:
             node.spawn(_wake_lost(node, outcome.env, outcome.run_id))
     by_env: dict[str, list[RunRow]] = {}
     for row in found.held:
-        if row.id not in node.residents and row.id not in node.arriving:
+        moving = row.session_id in node.closing
+        if not moving and row.id not in node.residents and row.id not in node.arriving:
             by_env.setdefault(row.env, []).append(row)
     for env, rows in by_env.items():
         count += len(rows)

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 
 import orjson
 
-from stepwell_server.engine import expressions
+from stepwell_server.engine import expressions, fence
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.retry import ATTEMPTS_MAX, FACTOR_MAX
-from stepwell_server.model.commit import Commit
+from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.errors import InvalidError, StateError
 from stepwell_server.model.event import RESERVED_PREFIX
-from stepwell_server.model.function import DeploymentRow, FunctionSpec, Registry, RetryPolicy, Trigger
+from stepwell_server.model.function import DeploymentRow, FunctionSpec, Registry, RetryPolicy, ShapeRow, Trigger
 from stepwell_server.model.limits import LIMITS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*\Z")
@@ -136,7 +136,9 @@ async def register(node: Node, env: Environment, app: str, deployment: str, func
     if not deployment or len(deployment) > LIMITS.key_bytes or not deployment.isprintable():
         raise InvalidError("BAD_NAME", "deployment is empty or not a name", fields=(("deployment", "bad"),))
     row = DeploymentRow(env.name, app, deployment, node.clock.now_ms(), pack(functions))
-    await node.lane.apply(Commit(env.name, touches=(f"registry:{env.name}",), deployments=(row,)))
+    result = await node.lane.apply(Commit(env.name, touches=(f"registry:{env.name}",), deployments=(row,)))
+    if result.verdict is Verdict.FENCED:
+        raise fence.taken_over()
     registry = await node.store.registry(env.name)
     apply(env, registry)
     for kept in registry.deployments:
@@ -158,7 +160,12 @@ async def refresh(node: Node, env: Environment) -> None:
 
 
 def apply(env: Environment, registry: Registry) -> None:
-    """The registry as rows becomes the one that is looked things up in."""
+    """The registry as rows becomes the one that is looked things up in.
+
+    A read that was overtaken by a newer one changes nothing; a shape that a wait has asked for meanwhile stays.
+    """
+    if env.loaded and registry.version < env.version:
+        return
     current: dict[str, DeploymentRow] = {}
     for row in registry.deployments:
         current[row.app] = row
@@ -167,9 +174,13 @@ def apply(env: Environment, registry: Registry) -> None:
         functions.extend(unpack(row))
     env.triggers = TriggerIndex(functions)
     env.current = {app: row.id for app, row in current.items()}
-    shapes: dict[str, set[str]] = {}
-    for shape in registry.shapes:
-        shapes.setdefault(shape.event, set()).add(shape.path)
-    env.shapes = {event: frozenset(paths) for event, paths in shapes.items()}
+    shapes_kept(env, registry.shapes)
     env.version = registry.version
     env.loaded = True
+
+
+def shapes_kept(env: Environment, shapes: Sequence[ShapeRow]) -> None:
+    """These shapes are durable."""
+    for shape in shapes:
+        env.shapes[shape.event] = env.shapes.get(shape.event, frozenset()) | {shape.path}
+        env.kept.add((shape.event, shape.path))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -50,6 +51,21 @@ async def connect(node: Node, env: Environment, hello: Hello, link: Link) -> tup
 
     The link may be written to after the caller has sent Welcome, and calls opened() then. Raises InvalidError.
     """
+    opening = node.spawn(_connect(node, env, hello, link))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # The stream broke meanwhile: a session that opens all the same has lost its worker.
+        opening.add_done_callback(lambda done: _forsaken(node, done))
+        raise
+
+
+def _forsaken(node: Node, opening: asyncio.Task[tuple[Session, list[Held]]]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        stream_ended(node, opening.result()[0], goodbye=False)
+
+
+async def _connect(node: Node, env: Environment, hello: Hello, link: Link) -> tuple[Session, list[Held]]:
     if not 0 <= hello.capacity <= LIMITS.capacity:
         raise InvalidError("BAD_CAPACITY", f"capacity is not 0 to {LIMITS.capacity}", fields=(("capacity", "range"),))
     for text, field in ((hello.instance, "instance"), (hello.sdk, "sdk")):
@@ -80,6 +96,7 @@ async def connect(node: Node, env: Environment, hello: Hello, link: Link) -> tup
     refused = list(hello.residents)
     resumed: list[RunState] = []
     if old is not None:
+        await dispatch.none_coming(node, row.id)
         refused, resumed = await _reconcile(node, env, session, hello.residents)
     session.link = link
     session.heard_ms = node.clock.monotonic_ms()
@@ -196,13 +213,18 @@ async def expire(node: Node, session: Session, *, lost: bool) -> None:
 async def close(node: Node, row: SessionRow, *, lost: bool) -> None:
     """Closes a session's row, if nobody has taken it up, and moves its runs."""
     closed = row._replace(epoch=row.epoch + 1, closed_ms=node.clock.now_ms(), node=node.id)
-    result = await node.lane.apply(Commit(row.env, touches=(row.id,), decider=SessionWrite(row.epoch, closed)))
-    if result.verdict is not Verdict.APPLIED:
-        return
-    rows = await recover.held_by(node, row.env, row.id)
-    if rows:
-        log.info("session %s (%s) ended with %d runs in memory: they move", row.id, row.instance, len(rows))
-    await recover.requeue_rows(node, row.env, rows, lost=lost)
+    node.closing.add(row.id)
+    try:
+        result = await node.lane.apply(Commit(row.env, touches=(row.id,), decider=SessionWrite(row.epoch, closed)))
+        if result.verdict is not Verdict.APPLIED:
+            return
+        await dispatch.none_coming(node, row.id)
+        rows = await recover.held_by(node, row.env, row.id)
+        if rows:
+            log.info("session %s (%s) ended with %d runs in memory: they move", row.id, row.instance, len(rows))
+        await recover.requeue_rows(node, row.env, rows, lost=lost)
+    finally:
+        node.closing.discard(row.id)
 
 
 def check_heartbeat(session: Session, residents: int, resident_hash: int, frames_read: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepwell_server.engine import admission, dispatch, ending, fence, ingest, lookback, recover, serve, wake
+from stepwell_server.engine import admission, dispatch, ending, fence, ingest, lookback, recover, register, serve, wake
 from stepwell_server.engine.draft import Draft
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session, Tree
@@ -60,6 +60,8 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, Commit
     if draft.events:
         ingest.unmarked(node.environment(resident.env), commit)
     if result.verdict is Verdict.APPLIED:
+        if commit.shapes:
+            register.shapes_kept(node.environment(resident.env), commit.shapes)
         _follow_ups(node, draft, commit)
         _durable(node, session, draft)
         return

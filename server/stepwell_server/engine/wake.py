@@ -63,7 +63,7 @@ def resolve(
     commit.touches = (run_id, *commit.touches)
     session = dispatch.pick(node.environment(env), function_id)
     if session is not None:
-        session.executing += 1
+        dispatch.reserve(node, session)
         node.arriving[run_id] = []
         commit.takes = (Take(env, run_id, session.id, node.clock.now_ms(), session.row.deployment),)
         node.lane.submit(commit, _resolved_taken, (node, session, function_id, outcome, then))
@@ -140,7 +140,7 @@ def unowned(node: Node, env: str, run_id: str, function_id: str, losses: int = 0
         return  # it is being taken: what it has to do is read after that
     session = dispatch.pick(node.environment(env), function_id) if losses < 2 else None
     if session is not None:
-        session.executing += 1
+        dispatch.reserve(node, session)
         node.arriving[run_id] = []
         take = Take(env, run_id, session.id, node.clock.now_ms(), session.row.deployment)
         commit = Commit(env, touches=(run_id,), decider=take)

@@ -43,6 +43,14 @@ EDGES: dict[RunStatus | None, frozenset[RunStatus]] = {
 }
 
 
+class Priority(IntEnum):
+    """Which queued runs go first: those that have begun, then new ones, then those lost too often (H13, H14c)."""
+
+    RESUMED = -1
+    NEW = 0
+    SUSPECT = 1
+
+
 class PausedReason(IntEnum):
     """Why a run is paused; NONE if it is not. The numbers are those of the protocol."""
 

@@ -15,6 +15,14 @@ class Queued(NamedTuple):
     state: RunState | None
 
 
+class Head(NamedTuple):
+    """Where the first queued run of a function stands; the lowest goes first."""
+
+    priority: int
+    queued_ms: int
+    function_id: str
+
+
 class Queue(Protocol):
     """Queued runs by function. A row is pushed after its commit; a row popped must be taken or put back."""
 
@@ -42,8 +50,12 @@ class Queue(Protocol):
         """Runs of the function are queued."""
         ...
 
-    def functions(self, env: str) -> list[str]:
-        """Functions with queued runs."""
+    def heads(self, env: str) -> list[Head]:
+        """The head of each function with queued runs; before all others where a refill is due."""
+        ...
+
+    def head(self, env: str, function_id: str) -> Head | None:
+        """The head of one function; None if nothing of it is queued."""
         ...
 
     async def refill(self, env: str, function_id: str) -> int:

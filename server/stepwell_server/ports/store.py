@@ -11,7 +11,7 @@ from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import Registry
 from stepwell_server.model.journal import OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow, RunRow
-from stepwell_server.model.session import LeaseRow, SessionRow
+from stepwell_server.model.session import Fence, LeaseRow, SessionRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +60,11 @@ class Store(Protocol):
     raised may have been applied: submit it again, unchanged (see Commit).
     """
 
-    def commit(self, commits: Sequence[Commit]) -> Awaitable[list[CommitResult]]:
-        """Applies many Commits in one transaction, durably; one result each. They touch disjoint rows."""
+    def commit(self, commits: Sequence[Commit], owner: Fence | None = None) -> Awaitable[list[CommitResult]]:
+        """Applies many Commits in one transaction, durably; one result each. They touch disjoint rows.
+
+        owner: the node's own fence. Where it does not hold all are FENCED: another node serves the database (H31).
+        """
         ...
 
     async def load(self, env: str, run_ids: Sequence[str]) -> dict[str, RunState]:

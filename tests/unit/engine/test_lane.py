@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from stepwell_server.engine.lane import Lane
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.session import Fence
 
 
 class Gate:
@@ -20,7 +21,7 @@ class Gate:
         self.trouble: list[Exception] = []
         self._go = asyncio.Semaphore(0)
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    async def commit(self, commits: Sequence[Commit], owner: Fence | None = None) -> list[CommitResult]:
         self.batches.append(commits)
         await self._go.acquire()
         if self.trouble:

@@ -409,7 +409,7 @@ async def test_an_unreachable_server_is_tried_again_until_it_is_there() -> None:
         await running
 
 
-async def test_the_longest_parked_runs_are_released() -> None:
+async def test_h14d_the_longest_parked_runs_are_released() -> None:
     async def sleeps(step: Step) -> None:
         await step.sleep("1d")
 

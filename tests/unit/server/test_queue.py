@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from stepwell_server.adapters.local import queue as local
 from stepwell_server.adapters.local.queue import LocalQueue
-from stepwell_server.model.run import ReadyRow
+from stepwell_server.model.run import Priority, ReadyRow
 
 ENV, FUNCTION = "prod", "shop/drip"
 
@@ -88,3 +88,23 @@ async def test_a_run_that_finds_no_room_while_a_page_is_read_is_read_with_the_ne
     store.rows = [place(3)]
     assert await queue.refill(ENV, FUNCTION) == 1
     assert popped(queue) == ["run_3"]
+
+
+async def test_h14c_a_run_that_has_begun_goes_before_a_window_full_of_new_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_WINDOW", 8)
+    store = SlowStore(*(place(n) for n in range(20)))
+    store.may_answer.set()
+    queue = queue_of(store)
+    await queue.refill(ENV, FUNCTION)
+    queue.push(place(99)._replace(priority=Priority.RESUMED), None)
+    assert popped(queue)[:2] == ["run_99", "run_0"]
+
+
+async def test_h14c_heads_tell_which_function_goes_first() -> None:
+    queue = LocalQueue(SlowStore())
+    for n, (function, priority) in enumerate([("a", Priority.NEW), ("b", Priority.NEW), ("c", Priority.RESUMED)]):
+        queue.push(ReadyRow(ENV, f"run_{n}", function, priority, n), None)
+    queue.learn(ENV, "unread")
+    assert [head.function_id for head in sorted(queue.heads(ENV))] == ["unread", "c", "a", "b"]
+    assert queue.head(ENV, "b") == (Priority.NEW, 1, "b")
+    assert queue.head(ENV, "nobody") is None

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import heapq
 
-from stepwell_server.model.run import ReadyRow
-from stepwell_server.ports.queue import Queued
+from stepwell_server.model.run import Priority, ReadyRow
+from stepwell_server.ports.queue import Head, Queued
 from stepwell_server.ports.store import RunState, Store
 
 _WINDOW = 20_000
 _CARRIED = 4_000
 _CARRIED_BYTES = 4_096
+_UNREAD = -(2**63)
 
 
 class _Line:
@@ -59,10 +60,12 @@ class LocalQueue:
         line = self._line(row.env, row.function_id)
         if row.run_id in line.known:
             return
-        if line.more and len(line.heap) >= _WINDOW // 4:
+        # What is only in the store goes after the window; but one that has begun goes before all that is new.
+        begun = row.priority < Priority.NEW
+        if line.more and len(line.heap) >= _WINDOW // 4 and not begun:
             line.missed = True
             return
-        if len(line.heap) >= _WINDOW:
+        if len(line.heap) >= (2 * _WINDOW if begun else _WINDOW):
             line.more = True
             return
         line.known.add(row.run_id)
@@ -98,8 +101,19 @@ class LocalQueue:
         line = self._lines.get((env, function_id))
         return line is not None and (line.more or bool(line.heap))
 
-    def functions(self, env: str) -> list[str]:
-        return [function_id for (e, function_id), line in self._lines.items() if e == env and (line.more or line.heap)]
+    def heads(self, env: str) -> list[Head]:
+        found = [self._head(function_id, line) for (e, function_id), line in self._lines.items() if e == env]
+        return [head for head in found if head is not None]
+
+    def head(self, env: str, function_id: str) -> Head | None:
+        line = self._lines.get((env, function_id))
+        return self._head(function_id, line) if line is not None else None
+
+    def _head(self, function_id: str, line: _Line) -> Head | None:
+        if line.heap:
+            priority, queued_ms, _ = line.heap[0]
+            return Head(priority, queued_ms, function_id)
+        return Head(_UNREAD, 0, function_id) if line.more else None
 
     async def refill(self, env: str, function_id: str) -> int:
         line = self._line(env, function_id)

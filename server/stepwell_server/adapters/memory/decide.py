@@ -13,7 +13,7 @@ from stepwell_server.model.session import Fence, LeaseWrite, SessionWrite
 
 def decide(tables: Tables, commit: Commit) -> CommitResult:
     """Applies a Commit whole, or nothing of it."""
-    if not all(_holds(tables, fence) for fence in commit.fences):
+    if not all(holds(tables, fence) for fence in commit.fences):
         return FENCED
     if commit.decider is not None:
         result = _wins(tables, commit.decider)
@@ -73,7 +73,8 @@ def same_outcome(ours: OutcomeRow, there: OutcomeRow) -> bool:
     )
 
 
-def _holds(tables: Tables, fence: Fence) -> bool:
+def holds(tables: Tables, fence: Fence) -> bool:
+    """Whether the session is open in this epoch."""
     session = tables.session.get((fence.env, fence.session_id))
     return session is not None and session.closed_ms is None and session.epoch == fence.epoch
 

@@ -7,17 +7,17 @@ from collections.abc import Iterable, Sequence
 from itertools import islice
 from typing import Any
 
-from stepwell_server.adapters.memory.decide import decide
+from stepwell_server.adapters.memory.decide import decide, holds
 from stepwell_server.adapters.memory.disjoint import assert_disjoint
 from stepwell_server.adapters.memory.history import MemoryHistory, behind
 from stepwell_server.adapters.memory.refuse import refusal
 from stepwell_server.adapters.memory.tables import Tables
-from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.commit import FENCED, Commit, CommitResult, Verdict
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.function import Registry
 from stepwell_server.model.journal import OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
-from stepwell_server.model.session import LeaseRow, SessionRow
+from stepwell_server.model.session import Fence, LeaseRow, SessionRow
 from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
 
 
@@ -40,8 +40,10 @@ class MemoryStore(MemoryHistory):
     async def close(self) -> None:
         """Nothing to let go of; the SQL stores have connections."""
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    async def commit(self, commits: Sequence[Commit], owner: Fence | None = None) -> list[CommitResult]:
         assert_disjoint(commits)
+        if owner is not None and not holds(self.tables, owner):
+            return [FENCED] * len(commits)
         self.commits += 1
         return [self._commit(commit) for commit in commits]
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stepwell_server.adapters.sql import reads
-from stepwell_server.adapters.sql.postgres_alone import apply_alone
+from stepwell_server.adapters.sql.postgres_alone import apply_alone, holds
 from stepwell_server.adapters.sql.postgres_apply import Arrivals, batch_statement, decider_key, is_plain
 from stepwell_server.adapters.sql.postgres_errors import from_postgres
 from stepwell_server.adapters.sql.postgres_history import PostgresHistory
@@ -18,7 +18,7 @@ from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
 from stepwell_server.model.journal import OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow, RunRow
-from stepwell_server.model.session import LeaseRow, SessionRow
+from stepwell_server.model.session import Fence, LeaseRow, SessionRow
 from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
 
 _READERS = 4
@@ -86,7 +86,7 @@ class PostgresStore(PostgresHistory):
         await self._flushers.close()
         await self._reads.close()
 
-    async def commit(self, commits: Sequence[Commit]) -> list[CommitResult]:
+    async def commit(self, commits: Sequence[Commit], owner: Fence | None = None) -> list[CommitResult]:
         results: dict[int, CommitResult] = {}
         plain: list[int] = []
         later: list[int] = []
@@ -101,16 +101,16 @@ class PostgresStore(PostgresHistory):
                 keys.add(key)
                 plain.append(c)
         if plain:
-            later += await self._together(commits, plain, results)
+            later += await self._together(commits, plain, results, owner)
         if later:
-            await self._alone(commits, sorted(later), results)
+            await self._alone(commits, sorted(later), results, owner)
         return [results[c] for c in range(len(commits))]
 
     async def _together(
-        self, commits: Sequence[Commit], chosen: Sequence[int], results: dict[int, CommitResult]
+        self, commits: Sequence[Commit], chosen: Sequence[int], results: dict[int, CommitResult], owner: Fence | None
     ) -> list[int]:
         """Plain Commits in one statement. Returns those whose decider lost, to be looked at again."""
-        statement = batch_statement([commits[c] for c in chosen], self._arrivals)
+        statement = batch_statement([commits[c] for c in chosen], self._arrivals, owner)
         if statement is None:
             results.update((c, APPLIED) for c in chosen)
             return []
@@ -125,8 +125,8 @@ class PostgresStore(PostgresHistory):
                 return []
             # The culprit is found by halves; the others are unharmed (H32).
             half = len(chosen) // 2
-            lost = await self._together(commits, chosen[:half], results)
-            return lost + await self._together(commits, chosen[half:], results)
+            lost = await self._together(commits, chosen[:half], results, owner)
+            return lost + await self._together(commits, chosen[half:], results, owner)
         self.commits += 1
         self.rows += count
         results.update((c, APPLIED) for c in chosen)
@@ -134,11 +134,15 @@ class PostgresStore(PostgresHistory):
         results.update((chosen[c], FENCED) for c in fenced)
         return [chosen[c] for c, is_fenced in left_out if not is_fenced and c not in fenced]
 
-    async def _alone(self, commits: Sequence[Commit], chosen: Sequence[int], results: dict[int, CommitResult]) -> None:
+    async def _alone(
+        self, commits: Sequence[Commit], chosen: Sequence[int], results: dict[int, CommitResult], owner: Fence | None
+    ) -> None:
         """Commits one after the other in one transaction."""
 
         async def work(db: Connection) -> list[CommitResult]:
             async with db.transaction():
+                if owner is not None and not await holds(db, owner):
+                    return [FENCED] * len(chosen)
                 return [await apply_alone(db, commits[c], self._arrivals) for c in chosen]
 
         try:
@@ -150,8 +154,8 @@ class PostgresStore(PostgresHistory):
                 results[chosen[0]] = _refused(error)
                 return
             half = len(chosen) // 2
-            await self._alone(commits, chosen[:half], results)
-            await self._alone(commits, chosen[half:], results)
+            await self._alone(commits, chosen[:half], results, owner)
+            await self._alone(commits, chosen[half:], results, owner)
             return
         self.commits += 1
         results.update(zip(chosen, answers, strict=True))

@@ -13,7 +13,7 @@ from stepwell_server.model.commit import APPLIED, FENCED, LOST, Commit, CommitRe
 from stepwell_server.model.event import DedupRow
 from stepwell_server.model.journal import OutcomeRow
 from stepwell_server.model.run import End, Move, RunRow, Take
-from stepwell_server.model.session import LeaseRow, LeaseWrite, SessionRow, SessionWrite
+from stepwell_server.model.session import Fence, LeaseRow, LeaseWrite, SessionRow, SessionWrite
 
 _FENCE = "SELECT 1 FROM sessions WHERE env = $1 AND id = $2 AND epoch = $3 AND closed_ms IS NULL FOR SHARE"
 _CLOSE = "DELETE FROM waits WHERE env = $1 AND run_id = $2 AND key = $3"
@@ -48,7 +48,7 @@ _WRITE_LEASE = _update(LeaseRow, "leases", ("name",), _LEASE_GUARD)
 async def apply_alone(db: Connection, commit: Commit, arrivals: Arrivals) -> CommitResult:
     """Decides a Commit; each statement sees what others have committed by then."""
     for fence in sorted(commit.fences):
-        if await db.fetchrow(_FENCE, *fence) is None:
+        if not await holds(db, fence):
             return FENCED
     if commit.decider is not None:
         result = await _decide(db, commit.decider, arrivals)
@@ -63,6 +63,11 @@ async def apply_alone(db: Connection, commit: Commit, arrivals: Arrivals) -> Com
             for row in rows:
                 await _run(db, arm, [row], arrivals)
     return APPLIED
+
+
+async def holds(db: Connection, fence: Fence) -> bool:
+    """Whether a fence holds; it then does until the transaction is over."""
+    return await db.fetchrow(_FENCE, *fence) is not None
 
 
 async def _run(db: Connection, arm: Arm, rows: Sequence[tuple[Any, ...]], arrivals: Arrivals) -> int:

@@ -95,9 +95,9 @@ def decider_key(commit: Commit) -> tuple[str, ...] | None:
     return ("run", *decider[:2])
 
 
-def batch_statement(commits: Sequence[Commit], arrivals: Arrivals) -> Statement | None:
+def batch_statement(commits: Sequence[Commit], arrivals: Arrivals, owner: Fence | None = None) -> Statement | None:
     """The statement and parameters for plain Commits; None if there is nothing to write or check."""
-    values: list[Any] = []
+    values: list[Any] = [] if owner is None else [*owner, len(commits) - 1]
     fenced = _fences(commits, values)
     deciders: dict[str, list[tuple[int, tuple[Any, ...]]]] = {}
     for c, commit in enumerate(commits):
@@ -105,7 +105,7 @@ def batch_statement(commits: Sequence[Commit], arrivals: Arrivals) -> Statement 
         if decider is not None:
             assert isinstance(decider, DedupRow | Move | Take | End | OutcomeRow), decider
             deciders.setdefault(DECIDES[type(decider)], []).append((c, decider))
-    guarded = fenced or bool(deciders)
+    guarded = owner is not None or fenced or bool(deciders)
     for field, rows in deciders.items():
         if field in _RUN_FIELDS:
             rows.sort(key=lambda decided: _PLACE(decided[1]))
@@ -131,7 +131,7 @@ def batch_statement(commits: Sequence[Commit], arrivals: Arrivals) -> Statement 
         _arm(arm, rows, values, arrivals)
     if not (fields or guarded):
         return None
-    return batch_text(Shape(fenced, tuple(deciders), tuple(fields))), values, count
+    return batch_text(Shape(owner is not None, fenced, tuple(deciders), tuple(fields))), values, count
 
 
 def arm_values(arm: Arm, rows: Sequence[tuple[Any, ...]], arrivals: Arrivals) -> list[Any]:

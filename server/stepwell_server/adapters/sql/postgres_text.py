@@ -22,27 +22,42 @@ _ORDINAL = "int[]"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """What a batch contains. deciders and fields: names of arms, in order."""
+    """What a batch contains. owned: the node's own fence counts for all. deciders, fields: names of arms, in order."""
 
+    owned: bool
     fenced: bool
     deciders: tuple[str, ...]
     fields: tuple[str, ...]
 
     @property
+    def checked(self) -> bool:
+        """Whether a Commit can be fenced."""
+        return self.owned or self.fenced
+
+    @property
     def guarded(self) -> bool:
-        return self.fenced or bool(self.deciders)
+        return self.checked or bool(self.deciders)
 
 
 @cache
 def batch_text(shape: Shape) -> str:
     """The statement for a shape.
 
-    Parameters: of the fences: k, env, session_id, epoch, then c, k; of each decider and field: c if guarded, its
-    columns, and the base of ``arrived`` for outcomes. Rows: (c, whether a fence failed) of the Commits left out.
+    Parameters: of the owner: env, session_id, epoch, and the last ordinal; of the fences: k, env, session_id, epoch,
+    then c, k; of each decider and field: c if guarded, its columns, and the base of ``arrived`` for outcomes. Rows: (c,
+    whether a fence failed) of the Commits left out.
     """
     names = _Parameters()
     with_: list[str] = []
+    unfit: list[str] = []
     fails: list[str] = []
+    if shape.owned:
+        with_.append(
+            f"owner AS MATERIALIZED (SELECT 1 FROM sessions AS t WHERE t.env = {names.one('text')} "
+            f"AND t.id = {names.one('text')} AND t.epoch = {names.one('bigint')} AND coalesce(t.closed_ms, -1) = -1 "
+            "FOR SHARE OF t)"
+        )
+        unfit.append(f"SELECT generate_series(0, {names.one('int')}) AS c WHERE NOT EXISTS (SELECT 1 FROM owner)")
     if shape.fenced:
         fence = names.rows((_ORDINAL, "text[]", "text[]", "bigint[]"), "k, env, id, epoch")
         with_.append(
@@ -50,10 +65,12 @@ def batch_text(shape: Shape) -> str:
             "WHERE t.epoch = v.epoch AND coalesce(t.closed_ms, -1) = -1 FOR SHARE OF t)"
         )
         user = names.rows((_ORDINAL, _ORDINAL), "c, k")
-        with_.append(f"fenced AS (SELECT v.c FROM {user} WHERE v.k <> ALL (ARRAY(SELECT k FROM held)))")
+        unfit.append(f"SELECT v.c FROM {user} WHERE v.k <> ALL (ARRAY(SELECT k FROM held))")
+    if unfit:
+        with_.append(f"fenced AS ({' UNION ALL '.join(unfit)})")
         fails.append("SELECT c, true AS fenced FROM fenced")
     for field in shape.deciders:
-        with_.extend(_decider(BY_FIELD[field], names, shape.fenced))
+        with_.extend(_decider(BY_FIELD[field], names, shape.checked))
         fails.append(f"SELECT c, false FROM lost_{field}")
     if fails:
         with_.append(f"bad(c, fenced) AS MATERIALIZED ({' UNION ALL '.join(fails)})")
@@ -69,7 +86,7 @@ def batch_text(shape: Shape) -> str:
 @cache
 def arm_text(field: str) -> str:
     """The statement of one arm alone, unguarded. Parameters: its columns, and the base of ``arrived`` for outcomes."""
-    return batch_text(Shape(fenced=False, deciders=(), fields=(field,)))
+    return batch_text(Shape(owned=False, fenced=False, deciders=(), fields=(field,)))
 
 
 class _Parameters:

@@ -23,7 +23,7 @@ from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
 from stepwell_server.model.journal import OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow
-from stepwell_server.model.session import LeaseRow, SessionRow
+from stepwell_server.model.session import Fence, LeaseRow, SessionRow
 from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
 
 _LOOK_BACK = lite(reads.LOOK_BACK)
@@ -111,10 +111,10 @@ class SqliteStore(SqliteHistory):
         if self._lock:
             self._lock.release()
 
-    def commit(self, commits: Sequence[Commit]) -> asyncio.Future[list[CommitResult]]:
-        return self._writer.run(lambda db: self._commit(db, commits))
+    def commit(self, commits: Sequence[Commit], owner: Fence | None = None) -> asyncio.Future[list[CommitResult]]:
+        return self._writer.run(lambda db: self._commit(db, commits, owner))
 
-    def _commit(self, db: sqlite3.Connection, commits: Sequence[Commit]) -> list[CommitResult]:
+    def _commit(self, db: sqlite3.Connection, commits: Sequence[Commit], owner: Fence | None) -> list[CommitResult]:
         """In the writer's thread."""
         if not commits:
             return []
@@ -122,7 +122,7 @@ class SqliteStore(SqliteHistory):
             self._checkpointer.finish_tail(db)
         try:
             db.execute("BEGIN IMMEDIATE")
-            results, rows = apply(db, commits)
+            results, rows = apply(db, commits, owner)
             db.execute("COMMIT")
         except Exception as error:
             if db.in_transaction:
@@ -133,7 +133,7 @@ class SqliteStore(SqliteHistory):
                 return [CommitResult(Verdict.REFUSED, f"{type(error).__name__}: {error}")]
             # The culprit is found by halves; the others are unharmed (H32).
             half = len(commits) // 2
-            return self._commit(db, commits[:half]) + self._commit(db, commits[half:])
+            return self._commit(db, commits[:half], owner) + self._commit(db, commits[half:], owner)
         self.commits += 1
         self.rows += rows
         self._checkpointer.wrote(rows, sum([commit.size for commit in commits]))

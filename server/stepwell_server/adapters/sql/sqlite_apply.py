@@ -20,8 +20,12 @@ from stepwell_server.model.session import Fence, LeaseRow, LeaseWrite, SessionRo
 _CHUNKS = (64, 16, 4, 1)
 
 
-def apply(db: sqlite3.Connection, commits: Sequence[Commit]) -> tuple[list[CommitResult], int]:
+def apply(
+    db: sqlite3.Connection, commits: Sequence[Commit], owner: Fence | None = None
+) -> tuple[list[CommitResult], int]:
     """Decides each Commit and applies those that win; also how many rows they wrote."""
+    if owner is not None and not _holds(db, owner):
+        return [FENCED] * len(commits), 0
     before = db.total_changes
     results: list[CommitResult] = []
     winners: list[Commit] = []

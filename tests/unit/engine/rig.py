@@ -1,0 +1,237 @@
+"""One node over the memory store with workers written by hand; a test holds any call of the store back as long as it
+likes, so that an interleaving is played and not hoped for."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+from stepwell_server.adapters.local.clock import SystemClock
+from stepwell_server.adapters.local.queue import LocalQueue
+from stepwell_server.adapters.memory.disjoint import guarded_writes
+from stepwell_server.adapters.memory.store import MemoryStore
+from stepwell_server.engine import control, register, sessions
+from stepwell_server.engine.advance import Frame
+from stepwell_server.engine.lane import Lane
+from stepwell_server.engine.node import Node, Tuning
+from stepwell_server.engine.residents import Session, Tree
+from stepwell_server.engine.timers import Timers
+from stepwell_server.model.commit import Commit, CommitResult
+from stepwell_server.model.function import FunctionSpec, RetryPolicy, Trigger
+from stepwell_server.model.journal import OutcomeRow
+from stepwell_server.model.run import RunRow, RunStatus
+from stepwell_server.model.session import Fence
+from stepwell_server.ports.store import RunState
+
+ENV, APP = "dev", "app"
+_TURNS = 200
+
+
+class Held:
+    """Calls that a test holds back."""
+
+    def __init__(self, fits: Callable[[Any], bool], reads: str) -> None:
+        self.fits = fits
+        self.reads = reads
+        self.calls = 0
+        self._go = asyncio.Event()
+
+    async def wait(self) -> None:
+        self.calls += 1
+        await self._go.wait()
+
+    def release(self) -> None:
+        self._go.set()
+
+
+class HeldStore:
+    """The memory store behind gates. overlaps: batches that wrote one place twice, which no store may meet (H33)."""
+
+    flushers = 2
+
+    def __init__(self) -> None:
+        self.memory = MemoryStore()
+        self.overlaps: list[Sequence[Commit]] = []
+        self._held: list[Held] = []
+
+    def hold(self, fits: Callable[[Commit], bool]) -> Held:
+        """Batches with a Commit that fits wait until released."""
+        return self._add(Held(fits, ""))
+
+    def hold_read(self, name: str) -> Held:
+        """The next answer of this read waits until released; what it says is from before."""
+        return self._add(Held(lambda _: True, name))
+
+    def _add(self, held: Held) -> Held:
+        self._held.append(held)
+        return held
+
+    async def commit(self, commits: Sequence[Commit], owner: Fence | None = None) -> list[CommitResult]:
+        written = [place for commit in commits for place in set(guarded_writes(commit))]
+        if len(written) != len(set(written)):
+            self.overlaps.append(commits)
+        for held in list(self._held):
+            if not held.reads and any(held.fits(commit) for commit in commits):
+                await held.wait()
+        return await self.memory.commit(commits, owner)
+
+    def __getattr__(self, name: str) -> Any:
+        read = getattr(self.memory, name)
+
+        async def gated(*args: Any, **kwargs: Any) -> Any:
+            result = await read(*args, **kwargs)
+            for held in list(self._held):
+                if held.reads == name:
+                    self._held.remove(held)
+                    await held.wait()
+            return result
+
+        return gated
+
+
+class Recorder:
+    """Implements ports/link.py: keeps what the server tells a worker."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+
+    def ack(self, run_id: str, turn: int, number: int) -> None:
+        self.told.append(("ack", run_id, turn, number))
+
+    def assign(self, state: RunState, cancelled: bool) -> None:
+        self.told.append(("assign", state.run.id, state.run.turn, cancelled))
+
+    def outcome(self, turn: int, outcome: OutcomeRow) -> None:
+        self.told.append(("outcome", outcome.run_id, turn, outcome.key))
+
+    def cancel(self, run_id: str, turn: int) -> None:
+        self.told.append(("cancel", run_id, turn))
+
+    def evict(self, run_id: str, turn: int) -> None:
+        self.told.append(("evict", run_id, turn))
+
+    def refuse(self, run_id: str, turn: int, key: str, reason: str, message: str) -> None:
+        self.told.append(("refuse", run_id, turn, reason))
+
+    def pulse(self) -> None:
+        return
+
+    def drain(self, reconnect_after_ms: int, reason: str) -> None:
+        self.told.append(("drain",))
+
+    def close(self, reason: str, message: str) -> None:
+        self.told.append(("close", reason))
+
+    def frames_sent(self) -> int:
+        return len(self.told)
+
+
+class Worker:
+    """A connected worker; what it was told is in `link`."""
+
+    def __init__(self, rig: Rig, session: Session, link: Recorder) -> None:
+        self.rig = rig
+        self.session = session
+        self.link = link
+
+    def told(self, kind: str, run_id: str = "") -> list[tuple[Any, ...]]:
+        """Everything of a kind that it was told of a run."""
+        return [one for one in self.link.told if one[0] == kind and (not run_id or one[1] == run_id)]
+
+    def turn(self, run_id: str) -> int:
+        """Of the run's last assignment to this worker."""
+        return self.told("assign", run_id)[-1][2]
+
+    def frame(self) -> Frame:
+        """A frame of commands; finish() sends it."""
+        return Frame(self.rig.node, self.session)
+
+    def park(self, run_id: str, *keys: str) -> None:
+        """The run waits for any of these keys, which are open."""
+        frame = self.frame()
+        frame.park(run_id, self.turn(run_id), Tree(False, keys, ()), 0)
+        frame.finish()
+
+    async def lost(self) -> None:
+        """Its stream ends, and the grace is over."""
+        sessions.stream_ended(self.rig.node, self.session, goodbye=False)
+        if self.session.expiry is not None:
+            self.session.expiry.cancel()
+            self.session.expiry = None
+        await sessions.expire(self.rig.node, self.session, lost=True)
+
+
+class Rig:
+    """See the module."""
+
+    def __init__(self, tuning: Tuning, name: str, store: HeldStore | None) -> None:
+        self.store = store or HeldStore()
+        ports: Any = self.store
+        self.node = Node(
+            id_=name, store=ports, history=ports, lane=Lane(ports), clock=SystemClock(), queue=LocalQueue(ports),
+            entropy=lambda n: bytes(range(n)) if n != 10 else self._entropy(), chance=lambda: 0.5, tuning=tuning,
+        )  # fmt: skip
+        self.node.alone_since_ms = 0
+        self.timers = Timers(self.node)
+        self._count = 0
+
+    def _entropy(self) -> bytes:
+        self._count += 1
+        return self._count.to_bytes(10, "big")
+
+    async def settle(self) -> None:
+        """Everything that can happen without time or a test's leave has happened."""
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+
+    def functions(self, *names: str) -> list[FunctionSpec]:
+        retry = RetryPolicy(1, 1, 1.0, 1, False)
+        return [
+            FunctionSpec(f"{APP}/{name}", APP, name, (Trigger(f"on/{name}", ""),), retry, b"", b"", False, "one")
+            for name in names
+        ]
+
+    def hello(self, *, capacity: int = 10, session_id: str = "", residents: Sequence[sessions.Held] = (),
+              functions: Sequence[str] = ("f",), instance: str = "worker") -> sessions.Hello:  # fmt: skip
+        return sessions.Hello(APP, "one", instance, "hand", session_id, self.functions(*functions), capacity, residents)
+
+    async def connect(self, **hello: Any) -> Worker:
+        """A worker that is welcomed."""
+        link = Recorder()
+        session, _ = await sessions.connect(self.node, self.node.environment(ENV), self.hello(**hello), link)
+        sessions.opened(self.node, session)
+        await self.settle()
+        return Worker(self, session, link)
+
+    async def start(self, function: str = "f") -> str:
+        """A new run; durable when this returns."""
+        run_id = await control.invoke(self.node, ENV, f"{APP}/{function}", b"", "", "", b"")
+        await self.settle()
+        return run_id
+
+    def row(self, run_id: str) -> RunRow:
+        """The run as the store has it."""
+        return self.store.memory.tables.run[ENV, run_id]
+
+    def status(self, run_id: str) -> RunStatus:
+        """The run's status as the store has it."""
+        return RunStatus(self.row(run_id).status)
+
+    def waits(self, run_id: str) -> set[str]:
+        """Keys of a run's open waits as the store has them."""
+        return {row.key for row in self.store.memory.tables.wait.get((ENV, run_id), {}).values()}
+
+
+@asynccontextmanager
+async def rig(name: str = "node", store: HeldStore | None = None, **tuning: int) -> AsyncIterator[Rig]:
+    """A node with a loaded registry, on a store of its own or beside another node."""
+    made = Rig(Tuning(**tuning), name, store)
+    await register.refresh(made.node, made.node.environment(ENV))
+    try:
+        yield made
+    finally:
+        made.timers.stop()
+        await made.node.cancel_tasks()
+        assert not made.store.overlaps
