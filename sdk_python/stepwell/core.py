@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import math
 import threading
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from stepwell.v1.step_pb2 import Assign, Limits
 
 FENCED_CALLS_MAX = 100
-
-_get_running_loop = asyncio._get_running_loop
 
 
 class State(enum.Enum):
@@ -83,7 +80,7 @@ class Core:
 
     def check_caller(self, what: str) -> None:
         """Raises UsageError unless the code of this run is calling."""
-        if _get_running_loop() is self.loop or (self.owns_thread is not None and self.owns_thread()):
+        if self.loop.runs_here() or (self.owns_thread is not None and self.owns_thread()):
             return
         if self.state in (ENDED, FENCED):
             self._refuse()
