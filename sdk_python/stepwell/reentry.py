@@ -37,7 +37,8 @@ class Reentry(Core):
 
     def __init__(self, function: Function[Any, Any], assign: Assign, limits: Limits) -> None:
         super().__init__(function, assign, limits)
-        # What the host takes after each call, with commands and interrupts.
+        # What the host takes after each call, with interrupts.
+        self.commands = self._outbox.commands
         self.bodies: list[Body] = []
         self._cancel_asked = assign.cancelled
         self._number = self._watermark
@@ -46,15 +47,6 @@ class Reentry(Core):
         self._main: asyncio.Task[Any] | None = None
 
     # -- what the host calls -------------------------------------------------------------------------------------
-
-    @property
-    def commands(self) -> list[Any]:
-        """Messages to send in one frame; empty the list (or assign a new one) after taking them."""
-        return self._outbox.commands
-
-    @commands.setter
-    def commands(self, commands: list[Any]) -> None:
-        self._outbox.commands = commands
 
     @property
     def settled(self) -> bool:
@@ -107,7 +99,7 @@ class Reentry(Core):
         self._close_call()
 
     def finish(
-        self, key: str, attempt: int, *, value: Any = None, error: BaseException | None = None,
+        self, key: str, attempt: int, value: Any = None, error: BaseException | None = None,
         started_ms: int = 0, ended_ms: int = 0,
     ) -> None:  # fmt: skip
         """Takes the end of a body. An end that nobody asks for any more is ignored."""
@@ -311,7 +303,8 @@ class Reentry(Core):
                 else:
                     self._emit_end(OutsideStepError(awaited(self._main)))
                     self._let_go()
-        self._outbox.close_call(self._number)
+        if self._outbox.fresh:
+            self._outbox.close_call(self._number)
 
     def _begin_bodies(self) -> None:
         held: list[StepFuture[Any]] = []
