@@ -271,9 +271,10 @@ class Reentry(Core):
         del self._calls[key]
         self._number = self._watermark = number = self._number + 1
         result = step_pb2.StepResult(
-            run_id=self.run_id, turn=self.turn, key=key, number=number, attempt=call.attempt, output={"data": data},
+            run_id=self.run_id, turn=self.turn, key=key, number=number, attempt=call.attempt,
             started_ms=started_ms, ended_ms=ended_ms, input_hash=call.hash,
         )  # fmt: skip
+        result.output.data = data  # a dict among the arguments costs more
         self._outbox.emit(result, numbered=True)
         self.now_ms = max(self.now_ms, ended_ms)
         call.set_result(value)
@@ -324,24 +325,25 @@ class Reentry(Core):
     def _end(self, main: asyncio.Task[Any]) -> None:
         """The code has ended; once cancel was delivered to it, it is cancelled, however it ended."""
         if self.cancelled:
-            self._ended(step_pb2.Cancelled)
+            self._ended(step_pb2.Cancelled())
         else:
             what = f"the output of {self.function.id}"
-            kind, fields = endings.of_code(main, what, self.result_bytes, self.limits.failure_bytes, self.attempt)
-            self._ended(kind, **fields)
+            self._ended(endings.of_code(main, what, self.result_bytes, self.limits.failure_bytes, self.attempt))
         self._let_go()
 
     def _emit_end(self, error: BaseException) -> None:
         """The core ends a run that cannot go on."""
         if self.cancelled:
-            self._ended(step_pb2.Cancelled)
-            return
-        kind, fields = endings.failed(error, self.limits.failure_bytes, self.attempt)
-        self._ended(kind, **fields)
+            self._ended(step_pb2.Cancelled())
+        else:
+            self._ended(endings.failed(error, self.limits.failure_bytes, self.attempt))
 
-    def _ended(self, kind: Any, **fields: Any) -> None:
+    def _ended(self, ending: endings.Ending) -> None:
         self._number = self.end_number = self._number + 1
-        self._outbox.emit(kind(run_id=self.run_id, turn=self.turn, number=self._number, **fields), numbered=True)
+        ending.run_id = self.run_id
+        ending.turn = self.turn
+        ending.number = self._number
+        self._outbox.emit(ending, numbered=True)
         self.state = ENDED
 
     def _let_go(self) -> None:
