@@ -42,9 +42,12 @@ NEW, EXECUTING, PARKED, ENDED, FENCED = State
 class Core:
     """What Step and the loop see of one run; reentry.py adds the half that faces the host."""
 
-    # Defaults stand in the class: with more than 30 attributes of its own an object is slower.
-    owns_thread: Callable[[], bool] | None = None  # set by a synchronous function
-    _fenced_calls = 0
+    # With more than 30 attributes an object without slots is slower.
+    __slots__ = (
+        "_branches", "_calls", "_due", "_executing", "_fenced_calls", "_journal", "_keys", "_outbox", "_waiting",
+        "_watermark", "created_ms", "event", "function", "interrupts", "limits", "loop", "now_ms", "owns_thread",
+        "policy", "result_bytes", "run_id", "state", "strict", "turn",
+    )  # fmt: skip
 
     def __init__(self, function: Function[Any, Any], assign: Assign, limits: Limits) -> None:
         self.function = function
@@ -60,6 +63,7 @@ class Core:
         self.result_bytes = limits.result_bytes
         self.policy = function.policy
         self.strict = function.strict
+        self.owns_thread: Callable[[], bool] | None = None  # set by a synchronous function
         self.loop = RunLoop(self._time, self._begin_timer, self.abandon)
 
         self._branches = limits.branches
@@ -72,6 +76,7 @@ class Core:
         self._waiting: list[StepFuture[Any]] = []  # bodies that were called and have not begun
         self._executing: dict[str, StepFuture[Any]] = {}
         self._due: deque[str] = deque()  # asked for after the outcome's turn had passed
+        self._fenced_calls = 0
 
     @property
     def attempt(self) -> int:

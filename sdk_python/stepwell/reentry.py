@@ -29,17 +29,21 @@ if TYPE_CHECKING:
 class Reentry(Core):
     """One run in the worker's memory."""
 
-    # What the host may read: outcomes received in this turn, each counted once; whether cancel was delivered; the
-    # number of the command that ended the run.
-    received = 0
-    cancelled = False
-    end_number = 0
+    __slots__ = (
+        "_cancel_asked", "_main", "_number", "_seen", "acked", "bodies", "cancelled", "commands", "end_number",
+        "received",
+    )  # fmt: skip
 
     def __init__(self, function: Function[Any, Any], assign: Assign, limits: Limits) -> None:
         super().__init__(function, assign, limits)
         # What the host takes after each call, with interrupts.
         self.commands = self._outbox.commands
         self.bodies: list[Body] = []
+        # What the host may read: outcomes received in this turn, each counted once; whether cancel was delivered; the
+        # number of the command that ended the run.
+        self.received = 0
+        self.cancelled = False
+        self.end_number = 0
         self._cancel_asked = assign.cancelled
         self._number = self._watermark
         self.acked = self._watermark
