@@ -128,7 +128,7 @@ class Bodies(Generic[Owner]):
     def _start_task(
         self, attempt: Attempt[Owner], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        task = self._start_eagerly(_live(attempt, function, args, kwargs), self._outside.copy())
+        task = self._start_eagerly(_live(attempt, function, args, kwargs), self._outside.copy(), attempt.body.key)
         if task.done():
             attempt.ended_ms = self._now_ms()
             self._end(attempt)
@@ -205,12 +205,12 @@ class EagerStart:
     def _catch(self, step: Callable[[], object], context: contextvars.Context | None = None) -> None:
         self._caught = step
 
-    def __call__(self, work: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
+    def __call__(self, work: Coroutine[Any, Any, Any], context: contextvars.Context, name: str) -> asyncio.Task[Any]:
         if sys.version_info >= (3, 12):
-            return asyncio.Task(work, loop=self._loop, context=context, eager_start=True)
+            return asyncio.Task(work, loop=self._loop, context=context, name=name, eager_start=True)
         self._attributes["call_soon"] = self._catch_bound
         try:
-            task = asyncio.Task(work, loop=self._loop, context=context)
+            task = asyncio.Task(work, loop=self._loop, context=context, name=name)
         finally:
             del self._attributes["call_soon"]
         step, self._caught = self._caught, None

@@ -100,7 +100,7 @@ class Core:
             return
         if self._branches and len(self._calls) >= self._branches:
             raise LimitError(f"step {name} is one more than the {self._branches} open at once (branches)")
-        key = call.key = self._keys.give(name, own=isinstance(call, Timer))
+        key = call.key = self._keys.give(name, isinstance(call, Timer))
         journal = self._journal
         self._calls[key] = call
         if journal.known(key):

@@ -273,7 +273,8 @@ class Host:
         reentry = resident.reentry
         if resident.evicted or reentry is None:
             return
-        self._take(resident, reentry)
+        if reentry.commands:
+            self._take(resident, reentry)
         while True:
             if reentry.interrupts:
                 self._interrupt(resident, reentry)
@@ -303,10 +304,8 @@ class Host:
 
     def _take(self, resident: Resident, reentry: Reentry) -> None:
         """What one call of the code left behind is one decision; the calls after it may share its frame, or not."""
-        commands = reentry.commands
-        if commands:
-            self._outgoing.append((resident.run_id, commands.copy()))
-            commands.clear()
+        self._outgoing.append((resident.run_id, reentry.commands.copy()))
+        reentry.commands.clear()
 
     def _interrupt(self, resident: Resident, reentry: Reentry) -> None:
         for key in reentry.interrupts:
@@ -323,7 +322,8 @@ class Host:
         except Exception:
             self._broken(resident)
             return False
-        self._take(resident, reentry)
+        if reentry.commands:
+            self._take(resident, reentry)
         return True
 
     def _attempt_ended(self, attempt: Attempt[Resident]) -> None:
