@@ -68,7 +68,7 @@ class Core:
 
         self._branches = limits.branches
         self._journal = Journal(assign)
-        self._outbox = Outbox(assign.run_id, assign.turn)
+        self._outbox = Outbox(self.run_id, self.turn)
         self._keys = Keys(limits)
         # What must be durable before a body called now may begin.
         self._watermark = self._journal.outcomes[-1].number if self._journal.outcomes else 0
