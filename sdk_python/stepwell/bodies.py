@@ -39,7 +39,6 @@ class Attempt(Generic[Owner]):
     def __init__(self, owner: Owner, body: Body) -> None:
         self.owner = owner
         self.body = body
-        self.step = body.context()
 
 
 class Bodies(Generic[Owner]):
@@ -88,7 +87,7 @@ class Bodies(Generic[Owner]):
         self._threads.close()
 
     def _strike(self, attempt: Attempt[Owner]) -> None:
-        attempt.step.cancelled = True
+        attempt.body.cancelled = True
         if attempt.timer is not None:
             attempt.timer.cancel()
         attempt.timer = self._loop.call_later(STUCK_S, self._warn_stuck, attempt)
@@ -129,7 +128,7 @@ class Bodies(Generic[Owner]):
     def _start_task(
         self, attempt: Attempt[Owner], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
-        task = self._start_eagerly(_live(attempt, function, args, kwargs), self._outside.copy())
+        task = self._start_eagerly(_live(attempt, function, args, kwargs), self._outside.copy(), attempt.body.key)
         if task.done():
             attempt.ended_ms = self._now_ms()
             self._end(attempt)
@@ -150,7 +149,7 @@ class Bodies(Generic[Owner]):
         body, context = attempt.body, self._outside.copy()
 
         def work() -> Any:
-            attempt.step.enter()
+            attempt.body.enter()
             return body.fn(*body.args, **body.kwargs)
 
         def begun() -> None:
@@ -167,7 +166,7 @@ class Bodies(Generic[Owner]):
         if call.error is None and inspect.iscoroutine(call.value):
             # A plain function that returned a coroutine, such as a lambda: it goes on here.
             coroutine = call.value
-            if attempt.step.cancelled:
+            if attempt.body.cancelled:
                 coroutine.close()
             else:
                 self._start_task(attempt, lambda: coroutine, (), {})
@@ -184,7 +183,7 @@ async def _live(
     attempt: Attempt[Any], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     """Executes a body and keeps what it made. Even one that exits the process only fails: the worker lives on."""
-    attempt.step.enter()
+    attempt.body.enter()
     try:
         attempt.value = await function(*args, **kwargs)
     except BaseException as error:
@@ -206,12 +205,12 @@ class EagerStart:
     def _catch(self, step: Callable[[], object], context: contextvars.Context | None = None) -> None:
         self._caught = step
 
-    def __call__(self, work: Coroutine[Any, Any, Any], context: contextvars.Context) -> asyncio.Task[Any]:
+    def __call__(self, work: Coroutine[Any, Any, Any], context: contextvars.Context, name: str) -> asyncio.Task[Any]:
         if sys.version_info >= (3, 12):
-            return asyncio.Task(work, loop=self._loop, context=context, eager_start=True)
+            return asyncio.Task(work, loop=self._loop, context=context, name=name, eager_start=True)
         self._attributes["call_soon"] = self._catch_bound
         try:
-            task = asyncio.Task(work, loop=self._loop, context=context)
+            task = asyncio.Task(work, loop=self._loop, context=context, name=name)
         finally:
             del self._attributes["call_soon"]
         step, self._caught = self._caught, None

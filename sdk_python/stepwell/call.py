@@ -98,12 +98,13 @@ class StepFuture(Future[T]):
 
     def round_trip(self, value: Any, result_bytes: int) -> tuple[bytes, Any]:
         """A result encoded, and as the code will see it: decode(encode(value)) (H2). Raises what refuses the value."""
-        data = codec.encode(value, f"the result of step {self.key}")
+        what = f"the result of step {self.key}"
+        text, data = codec.render(value, what)
         if result_bytes and len(data) > result_bytes:
-            raise LimitError(f"the result of step {self.key} has {len(data)} bytes; result_bytes is {result_bytes}")
+            raise LimitError(f"{what} has {len(data)} bytes; result_bytes is {result_bytes}")
         kind: type = type(value)
         same = kind in IDENTICAL and (self.convert is None or self.convert is IDENTICAL[kind])
-        return data, (value if same else self.read(self, data))
+        return data, (value if same else codec.decode(text, self.convert, what))
 
 
 @dataclass(slots=True)

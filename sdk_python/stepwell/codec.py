@@ -15,27 +15,35 @@ from uuid import UUID
 from stepwell.errors import SerializationError
 from stepwell.typed import Convert, TypeMismatch, convert_to, is_model
 
-__all__ = ["SerializationError", "convert", "convert_to", "decode", "encode"]
+__all__ = ["SerializationError", "convert", "convert_to", "decode", "encode", "render"]
 
 
 def encode(value: Any, what: str) -> bytes:
     """JSON text in UTF-8. Raises SerializationError naming `what` and the type that has no JSON form."""
+    return render(value, what)[1]
+
+
+def render(value: Any, what: str) -> tuple[str, bytes]:
+    """JSON text, and the same in UTF-8: whoever reads it back at once need not decode it. Raises as encode does."""
     try:
         scalar = _SCALARS.get(type(value))
-        if scalar is not None:
-            return scalar(value).encode()
-        return "".join(_chunks(value, 0)).encode()
+        text = "".join(_chunks(value, 0)) if scalar is None else scalar(value)
+        return text, text.encode()
     except SerializationError as error:
         raise SerializationError(f"{what}: {error}") from None
     except (TypeError, ValueError, RecursionError) as error:
         raise SerializationError(f"{what} (a {type(value).__name__}) has no JSON form: {error}") from error
 
 
-def decode(data: bytes, to: Convert | None, what: str) -> Any:
+def decode(data: bytes | str, to: Convert | None, what: str) -> Any:
     """The value behind JSON text, converted if a converter is given. Raises SerializationError."""
     try:
-        text = data.decode()
-        raw, end = _scan(text)
+        text = data if isinstance(data, str) else data.decode()
+        try:
+            raw, end = _scan_once(text, 0)
+        except StopIteration:
+            # The decoder's own method, which looks for white space with an expression first.
+            raw, end = _decoder.raw_decode(text, len(text) - len(text.lstrip(" \t\r\n")))
         if end != len(text) and text[end:].strip(" \t\r\n"):
             raise ValueError(f"something follows the value at {end}")
     except (ValueError, RecursionError) as error:
@@ -105,14 +113,6 @@ def _make_chunks() -> Callable[[Any, int], Iterable[str]]:
         return lambda value, _: encoder.iterencode(value)
     # Without markers a value that holds itself ends in a RecursionError.
     return make(None, _default, json.encoder.encode_basestring, None, ":", ",", False, False, False)
-
-
-def _scan(text: str) -> tuple[Any, int]:
-    """A value and where it ends; the decoder's own method looks for white space with an expression first."""
-    try:
-        return _scan_once(text, 0)
-    except StopIteration:
-        return _decoder.raw_decode(text, len(text) - len(text.lstrip(" \t\r\n")))
 
 
 _chunks = _make_chunks()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from stepwell.errors import Interrupted, UsageError
@@ -13,10 +13,9 @@ from stepwell.errors import Interrupted, UsageError
 if TYPE_CHECKING:
     from stepwell.v1.common_pb2 import Failure
 
-# For log records: set in a function's code and in its bodies; empty elsewhere.
+# The run whose code executes; in a body the step says it. Empty elsewhere.
 run_id_var: ContextVar[str] = ContextVar("stepwell_run_id", default="")
-key_var: ContextVar[str] = ContextVar("stepwell_key", default="")
-_step: ContextVar[StepContext | None] = ContextVar("stepwell_step", default=None)
+step_var: ContextVar[StepContext | None] = ContextVar("stepwell_step", default=None)
 
 
 @dataclass(slots=True)
@@ -27,7 +26,7 @@ class StepContext:
     key: str
     attempt: int
     last_error: Failure | None
-    cancelled: bool = False
+    cancelled: bool = field(default=False, kw_only=True)
 
     @property
     def token(self) -> str:
@@ -41,38 +40,23 @@ class StepContext:
 
     def enter(self) -> None:
         """Makes this the current step of the calling context. Called by the worker before the body."""
-        _step.set(self)
-        run_id_var.set(self.run_id)
-        key_var.set(self.key)
+        step_var.set(self)
 
 
 @dataclass(slots=True)
-class Body:
+class Body(StepContext):
     """A body the worker executes now. Its end is reported with Reentry.finish(key, attempt, …)."""
 
-    run_id: str
-    key: str
-    attempt: int
-    last_error: Failure | None
-    fn: Callable[..., Any]
-    args: tuple[Any, ...]
-    kwargs: dict[str, Any]
-    is_async: bool
-    timeout_ms: int  # 0: none
-
-    @property
-    def token(self) -> str:
-        """See StepContext.token."""
-        return idempotency_token(self.run_id, self.key)
-
-    def context(self) -> StepContext:
-        """What stepwell.current_step() answers inside the body."""
-        return StepContext(self.run_id, self.key, self.attempt, self.last_error)
+    fn: Callable[..., Any] = field(repr=False)
+    args: tuple[Any, ...] = field(repr=False)
+    kwargs: dict[str, Any] = field(repr=False)
+    is_async: bool = field(repr=False)
+    timeout_ms: int = field(repr=False)  # 0: none
 
 
 def current_step() -> StepContext:
     """The step whose body is executing. Raises UsageError elsewhere."""
-    step = _step.get()
+    step = step_var.get()
     if step is None:
         raise UsageError("current_step() was called outside the body of a step")
     return step

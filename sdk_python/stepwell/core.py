@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import enum
 import math
 import threading
@@ -25,8 +24,6 @@ if TYPE_CHECKING:
 
 FENCED_CALLS_MAX = 100
 
-_get_running_loop = asyncio._get_running_loop
-
 
 class State(enum.Enum):
     """Where the core is. NEW → EXECUTING ⇄ PARKED → ENDED; FENCED from anywhere."""
@@ -45,9 +42,12 @@ NEW, EXECUTING, PARKED, ENDED, FENCED = State
 class Core:
     """What Step and the loop see of one run; reentry.py adds the half that faces the host."""
 
-    # Defaults stand in the class: with more than 30 attributes of its own an object is slower.
-    owns_thread: Callable[[], bool] | None = None  # set by a synchronous function
-    _fenced_calls = 0
+    # With more than 30 attributes an object without slots is slower.
+    __slots__ = (
+        "_branches", "_calls", "_due", "_executing", "_fenced_calls", "_journal", "_keys", "_outbox", "_waiting",
+        "_watermark", "created_ms", "event", "function", "interrupts", "limits", "loop", "now_ms", "owns_thread",
+        "policy", "result_bytes", "run_id", "state", "strict", "turn",
+    )  # fmt: skip
 
     def __init__(self, function: Function[Any, Any], assign: Assign, limits: Limits) -> None:
         self.function = function
@@ -63,11 +63,12 @@ class Core:
         self.result_bytes = limits.result_bytes
         self.policy = function.policy
         self.strict = function.strict
+        self.owns_thread: Callable[[], bool] | None = None  # set by a synchronous function
         self.loop = RunLoop(self._time, self._begin_timer, self.abandon)
 
         self._branches = limits.branches
         self._journal = Journal(assign)
-        self._outbox = Outbox(assign.run_id, assign.turn)
+        self._outbox = Outbox(self.run_id, self.turn)
         self._keys = Keys(limits)
         # What must be durable before a body called now may begin.
         self._watermark = self._journal.outcomes[-1].number if self._journal.outcomes else 0
@@ -75,6 +76,7 @@ class Core:
         self._waiting: list[StepFuture[Any]] = []  # bodies that were called and have not begun
         self._executing: dict[str, StepFuture[Any]] = {}
         self._due: deque[str] = deque()  # asked for after the outcome's turn had passed
+        self._fenced_calls = 0
 
     @property
     def attempt(self) -> int:
@@ -83,7 +85,7 @@ class Core:
 
     def check_caller(self, what: str) -> None:
         """Raises UsageError unless the code of this run is calling."""
-        if _get_running_loop() is self.loop or (self.owns_thread is not None and self.owns_thread()):
+        if self.loop.runs_here() or (self.owns_thread is not None and self.owns_thread()):
             return
         if self.state in (ENDED, FENCED):
             self._refuse()
@@ -98,7 +100,7 @@ class Core:
             return
         if self._branches and len(self._calls) >= self._branches:
             raise LimitError(f"step {name} is one more than the {self._branches} open at once (branches)")
-        key = call.key = self._keys.give(name, own=isinstance(call, Timer))
+        key = call.key = self._keys.give(name, isinstance(call, Timer))
         journal = self._journal
         self._calls[key] = call
         if journal.known(key):

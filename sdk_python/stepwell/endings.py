@@ -1,15 +1,15 @@
-"""What a run ends with: the message and its fields, as a value."""
+"""What a run ends with: the message, without the run's id, turn and number."""
 
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, TypeAlias
 
 from stepwell import codec, errors
 from stepwell.errors import LimitError, StepError, StepwellError
 from stepwell.v1 import step_pb2
 
-Ending = tuple[Any, dict[str, Any]]
+Ending: TypeAlias = step_pb2.Complete | step_pb2.Fail | step_pb2.Cancelled
 
 
 def of_code(main: asyncio.Task[Any], what: str, result_bytes: int, failure_bytes: int, attempt: int) -> Ending:
@@ -24,7 +24,9 @@ def of_code(main: asyncio.Task[Any], what: str, result_bytes: int, failure_bytes
             raise LimitError(f"{what} has {len(data)} bytes; result_bytes is {result_bytes}")
     except StepwellError as refused:
         return failed(refused, failure_bytes, attempt)
-    return step_pb2.Complete, {"output": {"data": data}}
+    complete = step_pb2.Complete()
+    complete.output.data = data
+    return complete
 
 
 def failed(error: BaseException, failure_bytes: int, attempt: int) -> Ending:
@@ -32,5 +34,4 @@ def failed(error: BaseException, failure_bytes: int, attempt: int) -> Ending:
     failure = errors.to_failure(error, failure_bytes)
     if isinstance(error, StepError):
         failure.non_retriable = True
-    after_ms = errors.retry_after_ms(error)
-    return step_pb2.Fail, {"failure": failure, "attempt": attempt, "retry_after_ms": after_ms}
+    return step_pb2.Fail(failure=failure, attempt=attempt, retry_after_ms=errors.retry_after_ms(error))

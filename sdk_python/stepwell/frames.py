@@ -32,10 +32,6 @@ FIELDS: dict[type[Any], str] = {
     step_pb2.Cancelled: "cancelled",
 }
 
-_SMALL_BYTES = 96
-_small = frozenset({step_pb2.Sleep, step_pb2.Delivered, step_pb2.Abandon, step_pb2.Release, step_pb2.Cancelled})
-
-
 Decision: TypeAlias = tuple[str, Sequence[Command]]
 """A run's id and commands of it that belong together: they travel in one frame."""
 
@@ -48,9 +44,13 @@ def pack(decisions: Iterable[Decision], epoch: int) -> Iterator[step_pb2.Connect
     # What follows a Park of the same run must not share its frame: the lists of a frame do not tell which came first.
     parked: set[str] = set()
     for run_id, commands in decisions:
+        # Both the size of a command and its copy in a frame come out of its bytes: so they are made once.
+        parts: list[tuple[str, bytes]] = []
         weight = 0
         for command in commands:
-            weight += _SMALL_BYTES if type(command) in _small else command.ByteSize()
+            data = command.SerializeToString()
+            weight += len(data)
+            parts.append((FIELDS[type(command)], data))
         if weight > DECISION_BYTES and len(commands) > 1:
             # Larger than a message may be: it is committed in parts, in order.
             if items:
@@ -69,10 +69,9 @@ def pack(decisions: Iterable[Decision], epoch: int) -> Iterator[step_pb2.Connect
             body = frame.commands
             items = size = 0
             parked.clear()
-        for command in commands:
-            kind = type(command)
-            getattr(body, FIELDS[kind]).append(command)
-            if kind is step_pb2.Park:
+        for field, data in parts:
+            getattr(body, field).add().MergeFromString(data)
+            if field == "parks":
                 parked.add(run_id)
         items += len(commands)
         size += weight

@@ -8,7 +8,7 @@ from time import time
 from typing import TYPE_CHECKING
 
 from stepwell.bodies import Attempt, Bodies
-from stepwell.core import State
+from stepwell.core import EXECUTING, FENCED, PARKED
 from stepwell.frames import Decision, split
 from stepwell.logs import log
 from stepwell.reentry import Reentry
@@ -273,28 +273,30 @@ class Host:
         reentry = resident.reentry
         if resident.evicted or reentry is None:
             return
-        while True:
+        if reentry.commands:
             self._take(resident, reentry)
+        while True:
             if reentry.interrupts:
                 self._interrupt(resident, reentry)
             if not reentry.bodies or self.draining:
                 break
             bodies, reentry.bodies = reentry.bodies, []
+            ended: list[Attempt[Resident]] = []
             for body in bodies:
-                resident.attempts[body.key] = self.bodies.start(resident, body)
-            for body in bodies:
-                attempt = resident.attempts.get(body.key)
-                if attempt is None or not attempt.ended:
-                    continue
-                if not self._finish(resident, attempt):
+                attempt = self.bodies.start(resident, body)
+                if attempt.ended:
+                    ended.append(attempt)
+                else:
+                    resident.attempts[body.key] = attempt
+            for attempt in ended:
+                if not self._finish(resident, reentry, attempt):
                     return
-                self._take(resident, reentry)
         state = reentry.state
-        if state is State.EXECUTING or state is State.PARKED:
-            parked = state is State.PARKED
+        if state is EXECUTING or state is PARKED:
+            parked = state is PARKED
             if parked is not resident.parked:
                 self.residents.set_parked(resident, parked)
-        elif state is State.FENCED:
+        elif state is FENCED:
             self._evict(resident)
         elif reentry.settled:
             resident.evicted = True
@@ -302,10 +304,8 @@ class Host:
 
     def _take(self, resident: Resident, reentry: Reentry) -> None:
         """What one call of the code left behind is one decision; the calls after it may share its frame, or not."""
-        commands = reentry.commands
-        if commands:
-            self._outgoing.append((resident.run_id, commands))
-            reentry.commands = []
+        self._outgoing.append((resident.run_id, reentry.commands.copy()))
+        reentry.commands.clear()
 
     def _interrupt(self, resident: Resident, reentry: Reentry) -> None:
         for key in reentry.interrupts:
@@ -314,25 +314,16 @@ class Host:
                 self.bodies.interrupt(attempt)
         reentry.interrupts = []
 
-    def _finish(self, resident: Resident, attempt: Attempt[Resident]) -> bool:
-        """Gives the code what a body made; False if the run had to be given up."""
+    def _finish(self, resident: Resident, reentry: Reentry, attempt: Attempt[Resident]) -> bool:
+        """Gives the code what a body made, and takes what it answers; False if the run had to be given up."""
         body = attempt.body
-        del resident.attempts[body.key]
-        assert resident.reentry is not None, "only code that runs has bodies"
         try:
-            if attempt.error is None:
-                resident.reentry.finish(
-                    body.key, body.attempt, value=attempt.value,
-                    started_ms=attempt.started_ms, ended_ms=attempt.ended_ms,
-                )  # fmt: skip
-            else:
-                resident.reentry.finish(
-                    body.key, body.attempt, error=attempt.error,
-                    started_ms=attempt.started_ms, ended_ms=attempt.ended_ms,
-                )  # fmt: skip
+            reentry.finish(body.key, body.attempt, attempt.value, attempt.error, attempt.started_ms, attempt.ended_ms)
         except Exception:
             self._broken(resident)
             return False
+        if reentry.commands:
+            self._take(resident, reentry)
         return True
 
     def _attempt_ended(self, attempt: Attempt[Resident]) -> None:
@@ -340,7 +331,9 @@ class Host:
         resident = attempt.owner
         if resident.evicted or resident.attempts.get(attempt.body.key) is not attempt:
             return
-        if self._finish(resident, attempt):
+        del resident.attempts[attempt.body.key]
+        assert resident.reentry is not None, "only code that runs has bodies"
+        if self._finish(resident, resident.reentry, attempt):
             self._proceed(resident)
         self._flush_soon()
 

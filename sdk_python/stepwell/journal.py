@@ -36,12 +36,11 @@ class Journal:
     __slots__ = ("attempts", "function_attempt", "inbox", "open", "outcomes", "pending", "recorded", "skipped")
 
     def __init__(self, assign: Assign) -> None:
-        numbered = [outcome for outcome in assign.journal if outcome.number]
         # What the code has seen, in that order.
-        self.outcomes = sorted(numbered, key=lambda outcome: outcome.number)
+        self.outcomes: list[Outcome] = []
         # What it has not seen although it was there when the run was assigned.
-        self.pending = [outcome for outcome in assign.journal if not outcome.number]
-        self.recorded: dict[str, Outcome] = {o.key: o for o in self.outcomes if o.kind != _RETRY}
+        self.pending: list[Outcome] = []
+        self.recorded: dict[str, Outcome] = {}
         # Recorded outcomes whose turn came while the code did not ask for them.
         self.skipped: set[str] = set()
         # Outcomes that came in this turn for keys the code has not asked for yet.
@@ -50,9 +49,19 @@ class Journal:
         # Of bodies that were tried before: the attempt that may begin, and why.
         self.attempts: dict[str, tuple[int, Failure]] = {}
         self.function_attempt = 1
-        for key in assign.open:
-            # A back-off is found under the key of its step.
-            self.open[split_attempt(key.key)[0] if key.kind == _RETRY else key.key] = key
+        # To walk through a message's empty list costs more than to ask whether it is; a new run's are.
+        if assign.journal:
+            self._read(assign.journal)
+        if assign.open:
+            for key in assign.open:
+                # A back-off is found under the key of its step.
+                self.open[split_attempt(key.key)[0] if key.kind == _RETRY else key.key] = key
+
+    def _read(self, journal: Iterable[Outcome]) -> None:
+        for outcome in journal:
+            (self.outcomes if outcome.number else self.pending).append(outcome)
+        self.outcomes.sort(key=lambda outcome: outcome.number)
+        self.recorded.update((o.key, o) for o in self.outcomes if o.kind != _RETRY)
         self.note_function_attempt(self.outcomes)
         self.note_function_attempt(self.pending)
 

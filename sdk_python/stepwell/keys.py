@@ -31,7 +31,7 @@ class Keys:
     def __contains__(self, key: str) -> bool:
         return key in self._given
 
-    def give(self, name: str, *, own: bool = False) -> str:
+    def give(self, name: str, own: bool = False) -> str:
         """The key of the next call of this name. Raises UsageError or LimitError. own: the name is not a user's."""
         count = self._counts.get(name, 0) + 1
         if count > 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from stepwell.context import key_var, run_id_var
+from stepwell.context import run_id_var, step_var
 
 
 class ContextFilter(logging.Filter):
@@ -13,8 +13,9 @@ class ContextFilter(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
         """Never drops a record."""
         if not hasattr(record, "run_id"):
-            record.run_id = run_id_var.get()
-            record.step_key = key_var.get()
+            step = step_var.get()
+            record.run_id = run_id_var.get() if step is None else step.run_id
+            record.step_key = "" if step is None else step.key
         return True
 
 

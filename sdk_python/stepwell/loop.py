@@ -10,6 +10,7 @@ import asyncio
 import contextvars
 import logging
 import sys
+import threading
 import weakref
 from asyncio import Future, Task
 from collections import deque
@@ -26,8 +27,14 @@ T = TypeVar("T")
 CALLBACKS_MAX = 1_000_000
 
 logger = logging.getLogger("stepwell")
+if sys.version_info >= (3, 14):  # one current task per thread, not per loop: the worker's own must step aside
+    from asyncio.tasks import _swap_current_task  # pyright: ignore
+else:
+    _swap_current_task: Callable[[Any, Any], Any] | None = None
+
 _set_running_loop = asyncio._set_running_loop
 _get_running_loop = asyncio._get_running_loop
+_get_ident = threading.get_ident
 
 
 class RunTask(Task[T]):
@@ -133,6 +140,7 @@ class RunLoop(asyncio.AbstractEventLoop):
         self._numbers = 0
         self._tasks: list[weakref.ref[RunTask[Any]]] = []
         self.quiet = False
+        self._thread = 0
 
     # -- running -------------------------------------------------------------------------------------------------
 
@@ -140,8 +148,9 @@ class RunLoop(asyncio.AbstractEventLoop):
         """Calls callbacks until none is left. Raises LimitError for code that never waits."""
         ready = self._ready
         outer = _get_running_loop()
-        outer_task = _suspend_task(outer)
+        outer_task = None if _swap_current_task is None or outer is None else _swap_current_task(outer, None)
         _set_running_loop(self)
+        self._thread = _get_ident()
         try:
             for _ in range(callbacks_max):
                 if not ready:
@@ -160,11 +169,17 @@ class RunLoop(asyncio.AbstractEventLoop):
                 except Exception as error:
                     self.call_exception_handler({"message": "a callback raised", "exception": error})
         finally:
+            self._thread = 0
             _set_running_loop(outer)
-            _resume_task(outer, outer_task)
+            if _swap_current_task is not None and outer_task is not None:
+                _swap_current_task(outer, outer_task)
         if ready:
             ready.clear()
             raise LimitError(f"the function made {callbacks_max} turns of its loop without waiting for a step")
+
+    def runs_here(self) -> bool:
+        """Whether it is this thread that runs the run's code now. To ask asyncio costs a system call."""
+        return self._thread == _get_ident()
 
     def detach(self) -> None:
         """The run is over: lets go of the core, so that its memory does not wait for the garbage collector."""
@@ -266,22 +281,3 @@ for _name in (
 ):
     if _name not in vars(RunLoop):
         setattr(RunLoop, _name, _refusing(_name))
-
-
-if sys.version_info >= (3, 14):  # one current task per thread, not per loop: the worker's own must step aside
-    from asyncio.tasks import _swap_current_task  # pyright: ignore
-
-    def _suspend_task(outer: Any) -> Any:
-        return None if outer is None else _swap_current_task(outer, None)  # pyright: ignore
-
-    def _resume_task(outer: Any, task: Any) -> None:
-        if outer is not None:
-            _swap_current_task(outer, task)  # pyright: ignore
-
-else:
-
-    def _suspend_task(outer: Any) -> Any:
-        return None
-
-    def _resume_task(outer: Any, task: Any) -> None:
-        return None

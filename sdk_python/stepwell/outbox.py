@@ -12,18 +12,19 @@ _BEGINNINGS = (step_pb2.Sleep, step_pb2.WaitForEvent, step_pb2.Invoke, step_pb2.
 class Outbox:
     """Everything emitted within one call of the core leaves in one frame, and so is committed together."""
 
-    __slots__ = ("_fresh", "_numbered", "_sent", "commands", "deferred", "run_id", "turn")
+    __slots__ = ("_numbered", "_sent", "commands", "deferred", "fresh", "run_id", "turn")
 
     def __init__(self, run_id: str, turn: int) -> None:
         self.run_id = run_id
         self.turn = turn
+        # Of every call whose commands the host has not taken; it empties the list, which stays the same one.
         self.commands: list[Any] = []
         # Numbers of outcomes seen while nothing else was open: they travel with the next command (H1a).
         self.deferred: list[step_pb2.DeliveredKey] = []
         # Commands with the number whose acknowledgement covers them, oldest first.
         self._sent: list[tuple[int, Any]] = []
         # What this call of the core emitted, and whether that holds a number.
-        self._fresh: list[Any] = []
+        self.fresh: list[Any] = []
         self._numbered = False
 
     def emit(self, command: Any, *, numbered: bool = False) -> None:
@@ -31,7 +32,7 @@ class Outbox:
         if self.deferred:
             self.flush()
         self.commands.append(command)
-        self._fresh.append(command)
+        self.fresh.append(command)
         if numbered:
             self._numbered = True
 
@@ -40,21 +41,21 @@ class Outbox:
         delivered = step_pb2.Delivered(run_id=self.run_id, turn=self.turn, keys=self.deferred)
         self.deferred = []
         self.commands.append(delivered)
-        self._fresh.append(delivered)
+        self.fresh.append(delivered)
         self._numbered = True
 
     def withdraw(self, command: Any) -> bool:
         """Takes back what was emitted within this call of the core; False if it is too late."""
-        for index in range(len(self._fresh) - 1, -1, -1):
-            if self._fresh[index] is command:
-                del self._fresh[index]
-                self.commands = [c for c in self.commands if c is not command]
+        for index in range(len(self.fresh) - 1, -1, -1):
+            if self.fresh[index] is command:
+                del self.fresh[index]
+                self.commands[:] = [c for c in self.commands if c is not command]
                 return True
         return False
 
     def withdraw_beginnings(self) -> None:
         """Before a mismatch: what this call of the core began must not begin."""
-        for command in [c for c in self._fresh if isinstance(c, _BEGINNINGS)]:
+        for command in [c for c in self.fresh if isinstance(c, _BEGINNINGS)]:
             self.withdraw(command)
 
     def close_call(self, last_number: int) -> None:
@@ -63,13 +64,10 @@ class Outbox:
         A frame that holds a number is durable with it. Commands without one are known to be durable when a later
         number is, because a run's frames are applied in order.
         """
-        fresh = self._fresh
-        if not fresh:
-            return
         covered_by = last_number if self._numbered else last_number + 1
-        for command in fresh:
+        for command in self.fresh:
             self._sent.append((covered_by, command))
-        fresh.clear()
+        self.fresh.clear()
         self._numbered = False
 
     def acknowledge(self, number: int) -> None:
@@ -95,10 +93,10 @@ class Outbox:
 
     def clear(self) -> None:
         """The run is no longer this worker's: nothing of it is sent any more."""
-        self.commands = []
+        self.commands.clear()
         self.deferred = []
         self._sent = []
-        self._fresh = []
+        self.fresh = []
 
 
 _NUMBERED = (step_pb2.StepResult, step_pb2.Delivered, step_pb2.Complete, step_pb2.Fail, step_pb2.Cancelled)

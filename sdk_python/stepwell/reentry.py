@@ -29,16 +29,21 @@ if TYPE_CHECKING:
 class Reentry(Core):
     """One run in the worker's memory."""
 
-    # What the host may read: outcomes received in this turn, each counted once; whether cancel was delivered; the
-    # number of the command that ended the run.
-    received = 0
-    cancelled = False
-    end_number = 0
+    __slots__ = (
+        "_cancel_asked", "_main", "_number", "_seen", "acked", "bodies", "cancelled", "commands", "end_number",
+        "received",
+    )  # fmt: skip
 
     def __init__(self, function: Function[Any, Any], assign: Assign, limits: Limits) -> None:
         super().__init__(function, assign, limits)
-        # What the host takes after each call, with commands and interrupts.
+        # What the host takes after each call, with interrupts.
+        self.commands = self._outbox.commands
         self.bodies: list[Body] = []
+        # What the host may read: outcomes received in this turn, each counted once; whether cancel was delivered; the
+        # number of the command that ended the run.
+        self.received = 0
+        self.cancelled = False
+        self.end_number = 0
         self._cancel_asked = assign.cancelled
         self._number = self._watermark
         self.acked = self._watermark
@@ -46,15 +51,6 @@ class Reentry(Core):
         self._main: asyncio.Task[Any] | None = None
 
     # -- what the host calls -------------------------------------------------------------------------------------
-
-    @property
-    def commands(self) -> list[Any]:
-        """Messages to send in one frame; empty the list (or assign a new one) after taking them."""
-        return self._outbox.commands
-
-    @commands.setter
-    def commands(self, commands: list[Any]) -> None:
-        self._outbox.commands = commands
 
     @property
     def settled(self) -> bool:
@@ -107,7 +103,7 @@ class Reentry(Core):
         self._close_call()
 
     def finish(
-        self, key: str, attempt: int, *, value: Any = None, error: BaseException | None = None,
+        self, key: str, attempt: int, value: Any = None, error: BaseException | None = None,
         started_ms: int = 0, ended_ms: int = 0,
     ) -> None:  # fmt: skip
         """Takes the end of a body. An end that nobody asks for any more is ignored."""
@@ -279,9 +275,10 @@ class Reentry(Core):
         del self._calls[key]
         self._number = self._watermark = number = self._number + 1
         result = step_pb2.StepResult(
-            run_id=self.run_id, turn=self.turn, key=key, number=number, attempt=call.attempt, output={"data": data},
+            run_id=self.run_id, turn=self.turn, key=key, number=number, attempt=call.attempt,
             started_ms=started_ms, ended_ms=ended_ms, input_hash=call.hash,
         )  # fmt: skip
+        result.output.data = data  # a dict among the arguments costs more
         self._outbox.emit(result, numbered=True)
         self.now_ms = max(self.now_ms, ended_ms)
         call.set_result(value)
@@ -311,7 +308,8 @@ class Reentry(Core):
                 else:
                     self._emit_end(OutsideStepError(awaited(self._main)))
                     self._let_go()
-        self._outbox.close_call(self._number)
+        if self._outbox.fresh:
+            self._outbox.close_call(self._number)
 
     def _begin_bodies(self) -> None:
         held: list[StepFuture[Any]] = []
@@ -331,24 +329,25 @@ class Reentry(Core):
     def _end(self, main: asyncio.Task[Any]) -> None:
         """The code has ended; once cancel was delivered to it, it is cancelled, however it ended."""
         if self.cancelled:
-            self._ended(step_pb2.Cancelled)
+            self._ended(step_pb2.Cancelled())
         else:
             what = f"the output of {self.function.id}"
-            kind, fields = endings.of_code(main, what, self.result_bytes, self.limits.failure_bytes, self.attempt)
-            self._ended(kind, **fields)
+            self._ended(endings.of_code(main, what, self.result_bytes, self.limits.failure_bytes, self.attempt))
         self._let_go()
 
     def _emit_end(self, error: BaseException) -> None:
         """The core ends a run that cannot go on."""
         if self.cancelled:
-            self._ended(step_pb2.Cancelled)
-            return
-        kind, fields = endings.failed(error, self.limits.failure_bytes, self.attempt)
-        self._ended(kind, **fields)
+            self._ended(step_pb2.Cancelled())
+        else:
+            self._ended(endings.failed(error, self.limits.failure_bytes, self.attempt))
 
-    def _ended(self, kind: Any, **fields: Any) -> None:
+    def _ended(self, ending: endings.Ending) -> None:
         self._number = self.end_number = self._number + 1
-        self._outbox.emit(kind(run_id=self.run_id, turn=self.turn, number=self._number, **fields), numbered=True)
+        ending.run_id = self.run_id
+        ending.turn = self.turn
+        ending.number = self._number
+        self._outbox.emit(ending, numbered=True)
         self.state = ENDED
 
     def _let_go(self) -> None:

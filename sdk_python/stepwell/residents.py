@@ -19,7 +19,7 @@ class Resident:
     def __init__(self, assign: step_pb2.Assign) -> None:
         self.run_id = assign.run_id
         self.turn = assign.turn
-        self.digest = run_digest(assign.run_id, assign.turn)
+        self.digest = run_digest(self.run_id, self.turn)
         self.assign: step_pb2.Assign | None = assign
         self.early: list[step_pb2.Outcome] = []
         """Outcomes that came before the last part."""

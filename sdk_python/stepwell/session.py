@@ -78,8 +78,14 @@ class Mailbox:
                 self.items.clear()  # the user's loop is closed: nobody reads any more
 
     def _wake(self) -> None:
-        self._signalled = False
-        self._ready()
+        # What comes while items are applied is applied with them: to be woken for it would cost two system calls.
+        try:
+            self._ready()
+        finally:
+            self._signalled = False
+            if self.items:
+                self._signalled = True
+                self._loop.call_soon(self._wake)
 
 
 class Session:

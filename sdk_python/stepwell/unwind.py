@@ -27,9 +27,9 @@ def unwind(loop: RunLoop, main: asyncio.Task[Any] | None) -> None:
     loop.quiet = True
     if main is not None and main.done() and not main.cancelled():
         main.exception()  # seen: asyncio need not report it
-    tasks: list[asyncio.Task[Any]] = [
-        task for task in (main, *loop.live_tasks()) if task is not None and not task.done()
-    ]
+    tasks: list[asyncio.Task[Any]] = [*loop.live_tasks()]
+    if main is not None and not main.done():
+        tasks.insert(0, main)
     if not tasks:
         return
     for task in tasks:

@@ -47,7 +47,8 @@ def _apply(core: Reentry, step: Json) -> Json:
             raise AssertionError(step)
     seen: Json = {"state": core.state.value}
     if commands is None:
-        commands, core.commands = core.commands, []
+        commands = core.commands.copy()
+        core.commands.clear()
     if commands:
         words = [_command(command) for command in commands]
         seen["commands"] = sorted(words, key=lambda word: ORDER.index(next(iter(word))))

@@ -360,7 +360,7 @@ def test_bodies_know_themselves() -> None:
         return str(await step.run(body))
 
     def execute(body: Body) -> Any:
-        body.context().enter()
+        body.enter()
         return body.fn()
 
     output = drive(new_run(code), execute).output.data.decode()

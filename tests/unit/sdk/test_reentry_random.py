@@ -96,8 +96,8 @@ class Server:
 
     def drain(self) -> None:
         if self.core.commands:
-            self.frames.append(self.core.commands)
-            self.core.commands = []
+            self.frames.append(self.core.commands.copy())
+            self.core.commands.clear()
         for new in self.core.bodies:
             row = self.rows.get(new.key)
             assert row is None, f"{new.key} was durable and ran again"

@@ -25,7 +25,7 @@ def started(work: Callable[[], Coroutine[Any, Any, Any]], loop_factory: Callable
         def begin() -> None:
             context = contextvars.copy_context()
             context.run(var.set, "inside")
-            task = EagerStart(loop)(work(), context)
+            task = EagerStart(loop)(work(), context, "a-step")
             at_once.append(task.done())
             assert "call_soon" not in vars(loop)
             begun.set_result(task)
