@@ -19,6 +19,11 @@ _HEADER = b"SQLite format 3\0"
 _BUSY_MS = 5_000
 _PROGRESS_STEPS = 20_000
 
+# Python looks for an adapter of every NULL and every blob that it binds, and raises and drops two AttributeErrors where
+# there is none; these return what they are given.
+sqlite3.register_adapter(bytes, bytes)
+sqlite3.register_adapter(type(None), {None: None}.get)
+
 
 class FileLock:
     """Held for the life of a store: one process serves a file. The lock dies with its process."""
