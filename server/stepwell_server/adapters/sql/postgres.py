@@ -6,7 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from stepwell_server.adapters.sql import reads
+from stepwell_server.adapters.sql import postgres_arrays, reads
 from stepwell_server.adapters.sql.postgres_alone import apply_alone, holds
 from stepwell_server.adapters.sql.postgres_apply import Arrivals, batch_statement, decider_key, is_plain
 from stepwell_server.adapters.sql.postgres_errors import from_postgres
@@ -61,7 +61,7 @@ class PostgresStore(PostgresHistory):
         super().__init__(Connections(target, _READERS, READ_SETTINGS))
         self.commits = 0
         self.rows = 0
-        self._flushers = Connections(target, self.flushers, WRITE_SETTINGS)
+        self._flushers = Connections(target, self.flushers, WRITE_SETTINGS, postgres_arrays.install)
         self._arrivals = Arrivals(time.time_ns)
 
     @classmethod

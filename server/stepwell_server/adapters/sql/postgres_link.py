@@ -92,11 +92,17 @@ class Target:
 
 
 class Connections:
-    """At most ``size`` connections, each used by one piece of work at a time; the warmest first."""
+    """At most ``size`` connections, each used by one piece of work at a time; the warmest first.
 
-    def __init__(self, target: Target, size: int, settings: dict[str, str]) -> None:
+    ready: called with each new one.
+    """
+
+    def __init__(
+        self, target: Target, size: int, settings: dict[str, str], ready: Callable[[Connection], None] | None = None
+    ) -> None:
         self._target = target
         self._settings = settings
+        self._ready = ready
         self._idle: list[Connection] = []
         self._places = asyncio.Semaphore(size)
         self._open: set[Connection] = set()
@@ -145,6 +151,8 @@ class Connections:
         else:
             db = await self._target.connect(self._settings)
             self._open.add(db)
+            if self._ready:
+                self._ready(db)
         whole = False
         try:
             result = await work(db)
