@@ -54,8 +54,9 @@ lockstep: $(VENV)/.dev ## random commits against all stores at once; ARGS='--see
 bench: $(VENV)/.dev ## throughput and latency beside the baseline; ARGS are its options
 	@$(BIN)/python -m bench $(ARGS)
 
-generate: $(GEN)/.made ## the Python code of proto/
+generate: $(GEN)/.made ## the Python and the Go code of proto/
 	@scripts/generate $(GEN)/bin/python sdk_python
+	@scripts/generate_go $(GEN)/bin/python clients/go
 
 # In an environment of its own: grpcio-tools pins an older protobuf than the one that Stepwell runs on.
 $(GEN)/.made: scripts/generate
