@@ -3,6 +3,7 @@ module stepwell.example/stepwell
 go 1.24.0
 
 require (
+	golang.org/x/crypto v0.47.0
 	google.golang.org/grpc v1.80.0
 	google.golang.org/protobuf v1.36.12
 )
