@@ -174,15 +174,12 @@ func (r *reentry) abandon(c *call) {
 	if c.openKey == "" {
 		return // recorded, or its outcome is here
 	}
-	if c.command != nil && slices.Contains(r.outbox.fresh, c.command) {
-		// It began in this very decision: neither the beginning nor the end is sent. What should happen all the same,
-		// events and a detached run, only loses its listener.
-		if invoke, ok := c.command.(*stepwellv1.Invoke); c.kind != kindSend && !(ok && invoke.GetDetached()) {
-			r.outbox.withdraw(c.command)
-		}
-		return
+	// What began in this very decision is withdrawn. Events and a detached run should happen all the same.
+	invoke, _ := c.command.(*stepwellv1.Invoke)
+	lasting := c.kind == kindRun || c.kind == kindSend || invoke.GetDetached()
+	if lasting || !r.outbox.withdraw(c.command) {
+		r.emitAbandon(c.openKey)
 	}
-	r.emitAbandon(c.openKey)
 }
 
 func (r *reentry) emitAbandon(key string) {
