@@ -65,3 +65,27 @@ func messages(commands []command) []proto.Message {
 	}
 	return all
 }
+
+// CrashWhen enters a run again over its journal, instead of going on, whenever crash says so.
+func (e *TestEnv) CrashWhen(crash func() bool) { e.crash = crash }
+
+// Replayed is the output of a new entry over all that the code of an ended run has seen.
+func (r *TestRun) Replayed(patience time.Duration) (output string) {
+	assign := &stepwellv1.Assign{RunId: r.ID, Turn: 99, FunctionId: r.FunctionID, Event: r.event, CreatedMs: r.createdMs}
+	for _, outcome := range r.journal {
+		assign.Journal = append(assign.Journal, proto.CloneOf(outcome))
+	}
+	core := newReentry(r.fn, assign, r.env.limits, context.Background(), slog.New(slog.DiscardHandler))
+	core.patience = patience
+	core.start()
+	defer core.evict()
+	for _, one := range core.takeCommands() {
+		if done, ok := one.(*stepwellv1.Complete); ok {
+			if err := decode(done.Output.Data, &output, "the output"); err != nil {
+				return err.Error()
+			}
+			return output
+		}
+	}
+	return "it did not complete: " + string(core.state)
+}

@@ -65,6 +65,7 @@ func (f *fiber) live(code func(Context) error) {
 		return
 	}
 	f.err = errGoexit
+	f.leave()
 	f.err = code(f.ctx)
 }
 
@@ -75,8 +76,8 @@ func (f *fiber) end() {
 	if value := recover(); value != nil {
 		f.err = &PanicError{Value: value, Stack: string(debug.Stack())}
 	}
-	if f.phase.Swap(resting) == lost {
-		return // nobody waits for the baton any more
+	if !f.phase.CompareAndSwap(running, resting) && !f.phase.CompareAndSwap(calling, resting) {
+		return // it is lost: nobody waits for the baton any more
 	}
 	f.done = true
 	f.ctx.stop(context.Canceled)
@@ -137,7 +138,6 @@ func (f *fiber) yield() {
 	f.phase.Store(resting)
 	f.core.back <- struct{}{}
 	<-f.resume
-	f.phase.Store(calling)
 	if f.core.over() {
 		runtime.Goexit()
 	}
@@ -171,7 +171,7 @@ func (f *fiber) takeCancelled() bool {
 
 // run gives a fiber the baton and waits until it is back; false if the fiber blocks on something that is no step.
 func (f *fiber) run(stuckAfter time.Duration) (where string, back bool) {
-	f.phase.Store(running)
+	f.phase.Store(calling)
 	f.resume <- struct{}{}
 	timer := f.core.timer(stuckAfter)
 	defer timer.Stop()

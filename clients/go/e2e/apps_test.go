@@ -52,6 +52,9 @@ var apps = map[string]func() *sw.App{
 			sw.Function("crunch", sw.On("crunch/go"), crunch, quick),
 		)
 	},
+	"broken": func() *sw.App {
+		return sw.NewApp("broken", sw.Function("f", sw.On("a").If("this is not CEL ("), sequence))
+	},
 	"depot": func() *sw.App { return sw.NewApp("depot", sw.Function("sleepy", sw.On(), sleepy)) },
 }
 

@@ -91,6 +91,7 @@ type world struct {
 	server  *process
 	client  *sw.Client
 	effects string
+	workers int
 }
 
 func newWorld(t *testing.T) *world {
@@ -140,7 +141,8 @@ func (w *world) process(name string, make func() *exec.Cmd) *process {
 
 // worker is this program, as a worker of an app. It is not started yet.
 func (w *world) worker(app string) *process {
-	return w.process(app, func() *exec.Cmd {
+	w.workers++
+	return w.process(fmt.Sprintf("%s-%d", app, w.workers), func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = []string{"E2E_WORKER=" + app}
 		return cmd
