@@ -57,7 +57,9 @@ func NewTestEnv(app *App) (*TestEnv, error) {
 }
 
 // MockStep executes this body instead of that of each step with the key, in any run.
-func (e *TestEnv) MockStep(key string, body func(ctx context.Context) (any, error)) { e.mocks[key] = body }
+func (e *TestEnv) MockStep(key string, body func(ctx context.Context) (any, error)) {
+	e.mocks[key] = body
+}
 
 // MockFunction answers invokes of a function, by "app/name", instead of a run.
 func (e *TestEnv) MockFunction(functionID string, code func(input json.RawMessage) (any, error)) {
