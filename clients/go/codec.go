@@ -11,7 +11,8 @@ import (
 )
 
 // encode makes JSON text. Its error is an ErrSerialization that names what.
-func encode(value any, what string) ([]byte, error) {
+func encode(value any, what string) (data []byte, err error) {
+	defer refusePanic(&err, what)
 	var out bytes.Buffer
 	encoder := json.NewEncoder(&out)
 	encoder.SetEscapeHTML(false)
@@ -22,7 +23,8 @@ func encode(value any, what string) ([]byte, error) {
 }
 
 // decode reads JSON text; none at all is null. Its error is an ErrSerialization that names what.
-func decode(data []byte, into any, what string) error {
+func decode(data []byte, into any, what string) (err error) {
+	defer refusePanic(&err, what)
 	if len(data) == 0 {
 		data = []byte("null")
 	}
@@ -30,6 +32,13 @@ func decode(data []byte, into any, what string) error {
 		return &Error{reasonSerialization, fmt.Sprintf("%s does not fit its type: %v", what, err), err}
 	}
 	return nil
+}
+
+// refusePanic makes an error of a panic in a type's own MarshalJSON or UnmarshalJSON.
+func refusePanic(err *error, what string) {
+	if value := recover(); value != nil {
+		*err = &Error{Reason: reasonSerialization, Message: fmt.Sprintf("%s: its JSON methods panicked: %v", what, value)}
+	}
 }
 
 // payloadData is the JSON text of a payload; another encoding is an ErrSerialization.

@@ -4,6 +4,7 @@ package stepwell
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 
@@ -32,7 +33,7 @@ func toFailure(err error, maxBytes uint32) *stepwellv1.Failure {
 
 func failureOf(err error, depth int) *stepwellv1.Failure {
 	inner, name := named(err)
-	failure := &stepwellv1.Failure{Type: name, Message: clean(err.Error()), NonRetriable: isNonRetriable(err)}
+	failure := &stepwellv1.Failure{Type: name, Message: clean(textOf(err)), NonRetriable: isNonRetriable(err)}
 	cause := errors.Unwrap(inner)
 	switch e := inner.(type) {
 	case *Error:
@@ -52,6 +53,16 @@ func failureOf(err error, depth int) *stepwellv1.Failure {
 		failure.Cause = failureOf(cause, depth-1)
 	}
 	return failure
+}
+
+// textOf is what an error says, even one whose own method panics.
+func textOf(err error) (text string) {
+	defer func() {
+		if value := recover(); value != nil {
+			text = fmt.Sprintf("a %T whose text panicked: %v", err, value)
+		}
+	}()
+	return err.Error()
 }
 
 // named is the outermost error whose type says something, with that type's name. Marks, and what errors.New and

@@ -115,6 +115,25 @@ func TestFailuresKeepTheTypeThatSaysSomething(t *testing.T) {
 	}
 }
 
+// brittle panics wherever it is asked for anything.
+type brittle struct{}
+
+func (*brittle) Error() string                { panic("no text") }
+func (*brittle) MarshalJSON() ([]byte, error) { panic("no JSON") }
+func (*brittle) UnmarshalJSON([]byte) error   { panic("no JSON") }
+
+func TestTypesThatPanicAreErrors(t *testing.T) {
+	if _, err := encode(&brittle{}, "it"); !errors.Is(err, ErrSerialization) {
+		t.Error(err)
+	}
+	if err := decode([]byte("{}"), &brittle{}, "it"); !errors.Is(err, ErrSerialization) {
+		t.Error(err)
+	}
+	if got := toFailure(&brittle{}, 0); got.Type != "brittle" || !strings.Contains(got.Message, "no text") {
+		t.Error(got)
+	}
+}
+
 func TestAFailureFitsItsLimit(t *testing.T) {
 	var err error = &PanicError{Value: strings.Repeat("é", 5000), Stack: strings.Repeat("s", 5000)}
 	for range 20 {

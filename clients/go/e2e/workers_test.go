@@ -53,6 +53,32 @@ func TestAParkedRunSurvivesItsWorker(t *testing.T) {
 	}
 }
 
+func TestManyRunsShareFewPlaces(t *testing.T) {
+	w := newWorld(t)
+	w.serve("shop") // which has 20 places
+	events := make([]sw.NewEvent, 300)
+	for n := range events {
+		events[n] = sw.NewEvent{Name: "crunch/go", Data: map[string]int{"n": 7}}
+	}
+	statuses, err := w.client.SendMany(w.ctx, events, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, status := range statuses {
+		event, err := w.client.GetEvent(w.ctx, status.EventID)
+		if err != nil || len(event.RunIDs) != 1 {
+			t.Fatal(event, err)
+		}
+		run := w.client.Handle(event.RunIDs[0])
+		if got := result[int](w, run); got != 10+6+len("packed r for 7") {
+			t.Fatal(got)
+		}
+		if n := w.executed(run.RunID, "one:3"); n != 1 {
+			t.Fatalf("%d executions", n)
+		}
+	}
+}
+
 func TestAnExecutingBodyRunsAgainAfterKill9(t *testing.T) {
 	w := newWorld(t)
 	worker := w.serve("shop")
