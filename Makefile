@@ -31,6 +31,7 @@ $(VENV)/.dev: $(VENV)/.server
 	@echo "installing the tools of the tests into $(VENV)"
 	@$(PIP) install --group dev
 	@command -v node >/dev/null || { echo "no node here: installing one for pyright"; $(PIP) install "$$(sed -n 's/.*"pyright\(==[0-9.]*\)".*/pyright[nodejs]\1/p' pyproject.toml)"; }
+	@command -v go >/dev/null || test -x /usr/local/go/bin/go || echo "no Go here: the tests leave out what is written in it; to have them, install Go 1.24 or newer (Debian 13: apt-get install golang)"
 	@touch $@
 
 demo: $(VENV)/.server ## both examples, with the server and the worker killed in the middle of the work
@@ -44,6 +45,7 @@ lint: $(VENV)/.dev $(GEN)/.made ## the checks alone
 
 format: $(VENV)/.dev ## puts the code in shape
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
+	@! command -v gofmt >/dev/null || gofmt -w clients/go
 
 simulate: $(VENV)/.dev ## the whole engine on virtual time with faults; ARGS='--seeds 0..999' or '--seed 7 -v'
 	@$(BIN)/python -m tests.simulation $(or $(ARGS),--seeds 0..399)
@@ -54,8 +56,9 @@ lockstep: $(VENV)/.dev ## random commits against all stores at once; ARGS='--see
 bench: $(VENV)/.dev ## throughput and latency beside the baseline; ARGS are its options
 	@$(BIN)/python -m bench $(ARGS)
 
-generate: $(GEN)/.made ## the Python code of proto/
+generate: $(GEN)/.made ## the Python and the Go code of proto/
 	@scripts/generate $(GEN)/bin/python sdk_python
+	@scripts/generate_go $(GEN)/bin/python clients/go
 
 # In an environment of its own: grpcio-tools pins an older protobuf than the one that Stepwell runs on.
 $(GEN)/.made: scripts/generate

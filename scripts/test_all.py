@@ -10,7 +10,11 @@ counted.
 
 from __future__ import annotations
 
+import functools
+import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -23,7 +27,13 @@ from xml.etree import ElementTree
 ROOT = Path(__file__).resolve().parent.parent
 BIN = Path(sys.executable).parent
 GEN_PYTHON = ROOT / ".venv-gen" / "bin" / "python"
-ORDER = ("unit", "contract", "model", "conformance", "simulation", "verification", "e2e")
+GENERATED = (
+    # script, folder of the committed files, the same folder of what it makes, its files
+    ("generate", "sdk_python/stepwell/v1", "stepwell/v1", "*_pb2*.py*"),
+    ("generate_go", "clients/go/v1", "v1", "*.pb.go"),
+)
+GO_MODULE = ROOT / "clients" / "go"
+ORDER = ("unit", "contract", "model", "conformance", "go", "simulation", "verification", "e2e")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +49,7 @@ class Result:
 
 def run(*command: str | Path) -> int:
     """A command in the checkout, its output passed through."""
-    env = {
-        **os.environ,
-        "PATH": f"{BIN}{os.pathsep}{os.environ.get('PATH', '')}",
-        "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1",
-    }
-    return subprocess.run([str(part) for part in command], cwd=ROOT, env=env, check=False).returncode
+    return subprocess.run([str(part) for part in command], cwd=ROOT, env=_environment(), check=False).returncode
 
 
 def pyright() -> int:
@@ -66,19 +71,56 @@ def buf_breaking() -> int:
 
 
 def generated() -> int:
-    """The committed code is what the generator makes of proto/."""
+    """The committed code is what the generators make of proto/."""
     if not GEN_PYTHON.exists():
         print("no generator here: `make generate` installs it")
         return 1
-    with tempfile.TemporaryDirectory() as folder:
-        if run("scripts/generate", GEN_PYTHON, folder):
-            return 1
-        made, kept = Path(folder) / "stepwell" / "v1", ROOT / "sdk_python" / "stepwell" / "v1"
-        names = {path.name for base in (made, kept) for path in base.glob("*_pb2*.py*")}
-        drifted = [name for name in sorted(names) if _bytes(made / name) != _bytes(kept / name)]
+    drifted = [name for one in GENERATED for name in _drift(*one)]
     if drifted:
         print(f"differs from proto/: {', '.join(drifted)}; run `make generate`")
     return int(bool(drifted))
+
+
+def _drift(script: str, kept: str, made: str, files: str) -> list[str]:
+    """Files of a folder that are not as the script makes them."""
+    if script == "generate_go" and go_missing():
+        print(go_missing())
+        return []
+    with tempfile.TemporaryDirectory() as folder:
+        if run(f"scripts/{script}", GEN_PYTHON, folder):
+            return [f"scripts/{script} failed"]
+        old, new = ROOT / kept, Path(folder) / made
+        names = {path.name for base in (old, new) for path in base.glob(files)}
+        return [f"{kept}/{name}" for name in sorted(names) if _bytes(new / name) != _bytes(old / name)]
+
+
+@functools.cache
+def go_missing() -> str:
+    """Why nothing of clients/go can be run here; empty if it can."""
+    wanted = re.search(r"^go (\d+)\.(\d+)", (GO_MODULE / "go.mod").read_text(), re.MULTILINE)
+    assert wanted, "go.mod names the oldest Go that it needs"
+    need = f"Go {wanted[1]}.{wanted[2]} or newer"
+    how = f"install {need} (Debian 13: apt-get install golang; else go.dev/dl) and put it in PATH"
+    if not (go := shutil.which("go", path=_environment()["PATH"])):
+        return f"LEFT OUT: no Go here; {how}"
+    # Not the version that go.mod may ask it to fetch, but its own; before 1.21 it cannot fetch another.
+    said = subprocess.run([go, "version"], capture_output=True, text=True, check=False, cwd="/").stdout
+    found = re.search(r"go(\d+)\.(\d+)", said)
+    if not found or (int(found[1]), int(found[2])) < (1, 21):
+        return f"LEFT OUT: {go} is too old ({said.strip() or 'it does not run'}); {how}"
+    return ""
+
+
+def go_vet() -> int:
+    """What the compiler and vet have against the Go code."""
+    return run("go", "-C", GO_MODULE, "vet", "./...")
+
+
+def gofmt() -> int:
+    """Every Go file is in the form that gofmt gives it."""
+    said = subprocess.run(["gofmt", "-l", "."], cwd=GO_MODULE, env=_environment(), capture_output=True, text=True)
+    print(said.stdout + said.stderr, end="")
+    return int(bool(said.stdout or said.returncode))
 
 
 CHECKS: dict[str, Callable[[], int]] = {
@@ -89,18 +131,32 @@ CHECKS: dict[str, Callable[[], int]] = {
     "buf-lint": lambda: run(BIN / "buf", "lint", "proto"),
     "buf-breaking": buf_breaking,
     "generated": generated,
+    "gofmt": gofmt,
+    "go-vet": go_vet,
 }
+NEED_GO = ("gofmt", "go-vet", "go")
+"""Left out where Go is missing; on CI that is a failure."""
 
 
 def check(name: str) -> Result:
     """One check: it passes or fails."""
+    if name in NEED_GO and go_missing():
+        return left_out(name)
     began = time.monotonic()
     code = CHECKS[name]()
     return Result(name, int(code == 0), int(code != 0), seconds=time.monotonic() - began)
 
 
+def left_out(name: str) -> Result:
+    """What cannot run here, and says why."""
+    print(go_missing())
+    return Result(name, 0, int(_in_ci()), skipped=1)
+
+
 def suite(name: str) -> Result:
     """A folder of tests, counted by the report that pytest writes."""
+    if name == "go":
+        return go_suite()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
@@ -115,9 +171,40 @@ def suite(name: str) -> Result:
     return Result(name, passed, failed or int(code != 0), counts["skipped"], time.monotonic() - began)
 
 
+def go_suite() -> Result:
+    """The tests of clients/go, counted as the toolchain tells them; a test that holds others does not count itself."""
+    if go_missing():
+        return left_out("go")
+    began = time.monotonic()
+    # The race detector needs a C compiler.
+    race = ["-race"] if shutil.which("gcc") or shutil.which("cc") else []
+    if not race:
+        print("no C compiler here: the tests run without the race detector")
+    command = ["go", "-C", str(GO_MODULE), "test", *race, "-count=1", "-json", "./..."]
+    ended: dict[tuple[str, str], str] = {}
+    said: dict[tuple[str, str], str] = {}
+    with subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout
+        for line in process.stdout:
+            told: dict[str, str] = json.loads(line) if line.startswith("{") else {"Output": line}
+            test = (told.get("Package", ""), told.get("Test", ""))
+            if not test[1]:
+                print(told.get("Output", ""), end="", flush=True)
+                continue
+            said[test] = said.get(test, "") + told.get("Output", "")
+            if told["Action"] in ("pass", "fail", "skip"):
+                ended[test] = told["Action"]
+                output = said.pop(test)
+                print(output if told["Action"] == "fail" else "", end="", flush=True)
+    around = {(package, test.rsplit("/", 1)[0]) for package, test in ended if "/" in test}
+    leaves = [action for test, action in ended.items() if test not in around]
+    failed = leaves.count("fail") or int(process.returncode != 0)
+    return Result("go", leaves.count("pass"), failed, leaves.count("skip"), time.monotonic() - began)
+
+
 def suites() -> list[str]:
-    """Folders of tests/ with tests in them, the quick ones first."""
-    found = {path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/**/test_*.py")}
+    """Folders of tests/ with tests in them, the quick ones first; and the tests of clients/go."""
+    found = {path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/**/test_*.py")} | {"go"}
     return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 
@@ -141,6 +228,16 @@ def main(arguments: Sequence[str]) -> int:
     passed, failed = sum(one.passed for one in results), sum(one.failed for one in results)
     print(f"{passed} passed, {failed} failed", flush=True)
     return int(failed > 0)
+
+
+def _environment() -> dict[str, str]:
+    """That of the commands: the tools of this environment first, Go also where its own installer puts it."""
+    path = os.pathsep.join((str(BIN), os.environ.get("PATH", ""), "/usr/local/go/bin"))
+    return {**os.environ, "PATH": path, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
+
+
+def _in_ci() -> bool:
+    return os.environ.get("CI") == "true"
 
 
 def _git(*arguments: str) -> str:

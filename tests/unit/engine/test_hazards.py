@@ -18,7 +18,7 @@ def test_every_hazard_has_a_row_and_a_proof_or_the_feature_it_comes_with() -> No
 
 
 def test_every_test_that_is_named_exists() -> None:
-    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", TABLE)
+    named = re.findall(r"`((?:tests|clients)/[\w/]+\.(?:py|go))::(\w+)`", TABLE)
     assert len(named) > 40
     missing = [f"{path}::{name}" for path, name in named if not _has(path, name)]
     assert not missing
@@ -26,7 +26,7 @@ def test_every_test_that_is_named_exists() -> None:
 
 def _has(path: str, name: str) -> bool:
     file = ROOT / path
-    return file.exists() and re.search(rf"^(async )?def {name}\(", file.read_text(), re.MULTILINE) is not None
+    return file.exists() and re.search(rf"^(async def|def|func) {name}\(", file.read_text(), re.MULTILINE) is not None
 
 
 def test_every_transcript_that_is_named_exists() -> None:

@@ -1,0 +1,37 @@
+"""A Python app that the Go app invokes, and that invokes the Go app."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stepwell import App, Event, NonRetriableError, Step
+
+app = App("billing")
+
+
+class CardRefusedError(NonRetriableError):
+    """The card is empty."""
+
+
+def charge_card(amount: int) -> dict[str, Any]:
+    """A body."""
+    if amount > 100:
+        raise CardRefusedError(f"{amount} is too much")
+    return {"id": f"r-{amount}", "amount": amount}
+
+
+@app.function
+async def charge(step: Step, event: Event[dict[str, int]]) -> dict[str, Any]:
+    """Invoked from Go."""
+    return await step.run(charge_card, event.data["amount"])
+
+
+@app.function
+async def deliver(step: Step, event: Event[int]) -> str:
+    """Charges here, and ships with the Go app."""
+    receipt = await step.run(charge_card, event.data)
+    return await step.invoke("shop/ship", receipt, returns=str)
+
+
+if __name__ == "__main__":
+    app.run()

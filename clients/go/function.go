@@ -1,0 +1,195 @@
+// Functions and apps: what is declared, what is refused, and what a worker registers.
+
+package stepwell
+
+import (
+	"errors"
+	"fmt"
+	"regexp"
+	"slices"
+
+	stepwellv1 "stepwell.example/stepwell/v1"
+)
+
+const (
+	conditionBytesMax = 2048
+	triggersMax       = 10
+)
+
+var validName = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.-]{0,127}$`)
+
+// Trigger starts a function when an event of this name fits the condition, which is CEL over event; an empty one fits
+// always. A trailing * in the name matches any rest.
+type Trigger struct {
+	Event string
+	If    string
+}
+
+// Triggers of a function. It runs once for an event that several of them fit.
+type Triggers []Trigger
+
+// On names the events that start a function; none: it is only invoked.
+func On(events ...string) Triggers {
+	var triggers Triggers
+	for _, event := range events {
+		triggers = append(triggers, Trigger{Event: event})
+	}
+	return triggers
+}
+
+// If adds a condition to each of the triggers.
+func (t Triggers) If(condition string) Triggers {
+	triggers := slices.Clone(t)
+	for i := range triggers {
+		triggers[i].If = condition
+	}
+	return triggers
+}
+
+// Func is a declared function; an App registers it.
+type Func[In, Out any] struct{ definition *definition }
+
+// definition is a function without its types.
+type definition struct {
+	name     string
+	triggers Triggers
+	policy   *stepwellv1.RetryPolicy
+	strict   bool
+	err      error // what is wrong with the declaration
+	// prepare reads the event of a run; the code it answers is called once.
+	prepare func(event *stepwellv1.Event) (func(Context) (any, error), error)
+
+	app string // "" until an App took it
+	id  string // "app/name"
+}
+
+// Declared is a function of any types, as App takes it.
+type Declared interface{ declared() *definition }
+
+func (f *Func[In, Out]) declared() *definition { return f.definition }
+
+// Function declares a function: its name, what starts it, its code, and options. The event's data is In: for an invoked
+// function that is its input. Errors of the declaration are those of NewApp.
+func Function[In, Out any](name string, on Triggers, code func(ctx Context, event Event[In]) (Out, error), opts ...FunctionOption) *Func[In, Out] {
+	var options functionOptions
+	for _, opt := range opts {
+		opt.applyFunction(&options)
+	}
+	d := &definition{name: name, strict: options.strict}
+	d.triggers, d.policy, d.err = checkDeclaration(name, on, options.retry, code != nil)
+	d.prepare = func(message *stepwellv1.Event) (func(Context) (any, error), error) {
+		event, err := eventFrom[In](message)
+		if err != nil {
+			return nil, err
+		}
+		return func(ctx Context) (any, error) { return code(ctx, event) }, nil
+	}
+	return &Func[In, Out]{d}
+}
+
+// ID is "app/name"; empty until an App has the function.
+func (f *Func[In, Out]) ID() string { return f.definition.id }
+
+// Invoke runs the function from another one's code, as the function Invoke does.
+func (f *Func[In, Out]) Invoke(ctx Context, input In, opts ...InvokeOption) (Out, error) {
+	target := f.ID()
+	if target == "" {
+		target = f.definition.name
+	}
+	return Invoke[Out](ctx, target, input, opts...)
+}
+
+func checkDeclaration(name string, on Triggers, retry Retry, hasCode bool) (Triggers, *stepwellv1.RetryPolicy, error) {
+	if err := checkNameOf("function", name); err != nil {
+		return nil, nil, err
+	}
+	refuse := func(err error) error { return registrationError("function %s: %v", name, err) }
+	if !hasCode {
+		return nil, nil, refuse(errors.New("it has no code"))
+	}
+	policy, err := retry.policy()
+	if err != nil {
+		return nil, nil, refuse(err)
+	}
+	var triggers Triggers
+	for _, trigger := range on {
+		if err := checkEventName(trigger.Event, true); err != nil {
+			return nil, nil, refuse(err)
+		}
+		if len(trigger.If) > conditionBytesMax {
+			return nil, nil, refuse(fmt.Errorf("the condition of %q is longer than %d bytes", trigger.Event, conditionBytesMax))
+		}
+		if !slices.Contains(triggers, trigger) {
+			triggers = append(triggers, trigger)
+		}
+	}
+	if len(triggers) > triggersMax {
+		return nil, nil, refuse(fmt.Errorf("it has %d triggers; at most %d are allowed", len(triggers), triggersMax))
+	}
+	return triggers, policy, nil
+}
+
+func checkNameOf(what, name string) error {
+	if !validName.MatchString(name) {
+		return registrationError("%s name %q must be 1 to 128 letters, digits, '-', '_' or '.' of ASCII, and begin with a "+
+			"letter or digit", what, name)
+	}
+	return nil
+}
+
+func registrationError(format string, args ...any) *Error {
+	return &Error{Reason: reasonRegistration, Message: fmt.Sprintf(format, args...)}
+}
+
+// App is functions that one worker serves under one name.
+type App struct {
+	name      string
+	functions map[string]*definition
+	order     []*definition
+	err       error
+}
+
+// NewApp takes functions. What is wrong with a declaration, an ErrRegistration, is what Run and Serve return.
+func NewApp(name string, functions ...Declared) *App {
+	app := &App{name: name, functions: map[string]*definition{}, err: checkNameOf("app", name)}
+	for _, function := range functions {
+		d := function.declared()
+		app.note(d.err)
+		if app.functions[d.name] != nil {
+			app.note(registrationError("function %s: app %s has a function of this name already", d.name, name))
+			continue
+		}
+		app.note(d.join(name))
+		app.functions[d.name] = d
+		app.order = append(app.order, d)
+	}
+	return app
+}
+
+// note keeps the first error.
+func (a *App) note(err error) {
+	if a.err == nil {
+		a.err = err
+	}
+}
+
+func (d *definition) join(app string) error {
+	if d.app != "" && d.app != app {
+		return registrationError("function %s belongs to app %s; it cannot be one of %s too", d.name, d.app, app)
+	}
+	d.app, d.id = app, app+"/"+d.name
+	return nil
+}
+
+// specs are what a worker registers.
+func (a *App) specs() []*stepwellv1.FunctionSpec {
+	var specs []*stepwellv1.FunctionSpec
+	for _, d := range a.order {
+		spec := &stepwellv1.FunctionSpec{Name: d.name, Retry: d.policy, Strict: d.strict}
+		for _, trigger := range d.triggers {
+			spec.Triggers = append(spec.Triggers, &stepwellv1.Trigger{Event: trigger.Event, Condition: trigger.If})
+		}
+		specs = append(specs, spec)
+	}
+	return specs
+}
