@@ -13,6 +13,8 @@ from stepwell_server.model.function import FunctionSpec
 from stepwell_server.model.run import Priority, RunRow, RunStatus
 from stepwell_server.ports.store import RunState
 
+_QUEUED, _NEW = int(RunStatus.QUEUED), Priority.NEW
+
 
 class Start(NamedTuple):
     """A run that a commit creates: with a place in a session, or in the queue."""
@@ -35,7 +37,7 @@ def start(
             run_id,
             function.id,
             function.app,
-            int(RunStatus.QUEUED),
+            _QUEUED,
             0,
             0,
             None,
@@ -66,7 +68,7 @@ def begin(node: Node, env: Environment, function_id: str, run: RunRow, event: Ev
     """Gives a new run a place in a session, or in the queue. The caller commits it, then calls started()."""
     session = None if node.queue.waiting(env.name, function_id) else dispatch.pick(env, function_id)
     if session is None:
-        place = dispatch.ready_row(node, env.name, run.id, function_id, priority=Priority.NEW)
+        place = dispatch.ready_row(node, env.name, run.id, function_id, priority=_NEW)
         return Start(run.in_place(place.priority, place.queued_ms), None, event)
     dispatch.reserve(node, session)
     return Start(run.held(session.id, 1, session.row.deployment, run.created_ms), session, event)

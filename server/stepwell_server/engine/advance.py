@@ -279,7 +279,7 @@ class Frame:
 
     def _submit(self, draft: Draft) -> None:
         resident = draft.resident
-        if draft.leaves and not draft.left and (resident.executing or not resident.can_wake()):
+        if draft.released and not draft.left and (resident.executing or not resident.can_wake()):
             draft.place = dispatch.ready_row(self.node, resident.env, resident.run_id, resident.run.function_id)
         commit = draft.commit(self.node, self.env, self.session)
         self._leave(draft)
@@ -292,7 +292,7 @@ class Frame:
             resident.ended = True
         elif draft.moves is not None:
             dispatch.forget(self.node, resident)
-        elif draft.leaves:
+        elif draft.released:
             dispatch.forget(self.node, resident)
             if draft.left:
                 self.session.ended[resident.run_id] = (resident.turn, 0, _UNREAD)

@@ -14,6 +14,8 @@ from stepwell_server.model.journal import CANCEL_KEY, RUN_KEY, OutcomeRow, StepK
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import End, Move, PausedReason, RunStatus
 
+_COMPLETED = RunStatus.COMPLETED
+
 
 def failure(
     frame: Frame,
@@ -54,7 +56,7 @@ def complete(frame: Frame, run_id: str, turn: int, number: int, output: bytes, e
         _end(frame, draft, RunStatus.FAILED, None, "", too_large("the run's output", LIMITS.result_bytes))
         return
     draft.size += len(output)
-    _end(frame, draft, RunStatus.COMPLETED, output, encoding, None)
+    _end(frame, draft, _COMPLETED, output, encoding, None)
 
 
 def fail(

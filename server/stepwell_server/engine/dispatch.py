@@ -14,6 +14,8 @@ from stepwell_server.model.run import Move, Priority, ReadyRow, RunRow, RunStatu
 from stepwell_server.ports.queue import Queued
 from stepwell_server.ports.store import RunState
 
+_APPLIED = Verdict.APPLIED
+_SUSPECT = int(Priority.SUSPECT)
 _HOLDABLE = frozenset({int(RunStatus.RUNNING), int(RunStatus.PARKED)})
 
 
@@ -108,7 +110,7 @@ def _pump(node: Node, env: Environment) -> None:
 def _hand_out(node: Node, env: Environment, session: Session, batch: list[Queued]) -> bool:
     """Takes a batch for a session; true if the function's queue has to rest."""
     for index, item in enumerate(batch):
-        if item.row.priority == Priority.SUSPECT:
+        if item.row.priority == _SUSPECT:
             for rest in batch[index:]:
                 node.queue.put_back(rest)
             return _hand_out_suspect(node, env)
@@ -128,7 +130,7 @@ def _hand_out_suspect(node: Node, env: Environment) -> bool:
                 break
             item = batch[0]
             wait_ms = item.row.queued_ms - node.clock.now_ms()
-            if item.row.priority != Priority.SUSPECT or wait_ms > 0:
+            if item.row.priority != _SUSPECT or wait_ms > 0:
                 node.queue.put_back(item)
                 if wait_ms > 0:
                     node.loop.call_later(wait_ms / 1000, pump, node, env)
@@ -176,7 +178,7 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, Queued]) -> None
     node, session, item = argument
     row = item.row
     node.queue.settled(row.env, row.function_id, row.run_id)
-    if result.verdict is not Verdict.APPLIED:
+    if result.verdict is not _APPLIED:
         not_taken(node, session, row.env, row.run_id, row.function_id)
         return
     if item.state is None:

@@ -14,6 +14,9 @@ from stepwell_server.model.function import ShapeRow
 from stepwell_server.model.journal import Number, OutcomeDelete, OutcomeRow, WaitDelete, WaitRow
 from stepwell_server.model.run import End, Move, ReadyRow, RunStatus
 
+# Names of the module: to ask an enumeration's class for a member takes longer (until Python 3.12).
+_PARKED, _RUNNING = RunStatus.PARKED, RunStatus.RUNNING
+
 
 class Draft:
     """What one frame changes in one run; becomes a Commit. What is not set is the class's: most change little."""
@@ -26,6 +29,7 @@ class Draft:
     size = 0
     refused = False
     released = False
+    """The run leaves its worker's memory alive: given back, or to be entered again later."""
     outcomes: list[OutcomeRow] = []  # noqa: RUF012 (empty and never changed: see add())
     answers: list[OutcomeRow] | None = None
     numbers: list[Number] | None = None
@@ -83,16 +87,11 @@ class Draft:
             or self.released
         )
 
-    @property
-    def leaves(self) -> bool:
-        """The run leaves its worker's memory alive: given back, or to be entered again later."""
-        return self.released
-
     def note_status(self, session: Session) -> None:
         """The status that the store shows follows with the next commit that is made anyway (see architecture.md)."""
         resident = self.resident
         parks = self.parked is not None and resident.may_park(*self.parked)
-        status = RunStatus.PARKED if parks else RunStatus.RUNNING
+        status = _PARKED if parks else _RUNNING
         progress = resident.losses and (self.outcomes or self.numbers)
         if status is resident.stored and not progress:
             return
@@ -134,7 +133,7 @@ class Draft:
                 commit.touches = (*commit.touches, f"{self.parent.run_id}/{self.parent.key}")
         elif self.moves is not None:
             commit.moves = self.moves
-        elif self.leaves:
+        elif self.released:
             commit.moves = (wake.released_move(resident, self.place),)
         elif self.status is not None:
             commit.moves = (self.status,)

@@ -69,13 +69,9 @@ class Resident:
         self.run = run
         self.env = run.env
         self.run_id = run.id
+        self.function_id = run.function_id
         self.turn = run.turn
         self.losses = run.losses
-
-    @property
-    def function_id(self) -> str:
-        """Of the run."""
-        return self.run.function_id
 
     @classmethod
     def of(cls, session: Session, state: RunState) -> Resident:
@@ -141,6 +137,7 @@ class Session:
         "fence",
         "functions",
         "heard_ms",
+        "id",
         "late",
         "link",
         "residents",
@@ -153,6 +150,7 @@ class Session:
 
     def __init__(self, row: SessionRow) -> None:
         self.row = row
+        self.id = row.id
         self.fence = (Fence(row.env, row.id, row.epoch),)
         self.link: Link | None = None
         self.capacity = row.capacity
@@ -179,11 +177,6 @@ class Session:
         if self.link is not None:
             self.note_end(resident, 0)
             self.link.evict(resident.run_id, resident.turn)
-
-    @property
-    def id(self) -> str:
-        """Id of the session."""
-        return self.row.id
 
     @property
     def free(self) -> int:

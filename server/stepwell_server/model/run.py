@@ -51,6 +51,9 @@ class Priority(IntEnum):
     SUSPECT = 1
 
 
+_RUNNING = int(RunStatus.RUNNING)
+
+
 class PausedReason(IntEnum):
     """Why a run is paused; NONE if it is not. The numbers are those of the protocol."""
 
@@ -102,7 +105,7 @@ class RunRow(NamedTuple):
     def held(self, session_id: str, turn: int, deployment: str, started_ms: int | None) -> RunRow:
         """RUNNING in a session."""
         return RunRow(
-            *self[:4], int(RunStatus.RUNNING), self[5], turn, session_id, *self[8:13], deployment, *self[14:18],
+            *self[:4], _RUNNING, self[5], turn, session_id, *self[8:13], deployment, *self[14:18],
             started_ms, *self[19:],
         )  # fmt: skip
 

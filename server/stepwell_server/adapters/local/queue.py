@@ -13,6 +13,8 @@ _CARRIED = 4_000
 _CARRIED_BYTES = 4_096
 _UNREAD = -(2**63)
 
+_NEW = int(Priority.NEW)
+
 
 class _Line:
     """Queued runs of one function. more: rows that are only in the store.
@@ -61,7 +63,7 @@ class LocalQueue:
         if row.run_id in line.known:
             return
         # What is only in the store goes after the window; but one that has begun goes before all that is new.
-        begun = row.priority < Priority.NEW
+        begun = row.priority < _NEW
         if line.more and len(line.heap) >= _WINDOW // 4 and not begun:
             line.missed = True
             return
