@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from itertools import chain
-from typing import Any
+from typing import Any, TypeVar
 
 from stepwell_server.adapters.sql.arms import ARMS, BY_FIELD, DECIDES, FIELDS, RUN_STANDS, Arm, Kind, stands
 from stepwell_server.adapters.sql.reads import lite
@@ -15,6 +15,8 @@ from stepwell_server.model.event import DedupRow
 from stepwell_server.model.journal import OutcomeRow
 from stepwell_server.model.run import End, Move, RunRow, Take
 from stepwell_server.model.session import Fence, LeaseRow, LeaseWrite, SessionRow, SessionWrite
+
+Row = TypeVar("Row", bound=tuple[Any, ...])
 
 # Rows of one statement: the interpreter's lock is passed once a statement, not once a row.
 _CHUNKS = (64, 16, 4, 1)
@@ -55,16 +57,10 @@ def apply(
 def _take_all(db: sqlite3.Connection, takes: Sequence[Take]) -> set[Take]:
     """Many assignments at once; those that won."""
     won: set[Take] = set()
-    start = 0
-    for size in _CHUNKS:
-        while len(takes) - start >= size > 1:
-            part = takes[start : start + size]
-            flat = list(chain.from_iterable(part))
-            _check(flat)
-            (sql,) = _statements("takes", size)
-            ids = {row[0] for row in db.execute(sql + " RETURNING id", flat)}
-            won.update(take for take in part if take.run_id in ids)
-            start += size
+    for part in _parts(takes):
+        (sql,), values = _bound("takes", part)
+        ids = {row[0] for row in db.execute(sql + " RETURNING id", values)}
+        won.update(take for take in part if take.run_id in ids)
     return won
 
 
@@ -72,17 +68,35 @@ def _follow(db: sqlite3.Connection, arm: Arm, rows: Sequence[tuple[Any, ...]]) -
     if arm.kind is Kind.REGISTER:
         _register(db, arm, rows)
         return
-    flat = list(chain.from_iterable(rows))
-    _check(flat)
-    width = len(arm.columns)
+    for part in _parts(rows):
+        statements, values = _bound(arm.field, part)
+        for sql in statements:
+            db.execute(sql, values)
+
+
+def _parts(rows: Sequence[Row]) -> Iterator[Sequence[Row]]:
     start, left = 0, len(rows)
     for size in _CHUNKS:
         while left >= size:
-            values = flat[start : start + size * width]
-            for sql in _statements(arm.field, size):
-                db.execute(sql, values)
-            start += size * width
+            yield rows[start : start + size]
+            start += size
             left -= size
+
+
+def _bound(field: str, rows: Sequence[tuple[Any, ...]]) -> tuple[tuple[str, ...], Sequence[Any]]:
+    """The statements for these rows and their values: what is the same in every row is bound once."""
+    count = len(rows)
+    if count == 1:
+        values: Sequence[Any] = rows[0]
+        same: tuple[bool, ...] | None = None
+    else:
+        columns = list(zip(*rows, strict=True))
+        same = tuple([column[-1] == column[0] and column.count(column[0]) == count for column in columns])
+        varying = [column for column, is_same in zip(columns, same, strict=True) if not is_same]
+        values = [column[0] for column, is_same in zip(columns, same, strict=True) if is_same]
+        values += chain.from_iterable(zip(*varying, strict=True))
+    _check(values)
+    return _statements(field, count, same), values
 
 
 def _check(values: Sequence[Any]) -> None:
@@ -106,17 +120,17 @@ def _change(db: sqlite3.Connection, arm: Arm, row: tuple[Any, ...]) -> bool:
     """Applies one operation; whether it changed something."""
     _check(row)
     before = db.total_changes
-    for sql in _statements(arm.field, 1):
+    for sql in _statements(arm.field, 1, None):
         db.execute(sql, row)
     return db.total_changes > before
 
 
-@cache
-def _statements(field: str, size: int) -> tuple[str, ...]:
-    """The statements of an arm for so many rows; each takes all their values."""
+@lru_cache(1_024)
+def _statements(field: str, size: int, same: tuple[bool, ...] | None) -> tuple[str, ...]:
+    """The statements of an arm for so many rows; each takes all their values, as _bound puts them."""
     arm = BY_FIELD[field]
     columns = ", ".join(arm.columns)
-    values = ", ".join(["(" + ", ".join("?" * len(arm.columns)) + ")"] * size)
+    values = _places(size, same or (False,) * len(arm.columns))
     rows = f"WITH v({columns}) AS (VALUES {values})"
     match arm.kind:
         case Kind.INSERT | Kind.REGISTER:
@@ -133,6 +147,20 @@ def _statements(field: str, size: int) -> tuple[str, ...]:
                 f"WHERE EXISTS (SELECT 1 FROM waits AS t WHERE {arm.where}) ON CONFLICT DO NOTHING",
                 f"{rows} DELETE FROM waits WHERE (env, run_id, key) IN (SELECT env, run_id, key FROM v)",
             )
+
+
+def _places(size: int, same: tuple[bool, ...]) -> str:
+    """The rows of VALUES: first the numbers of what is the same in every row, then those of the rest, row by row."""
+    shared, own = iter(range(1, sum(same) + 1)), sum(same)
+    marks = [f"?{next(shared)}" if is_same else "" for is_same in same]
+    rows: list[str] = []
+    for _ in range(size):
+        row: list[str] = []
+        for mark in marks:
+            own += not mark
+            row.append(mark or f"?{own}")
+        rows.append(f"({', '.join(row)})")
+    return ", ".join(rows)
 
 
 def _holds(db: sqlite3.Connection, fence: Fence) -> bool:
