@@ -131,7 +131,7 @@ ABLATIONS = {
     "owner": Ablation(
         _owner,
         Options(PLAIN, {"freeze_server": 3.0, "store_slow": 1.0, "store_away": 1.0}, "plain", rest_s=200),
-        r"event \S+ has not started exactly run|run \w+ of \S+ never ended: (RUNNING|PARKED)|run \w+: \S+ timed out \d+ ms after",
+        r"event \S+ has not started|run \w+( of \S+ never ended: (RUNNING|PARKED)|: \S+ timed out \d+ ms after)",
     ),
     "first-wins": Ablation(
         _first_wins,
