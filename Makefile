@@ -47,7 +47,7 @@ format: $(VENV)/.dev ## puts the code in shape
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 	@! command -v gofmt >/dev/null || gofmt -w clients/go
 
-simulate: $(VENV)/.dev ## the whole engine on virtual time with faults; ARGS='--seeds 0..999' or '--seed 7 -v'
+simulate: $(VENV)/.dev ## the whole engine on virtual time with faults; ARGS='--seeds 0..999 --cover' or '--seed 7 -v'
 	@$(BIN)/python -m tests.simulation $(or $(ARGS),--seeds 0..399)
 
 lockstep: $(VENV)/.dev ## random commits against all stores at once; ARGS='--seeds 100'

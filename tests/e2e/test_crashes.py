@@ -21,7 +21,8 @@ from stepwell.event import NewEvent
 from stepwell.values import EventOutcome, Run, RunStatus
 
 from tests.e2e.conftest import APPS
-from tests.support.servers import Server, Worker, until
+from tests.e2e.raw_worker import RawWorker
+from tests.support.servers import Server, Worker, ended, until
 
 PROGRAMS = ("chain", "plain", "parallel", "sleepy", "waiting", "parent", "retrying", "sending", "racing")
 KILLS = 9
@@ -187,3 +188,36 @@ def no_step_ran_again(client: Client, runs: list[Run], effects: Path) -> None:
         if not run.parent_run_id:
             tokens = client.get_run(run.id).output
             assert set(tokens) <= {token for (run_id, _), token in recorded.items() if run_id == run.id}
+
+
+@pytest.mark.parametrize("child_is", ["held", "queued"])
+def test_h16_a_server_killed_between_a_parents_end_and_its_childs_cancelling_cancels_it_after_all(
+    database: str, tmp_path: Path, child_is: str
+) -> None:
+    """The order to cancel is part of the commit that closes the parent's wait: the server dies right after that."""
+    marker = tmp_path / "died"
+    server = Server(database, tmp_path)
+    server.command[1:3] = [str(APPS / "dying_server.py"), str(marker), "{}"]
+    with server:
+        client = server.client()
+        with RawWorker(server.address, "dying", capacity=2 if child_is == "held" else 1) as raw:
+            session = raw.hello().session_id
+            parent = client.start("dying/f", None).run_id
+            turn = raw.work("assigns", lambda one: one.run_id == parent).turn
+            raw.commands(invokes=[{"run_id": parent, "turn": turn, "key": "k", "function_id": "dying/f"}])
+            (child,) = until(lambda: list(client.list_runs(parent_run_id=parent)), "the child is durable")
+            named = {"run_id": child.id, "turn": 1}
+            if child_is == "held":
+                raw.work("assigns", lambda one: one.run_id == child.id)
+            raw.commands(completes=[{"run_id": parent, "turn": turn, "number": 1, "output": {"data": b"7"}}])
+            server.wait()
+        assert marker.exists()
+        server.start()
+        assert client.get_run(parent).output == 7
+        with RawWorker(server.address, "dying", capacity=1) as raw:
+            raw.hello(session_id=session, residents=[named] if child_is == "held" else [])
+            if child_is == "held":
+                assert raw.work("cancels").run_id == child.id
+                seen = {**named, "keys": [{"key": "$cancel", "number": 1}]}
+                raw.commands(delivered=[seen], cancelled=[{**named, "number": 2}])
+            assert ended(client, child.id).status is RunStatus.CANCELLED

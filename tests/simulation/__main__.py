@@ -8,7 +8,10 @@ import os
 import sys
 from collections import Counter
 
+from tests.simulation import coverage
 from tests.simulation.ablations import ABLATIONS, turned_off
+from tests.simulation.coverage import Edge
+from tests.simulation.stories import STORIES
 from tests.simulation.world import Options, Report, play
 
 
@@ -19,6 +22,8 @@ def main() -> int:
     parser.add_argument("-v", "--verbose", action="store_true", help="tell what happens")
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
     parser.add_argument("--calm", action="store_true", help="without faults")
+    parser.add_argument("--story", choices=sorted(STORIES), default="", help="what the seeds are about; they draw it")
+    parser.add_argument("--cover", action="store_true", help="fail unless every edge of the state chart was taken")
     parser.add_argument("--ablate", choices=sorted(ABLATIONS), help="turn a guard off until a seed fails by it")
     options = parser.parse_args()
     if os.environ.get("PYTHONHASHSEED") != "0":  # sets of strings are ordered by it
@@ -29,15 +34,21 @@ def main() -> int:
     if options.ablate:
         return ablate(options.ablate, seeds, options.verbose)
     counts: Counter[str] = Counter()
+    edges: Counter[Edge] = Counter()
     failed = 0
     for seed in seeds:
-        report = play(seed, Options(verbose=options.verbose, faults={} if options.calm else None))
+        report = play(seed, Options(story=options.story, verbose=options.verbose, faults={} if options.calm else None))
         counts.update(report.counts)
+        edges.update(report.edges)
         failed += tell(report, options.verbose, options.calm)
         if failed and not options.keep_going:
             break
     print(dict(counts))
-    return 1 if failed else 0
+    print(coverage.table(edges))
+    missing = coverage.missing(edges) if options.cover else []
+    for problem in missing:
+        print(problem)
+    return 1 if failed or missing else 0
 
 
 def ablate(name: str, seeds: range, verbose: bool) -> int:

@@ -12,7 +12,7 @@ from unittest import mock
 from stepwell_server.adapters.memory import decide
 from stepwell_server.adapters.memory import store as memory_store
 from stepwell_server.adapters.memory.tables import Tables
-from stepwell_server.engine import ingest, lookback, settle
+from stepwell_server.engine import dispatch, ingest, lookback, recover, settle
 from stepwell_server.engine.lane import Lane
 from stepwell_server.model.commit import APPLIED
 from stepwell_server.model.journal import OutcomeRow
@@ -95,29 +95,67 @@ def _look_back(stack: contextlib.ExitStack) -> None:
     _patch(stack, lookback, "look_back", lookback._mark)
 
 
+def _losses(stack: contextlib.ExitStack) -> None:
+    """Nobody counts how often a run was lost with its worker (H13)."""
+    _patch(stack, recover, "requeue_rows", _forgiving(recover.requeue_rows))
+
+
+def _forgiving(requeue: Callable[..., Any]) -> Callable[..., Any]:
+    async def forgiving(*args: Any, lost: bool, **kwargs: Any) -> None:
+        await requeue(*args, lost=False, **kwargs)
+
+    return forgiving
+
+
+def _alone(stack: contextlib.ExitStack) -> None:
+    """A run that was lost is given out again at once and beside others (H13)."""
+    ready_row = dispatch.ready_row
+
+    def careless(node: Any, env: str, run_id: str, function_id: str, losses: int = 0, **kwargs: Any) -> Any:
+        return ready_row(node, env, run_id, function_id, **kwargs)
+
+    _patch(stack, dispatch, "ready_row", careless)
+
+
+def _fitting_worker(stack: contextlib.ExitStack) -> None:
+    """A paused run is not tried where another build is connected (H15)."""
+    _patch(stack, recover, "fitting_worker", lambda node, session: None)
+
+
 ABLATIONS = {
     "epoch": Ablation(
         _epoch,
-        Options(STEPS, {"break_stream": 2.0, "store_slow": 1.0, "store_faults": 2.0}),
+        Options(STEPS, {"break_stream": 2.0, "store_slow": 1.0, "store_faults": 2.0}, "plain"),
         r"a commit of epoch \d+ was applied",
     ),
     "owner": Ablation(
         _owner,
-        Options(PLAIN, {"freeze_server": 2.0, "break_stream": 1.0, "store_slow": 1.0}),
-        r"event \S+ has not started exactly run|run \w+: \S+ timed out \d+ ms after",
+        Options(PLAIN, {"freeze_server": 3.0, "store_slow": 1.0, "store_away": 1.0}, "plain", rest_s=200),
+        r"event \S+ has not started|run \w+( of \S+ never ended: (RUNNING|PARKED)|: \S+ timed out \d+ ms after)",
     ),
     "first-wins": Ablation(
         _first_wins,
-        Options(RACES, {"store_slow": 1.0, "store_faults": 1.0, "crash_server": 0.3}),
+        Options(RACES, {"store_slow": 1.0, "store_faults": 1.0, "crash_server": 0.3}, "plain"),
         r"run \w+ (of \S+ ended|does not end again)|run \w+: (step \S+ ended with attempt|the numbers of its journal)",
     ),
-    "idempotency": Ablation(_idempotency, Options(STEPS, {"lose_answers": 1.0}), r"event .+ was accepted \d+ times"),
+    "idempotency": Ablation(
+        _idempotency, Options(STEPS, {"lose_answers": 1.0}, "plain"), r"event .+ was accepted \d+ times"
+    ),
     "commit-before-ack": Ablation(
         _commit_before_ack,
-        Options(STEPS, {**_RESTARTS, "store_slow": 2.0}),
+        Options(STEPS, {**_RESTARTS, "store_slow": 2.0}, "plain"),
         r"\S+ runs \S+ of \w+ although its result was acknowledged|acknowledged event \w+ is lost",
     ),
-    "look-back": Ablation(_look_back, Options(WAITS, {}), r"run \w+: \S+ timed out \d+ ms after \w+ was accepted"),
+    "losses": Ablation(
+        _losses, Options(story="deadly", faults={}, rest_s=60), r"\S+ of \w+ kills one worker after the other"
+    ),
+    "alone": Ablation(
+        _alone, Options(story="deadly", faults={}), r"run \w+ of \S+ was paused \(2\), although it kills"
+    ),
+    "fitting-worker": Ablation(_fitting_worker, Options(story="changing"), r"run \w+ of \S+ never ended: PAUSED"),
+    "look-back": Ablation(
+        _look_back, Options(WAITS, {}, "plain"), r"run \w+: \S+ timed out \d+ ms after \w+ was accepted"
+    ),
 }
 
 

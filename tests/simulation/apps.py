@@ -3,55 +3,67 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import stepwell
 from stepwell import App, Event, Retry, Step, StepError
 
 from tests.support.programs import Node, Program, mix
 
-Effect = Callable[[str, str, int], None]
-"""Called when a body begins: run, key, attempt."""
+
+class World(Protocol):
+    """What bodies do to the world around them."""
+
+    def body_began(self, run_id: str, key: str, attempt: int) -> None:
+        """A body begins."""
+        ...
+
+    def kill(self) -> None:
+        """The process of the body that runs is killed."""
+        ...
 
 
-def build(name: str, programs: list[Program], begun: Effect) -> App:
-    """An app with a function for each program."""
+def build(name: str, programs: list[Program], world: World, number: int = 1) -> App:
+    """An app with a function for each program, in its first build or the next."""
     app = App(name)
     for program in programs:
         app.function(
             on=program["on"] or (),
             name=program["name"],
             retries=Retry(attempts=program["attempts"], initial=0.2, factor=2, max=2),
-        )(_function(program, begun))
+        )(_function(program, world, number))
     return app
 
 
-def _function(program: Program, begun: Effect) -> Any:
+def _function(program: Program, world: World, number: int) -> Any:
     async def function(step: Step, event: Event[Any]) -> Any:
         uid = event.data["uid"]
-        values, acc = await _Code(step, uid, begun).sequence(program["body"], mix(uid))
+        values, acc = await _Code(step, uid, world, number).sequence(program["body"], mix(uid))
         return {"values": values, "acc": acc}
 
     return function
 
 
-async def body(begun: Effect, node: Node, uid: str, acc: str) -> str:
+async def body(world: World, node: Node, uid: str, acc: str) -> str:
     """The body of every step."""
     step = stepwell.current_step()
-    begun(step.run_id, step.key, step.attempt)
+    world.body_began(step.run_id, step.key, step.attempt)
     if node["ms"]:
         await asyncio.sleep(node["ms"] / 1000)
+    if node["do"] == "deadly":
+        world.kill()
+        await asyncio.get_running_loop().create_future()
     if step.attempt <= node["fails"]:
         raise ValueError("planned")
     return mix(node["name"], uid, acc)
 
 
 class _Code:
-    def __init__(self, step: Step, uid: str, begun: Effect) -> None:
+    def __init__(self, step: Step, uid: str, world: World, number: int) -> None:
         self._step = step
         self._uid = uid
-        self._begun = begun
+        self._world = world
+        self._number = number
 
     async def sequence(self, nodes: list[Node], acc: str) -> tuple[list[Any], str]:
         values: list[Any] = []
@@ -74,6 +86,13 @@ class _Code:
                         return await self.finish(node["node"], self.begin(node["node"], acc))
                 except TimeoutError:
                     return "late"
+            case "deadly" if self._number > 1:
+                return await self.node({**node, "do": "run", "fails": 0}, acc)
+            case "changed":
+                if self._number == 1:
+                    return await self.node(node["before"], acc)
+                await self.node(node["new"], acc)
+                return await self.node(node["after"], acc)
             case "raise":
                 if self._step.attempt <= node["times"]:
                     raise ValueError("planned")
@@ -98,9 +117,9 @@ class _Code:
     def begin(self, node: Node, acc: str) -> Any:
         step, name = self._step, node["name"]
         match node["do"]:
-            case "run":
+            case "run" | "deadly":
                 retry = Retry(attempts=node["attempts"], initial=0.1, factor=2, max=1)
-                return step.run(body, self._begun, node, self._uid, acc, name=name, retries=retry)
+                return step.run(body, self._world, node, self._uid, acc, name=name, retries=retry)
             case "sleep":
                 return step.sleep(node["ms"] / 1000, name=name)
             case "wait":
@@ -125,7 +144,7 @@ class _Code:
         match kind:
             case "wait":
                 return None if value is None else value.data["n"]
-            case "run" | "invoke":
+            case "run" | "deadly" | "invoke":
                 return value
             case _:
                 return "sent" if kind == "send" else "slept"

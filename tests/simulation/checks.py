@@ -32,6 +32,7 @@ async def check(world: World) -> None:
     tables = world.store.memory.tables
     states = await world.store.memory.load(ENVIRONMENT, [run.id for run in tables.run.values()])
     _events(world, states)
+    _invoked(world, states)
     outputs = _Outputs(world, states)
     for state in states.values():
         run = state.run
@@ -68,7 +69,7 @@ def _events(world: World, states: dict[str, RunState]) -> None:
     for row in tables.event.values():
         data = json.loads(row.data)
         by_data.setdefault((row.name, data["uid"], data["n"]), []).append(row.id)
-    for sent in world.sent:
+    for sent in world.clients.sent:
         found = by_data.get((sent.name, sent.data["uid"], sent.data["n"]), [])
         if not sent.event_id:
             world.problem(f"event {sent.name} {sent.data} was never acknowledged")
@@ -89,6 +90,18 @@ def _events(world: World, states: dict[str, RunState]) -> None:
                     world.problem(f"event {row.id} has not started exactly run {run_id} of {function_id}")
         if runs:
             world.problem(f"event {row.id} has started {runs}")
+
+
+def _invoked(world: World, states: dict[str, RunState]) -> None:
+    """An acknowledged invoke has started one run, however often it was asked for."""
+    for invoked in world.clients.invoked:
+        found = [
+            state.run.id
+            for state in states.values()
+            if state.run.parent_id is None and state.run.event_id is None and _uid(state) == invoked.uid
+        ]
+        if found != [invoked.run_id]:
+            world.problem(f"invoke {invoked} has started {found}")
 
 
 def _journal(world: World, state: RunState) -> None:
@@ -151,7 +164,7 @@ class _Outputs:
     def check(self, state: RunState) -> None:
         run, world = state.run, self.world
         if run.status == RunStatus.CANCELLED:
-            if run.id not in world.cancels and not self._may_be_cancelled(run):
+            if run.id not in world.clients.cancels and not self._may_be_cancelled(run):
                 world.problem(f"run {run.id} was cancelled, and nobody asked for it")
             return
         want = self.expect(state)
@@ -182,12 +195,22 @@ class _Outputs:
                 self.world.problem(f"run {state.run.id}: {key} has sent its event {count} times")
 
 
+def _build_of(world: World, state: RunState) -> int:
+    """The build that a run fits: the next one where a changed step is recorded as it is there."""
+    program = world.by_name[state.run.function_id.partition("/")[2]]
+    changed = {node["name"] for node in walk(program["body"]) if node["do"] == "sleep"}
+    before = {node["name"] for node in walk(program["body"]) if node["do"] == "run"}
+    kinds = {outcome.key: outcome.kind for outcome in state.outcomes}
+    deadly = any(node["do"] == "deadly" for node in walk(program["body"]))
+    return 2 if deadly or any(kinds.get(key) == StepKind.SLEEP for key in changed & before) else 1
+
+
 def _reentry(world: World, state: RunState) -> None:
     """The code, entered once more over the final journal, ends at once and in the same way."""
     run = state.run
     if run.status not in (RunStatus.COMPLETED, RunStatus.FAILED):
         return
-    app = apps.build("sim", world.programs, lambda run_id, key, attempt: None)
+    app = apps.build(world.app, world.programs, world.monitor, _build_of(world, state))
     assign = step_pb2.Assign(run_id=run.id, turn=run.turn, function_id=run.function_id, created_ms=run.created_ms)
     convert.input_message(assign.event, state)
     for outcome in state.outcomes:

@@ -34,7 +34,8 @@ class Faults:
         self.rng = rng = random.Random(f"faults {world.seed}")
         given = world.options.faults
         # Swarm testing: each seed has a few kinds of faults only, so that each is seen alone and with others.
-        self.weights = given if given is not None else {kind: 1.0 for kind in KINDS if rng.random() < 0.4}
+        kinds = world.story.kinds or KINDS
+        self.weights = given if given is not None else {kind: 1.0 for kind in kinds if rng.random() < 0.4}
         self.pause_s = rng.choice((0.3, 1.0, 4.0))
         self._repairs: list[asyncio.Task[None]] = []
 

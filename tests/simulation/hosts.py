@@ -23,6 +23,7 @@ from stepwell_server.engine.node import Tuning
 from stepwell_server.model.errors import ServerError
 from stepwell_server.settings import Settings
 from stepwell_server.transport.event_service import EventService
+from stepwell_server.transport.function_service import FunctionService
 from stepwell_server.transport.run_service import RunService
 from stepwell_server.transport.step_service import StepService
 
@@ -87,6 +88,7 @@ class SimServer(wiring.Server):
         return {
             "StepService": StepService(node, scope),
             "EventService": EventService(node, scope),
+            "FunctionService": FunctionService(node, scope),
             "RunService": RunService(node, scope),
         }
 
@@ -150,15 +152,16 @@ class ServerProcess:
 class WorkerProcess:
     """One worker process: the SDK's own Worker with its session, host and re-entry core."""
 
-    def __init__(self, loop: SimLoop, network: Network, app: App, number: int, capacity: int, max_parked: int,
-                 skew_ms: int) -> None:  # fmt: skip
+    def __init__(self, loop: SimLoop, network: Network, app: App, number: int, build: int, capacity: int,
+                 max_parked: int, skew_ms: int) -> None:  # fmt: skip
         self.network = network
         self.number = number
+        self.build = build
         self.process: Process = loop.process(f"worker-{number}", skew_ms)
         self.ended = False
         settings = WorkerSettings.resolve(
-            "sim:1", environment=ENVIRONMENT, deployment="one", instance=f"worker-{number}", capacity=capacity,
-            max_parked=max_parked, drain_s=5.0,
+            "sim:1", environment=ENVIRONMENT, deployment=f"build-{build}", instance=f"worker-{number}",
+            capacity=capacity, max_parked=max_parked, drain_s=5.0,
         )  # fmt: skip
         self.worker: Worker
         self._app = app

@@ -6,12 +6,14 @@ import logging
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from stepwell import current_step
 from stepwell.reentry import Reentry
 from stepwell.v1 import step_pb2
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.journal import StepKind
 from stepwell_server.model.run import EDGES, RunStatus
 
+from tests.simulation.coverage import Edge
 from tests.simulation.hosts import ENVIRONMENT
 from tests.simulation.loop import Process, current_process
 
@@ -26,21 +28,24 @@ class _Records(logging.Handler):
 
     def __init__(self, monitor: Monitor) -> None:
         super().__init__()
-        self.monitor = monitor
+        self.monitor: Monitor | None = monitor  # None: what is logged now is that the dead are thrown away
 
     def emit(self, record: logging.LogRecord) -> None:
+        monitor = self.monitor
+        if monitor is None:
+            return
         text = record.getMessage()
         process = current_process()
-        self.monitor.world.say(f"{process} {record.levelname}: {text}")
-        if self.monitor.world.calm and text.startswith("the stream ended"):
-            self.monitor.logged.append(f"{process}: without any fault, {text}")
+        monitor.world.say(f"{process} {record.levelname}: {text}")
+        if monitor.world.calm and text.startswith("the stream ended"):
+            monitor.logged.append(f"{process}: without any fault, {text}")
         if record.exc_info:
             error = record.exc_info[1]
-            self.monitor.logged.append(f"{process}: {text}: {error!r}")
-            if self.monitor.world.options.verbose:
+            monitor.logged.append(f"{process}: {text}: {error!r}")
+            if monitor.world.options.verbose:
                 print(logging.Formatter().formatException(record.exc_info))
         elif any(f"refused: {reason}" in text for reason in _PROTOCOL):
-            self.monitor.logged.append(f"{process}: {text}")
+            monitor.logged.append(f"{process}: {text}")
 
 
 class Monitor:
@@ -51,18 +56,18 @@ class Monitor:
         self.counts: Counter[str] = Counter()
         self.logged: list[str] = []
         self.acknowledged: set[tuple[str, str]] = set()  # steps whose worker was told that the result is durable
+        self.edges: Counter[Edge] = Counter()  # of the state chart, as they were taken
+        self.deaths: Counter[tuple[str, str]] = Counter()  # by the step that killed its process
         self._statuses: dict[str, RunStatus] = {}  # of each run, after the last commit
-        self._handler = _Records(self)
+        self._records = _Records(self)
         logger = logging.getLogger("stepwell")
-        logger.addHandler(self._handler)
-        self._propagate, logger.propagate = logger.propagate, False
+        logger.addHandler(self._records)
+        logger.propagate = False
         logger.setLevel(logging.INFO)
 
     def close(self) -> None:
-        """Stops listening to the log."""
-        logger = logging.getLogger("stepwell")
-        logger.removeHandler(self._handler)
-        logger.propagate = self._propagate
+        """Is deaf to the log from now on; see hear_again."""
+        self._records.monitor = None
 
     def troubles(self) -> list[str]:
         """What the product itself found wrong."""
@@ -85,6 +90,18 @@ class Monitor:
             self.world.problem(f"{process} runs {key} of {run_id} although its result is durable: {outcome}")
         elif not process.ever_frozen:
             self.counts["repeated bodies of a worker that never froze"] += 1
+
+    def kill(self) -> None:
+        """A body kills its process."""
+        step = current_step()
+        self.deaths[step.run_id, step.key] += 1
+        if self.deaths[step.run_id, step.key] > self.world.tuning.max_losses + 1:
+            self.world.problem(f"{step.key} of {step.run_id} kills one worker after the other")
+        process = current_process()
+        for worker in self.world.workers:
+            if worker.process is process:
+                self.world.say(f"{process} is killed by {step.key} of {step.run_id}")
+                worker.crash(self.world.rng)
 
     def told(self, reentry: Reentry, number: int) -> None:
         """A worker learns that everything of a run up to a number is durable."""
@@ -122,5 +139,14 @@ class Monitor:
             before, now = self._statuses.get(run.id), RunStatus(run.status)
             if before is not now:
                 self._statuses[run.id] = now
+                self.edges[before, now] += 1
                 if now not in EDGES.get(before, ()):
                     self.world.problem(f"a commit moves {run.id} from {before.name if before else 'new'} to {now.name}")
+
+
+def hear_again() -> None:
+    """The log is nobody's any more, once a world was thrown away."""
+    logger = logging.getLogger("stepwell")
+    for handler in [one for one in logger.handlers if isinstance(one, _Records)]:
+        logger.removeHandler(handler)
+    logger.propagate = True

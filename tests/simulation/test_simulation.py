@@ -8,27 +8,32 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from unittest import mock
 
 import pytest
 from stepwell_server.model.run import EDGES, RunStatus
 
+from tests.simulation import coverage
 from tests.simulation.ablations import ABLATIONS
 from tests.simulation.world import Options, play
 
 _ROOT = Path(__file__).parents[2]
-_ABLATIONS = ("epoch", "owner", "first-wins", "idempotency", "commit-before-ack", "look-back")
+_ABLATIONS = (
+    "epoch", "owner", "first-wins", "idempotency", "commit-before-ack", "look-back", "losses", "alone",
+    "fitting-worker",
+)  # fmt: skip
 
 
-def simulate(*arguments: str) -> subprocess.CompletedProcess[str]:
+def simulate(*arguments: str, timeout_s: float = 110) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore", "-m", "tests.simulation", *arguments]
-    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=110, check=False)
+    return subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=timeout_s, check=False)
 
 
-@pytest.mark.parametrize("seeds", ["0..30", "30..60"])
-def test_seeds_keep_the_promises(seeds: str) -> None:
-    done = simulate("--seeds", seeds, "--keep-going")
+@pytest.mark.timeout(330)
+def test_seeds_keep_the_promises_and_take_every_edge_of_the_state_chart() -> None:
+    done = simulate("--seeds", "0..150", "--keep-going", "--cover", timeout_s=320)
     assert done.returncode == 0, f"{done.stdout[-8_000:]}\n{done.stderr[-2_000:]}"
 
 
@@ -56,6 +61,17 @@ def test_a_status_change_that_the_chart_does_not_have_is_told() -> None:
         problems = play(0, Options(faults={})).problems
     assert problems
     assert all(re.fullmatch(r"a commit moves run_\w+ from RUNNING to PARKED", one) for one in problems)
+
+
+def test_an_edge_that_no_seed_took_is_told_and_so_is_one_that_nothing_takes() -> None:
+    taken = Counter({edge: 1 for edge in coverage.ALL if edge not in coverage.NEVER})
+    assert coverage.missing(taken) == []
+    del taken[RunStatus.PARKED, RunStatus.PAUSED]
+    taken[RunStatus.PAUSED, RunStatus.COMPLETED] = 1
+    assert coverage.missing(taken) == [
+        "PARKED → PAUSED was never taken",
+        "PAUSED → COMPLETED was taken, although only a run that executes, or is woken, ends by itself",
+    ]
 
 
 def test_a_seed_replays() -> None:

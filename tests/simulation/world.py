@@ -4,45 +4,42 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import json
 import random
 import sys
 import time
+from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any
 
-import grpc
-import grpc.aio
-from stepwell.v1 import event_pb2, run_pb2
 from stepwell_server.engine.node import Tuning
-from stepwell_server.model import ids
-from stepwell_server.model.run import LIVE
 
 from tests.simulation import apps, checks
+from tests.simulation.clients import Clients
+from tests.simulation.coverage import Edge
 from tests.simulation.faults import Faults
 from tests.simulation.hosts import ENVIRONMENT, ServerProcess, WorkerProcess, patched
 from tests.simulation.loop import START_MS, Deadlock, SimLoop, current_process
-from tests.simulation.monitor import Monitor
+from tests.simulation.monitor import Monitor, hear_again
 from tests.simulation.network import Network
 from tests.simulation.store import FaultyStore
-from tests.support.programs import PLAIN, Generator, Program, Taste, walk
+from tests.simulation.stories import Deadly, story
+from tests.support.programs import Generator, Program, Taste
 
 APP = "sim"
-_LIVE = frozenset(int(status) for status in LIVE)
-_DEADLINE_S = 1_200.0
-"""Virtual time after the last fault within which every run has to end."""
 
 
 @dataclass
 class Options:
     """What a seed does not decide."""
 
-    taste: Taste = PLAIN
+    taste: Taste | None = None  # None: that of the story
     faults: dict[str, float] | None = None  # weights of the faults; None: the seed draws them
+    story: str = ""  # see stories.py; empty: the seed draws it
     verbose: bool = False
     programs: int = 4
     triggers: int = 10
     faulty_s: float = 30.0
+    rest_s: float = 1_200.0  # after the last fault every run has to end within this time
 
 
 @dataclass
@@ -56,24 +53,19 @@ class Report:
     virtual_s: float
     real_s: float
     counts: dict[str, int] = field(default_factory=dict[str, int])
-
-
-@dataclass
-class Sent:
-    """An event that a client sent, and keeps sending until it is acknowledged."""
-
-    name: str
-    data: dict[str, Any]
-    event_id: str = ""
+    edges: Counter[Edge] = field(default_factory=Counter[Edge])
 
 
 class World:
     """See the module."""
 
+    app = APP
+
     def __init__(self, seed: int, options: Options) -> None:
         self.seed = seed
         self.options = options
         self.rng = rng = random.Random(f"world {seed}")
+        self.story = story(self)
         self.loop = SimLoop(seed)
         self.network = Network(self.loop, random.Random(f"network {seed}"), rng.choice((0.0002, 0.001, 0.01)))
         self.store = FaultyStore(
@@ -87,24 +79,21 @@ class World:
             home_wait_ms=rng.choice((20, 1_000)),
             cancel_grace_ms=rng.choice((1_000, 10_000)),
             sweep_ms=rng.choice((500, 5_000)),
-            max_losses=1_000,
+            max_losses=self.story.max_losses,
         )
         self.capacity = rng.choice((1, 2, 5, 50))
         self.max_parked = rng.choice((0, 1, 1_000))
         self.same_machine = rng.random() < 0.7
-        self.worker_count = rng.choice((1, 2, 3))
-        self.programs: list[Program] = Generator(random.Random(f"programs {seed}"), options.taste).suite(
-            options.programs
-        )
+        self.worker_count = max(rng.choice((1, 2, 3)), self.story.workers_least)
+        taste = options.taste or self.story.taste
+        self.programs: list[Program] = Generator(random.Random(f"programs {seed}"), taste).suite(options.programs)
         self.by_name = {program["name"]: program for program in self.programs}
         self.server: ServerProcess | None = None  # the one started last
         self.servers: list[ServerProcess] = []
         self.workers: list[WorkerProcess] = []
-        self.sent: list[Sent] = []
         self.started = 0
-        self.cancels: set[str] = set()
-        self.pending = 0
         self.calm = False
+        self.clients = Clients(self)
         self.monitor = Monitor(self)
         self.store.watch = self.monitor.committed
         self.problems: list[str] = []
@@ -122,10 +111,11 @@ class World:
         """A worker process begins."""
         self.started += 1
         self.say(f"worker {self.started} starts")
-        app = apps.build(APP, self.programs, self.monitor.body_began)
+        build = self.story.build()
+        app = apps.build(APP, self.programs, self.monitor, build)
         skew_ms = self.rng.choice((0, 0, -3_000, 3_000))
         self.workers.append(
-            WorkerProcess(self.loop, self.network, app, self.started, self.capacity, self.max_parked, skew_ms)
+            WorkerProcess(self.loop, self.network, app, self.started, build, self.capacity, self.max_parked, skew_ms)
         )
 
     def say(self, text: str) -> None:
@@ -139,79 +129,6 @@ class World:
         if text not in self.problems:
             self.say(f"PROBLEM {text}")
             self.problems.append(text)
-
-    # -- clients -------------------------------------------------------------------------------------------------
-
-    def send(self, name: str, data: dict[str, Any], after_s: float, then: Any = None) -> None:
-        """A client sends an event until it is acknowledged."""
-        sent = Sent(name, data)
-        self.sent.append(sent)
-        self.pending += 1
-        self.loop.process("client").spawn(self._send(sent, after_s, then))
-
-    async def _send(self, sent: Sent, after_s: float, then: Any) -> None:
-        await asyncio.sleep(after_s)
-        number = len(self.sent)
-        event = event_pb2.NewEvent(name=sent.name, id="", data={"data": json.dumps(sent.data).encode()})
-        request_id = f"request {sent.name} {sent.data['uid']} {sent.data['n']}"
-        if number % 2:
-            event.id = request_id
-            request_id = ""
-        request = event_pb2.SendEventsRequest(request_id=request_id, events=[event])
-        response = await self._until_answered("EventService", "SendEvents", request)
-        status = response.statuses[0]
-        if status.outcome not in (event_pb2.EventStatus.OUTCOME_ACCEPTED, event_pb2.EventStatus.OUTCOME_DUPLICATE):
-            self.problem(f"event {sent} was refused: {status}")
-        sent.event_id = status.event_id
-        self.pending -= 1
-        if then is not None:
-            then(status.event_id)
-
-    async def _until_answered(self, service: str, method: str, request: Any) -> Any:
-        while True:
-            try:
-                return await self.network.unary(service, method, request)
-            except grpc.aio.AioRpcError as error:
-                if error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED):
-                    self.problem(f"{method} failed: {error.code()} {error.details()}")
-                    raise
-                await asyncio.sleep(self.rng.uniform(0.05, 1))
-
-    async def _cancel(self, run_id: str, after_s: float) -> None:
-        await asyncio.sleep(after_s)
-        request = run_pb2.CancelRunRequest(run_id=run_id, reason="simulated")
-        await self._until_answered("RunService", "CancelRun", request)
-        self.pending -= 1
-
-    def _trigger(self, number: int) -> None:
-        """An event that starts runs, and those that these runs will wait for: early, late, or never."""
-        rng = self.rng
-        starts = sorted({program["on"] for program in self.programs if program["on"].startswith("sim/start")})
-        name, uid = rng.choice(starts), f"u{number}"
-        at_s = rng.uniform(0, self.options.faulty_s * 0.8)
-        for program in self.programs:
-            if program["on"] == name:
-                self._answers(program, uid, at_s)
-        cancelled = [p for p in self.programs if p["on"] == name and rng.random() < 0.1]
-
-        def started(event_id: str) -> None:
-            for program in cancelled:
-                run_id = ids.run_id_for_event(ENVIRONMENT, event_id, f"{APP}/{program['name']}")
-                self.cancels.add(run_id)
-                self.pending += 1
-                self.loop.process("client").spawn(self._cancel(run_id, rng.expovariate(0.5)))
-
-        self.send(name, {"uid": uid, "n": number}, at_s, started)
-
-    def _answers(self, program: Program, uid: str, at_s: float) -> None:
-        rng = self.rng
-        for node in walk(program["body"]):
-            if node["do"] == "wait" and rng.random() < 0.8:
-                after_s = rng.choice((0.0, rng.uniform(0, 0.1), rng.uniform(0, 3), rng.uniform(0, 30)))
-                for _ in range(rng.choice((1, 1, 2))):
-                    self.send(node["event"], {"uid": uid, "n": rng.randrange(1_000_000)}, at_s + after_s)
-            elif node["do"] == "invoke":
-                self._answers(self.by_name[node["program"]], f"{uid}/{node['name']}", at_s)
 
     # -- the story -----------------------------------------------------------------------------------------------
 
@@ -232,7 +149,7 @@ class World:
         self.monitor.close()
         return Report(
             self.seed, self.problems, self.loop.trace, self.loop.turns, self.loop.now, time.monotonic() - began,
-            {"runs": len(self.store.memory.tables.run), **self.monitor.counts},
+            {"runs": len(self.store.memory.tables.run), **self.monitor.counts}, self.monitor.edges,
         )  # fmt: skip
 
     async def _story(self) -> None:
@@ -247,20 +164,28 @@ class World:
         while not any(env == ENVIRONMENT for env, _ in self.store.memory.tables.session):  # noqa: ASYNC110
             await asyncio.sleep(0.01)
         for number in range(self.rng.randint(1, self.options.triggers)):
-            self._trigger(number)
+            self.clients.trigger(number, self.options.faulty_s * 0.8)
+        looking = self.loop.process("observer").spawn(self.clients.look())
+        meanwhile = asyncio.ensure_future(self.story.meanwhile())
         faults = Faults(self)
-        self.calm = not faults.weights
+        self.calm = not faults.weights and not isinstance(self.story, Deadly)
         await faults.run(self.options.faulty_s)
+        await meanwhile
         self.say("faults are over")
-        until = self.loop.now + _DEADLINE_S
-        while self.loop.now < until and not (self._all_ended() and not self.pending):  # noqa: ASYNC110
-            await asyncio.sleep(0.5)
+        await self._rest(self.story.rests)
+        await self.story.close()
+        await self._rest(lambda: not self.story.live())
+        looking.cancel()
         await asyncio.sleep(3 + self.tuning.cancel_grace_ms / 1000)
         await checks.check(self)
 
-    def _all_ended(self) -> bool:
-        tables = self.store.memory.tables
-        return not tables.cursor and not any(run.status in _LIVE for run in tables.run.values())
+    async def _rest(self, rests: Callable[[], bool]) -> None:
+        until = self.loop.now + self.options.rest_s
+        while self.loop.now < until and not self._is_over(rests):  # noqa: ASYNC110
+            await asyncio.sleep(0.5)
+
+    def _is_over(self, rests: Callable[[], bool]) -> bool:
+        return rests() and not self.clients.pending and not self.store.memory.tables.cursor
 
     def _is_dead(self, name: str) -> bool:
         """Whether a server process has ended; on another machine nobody can know."""
@@ -279,5 +204,6 @@ def play(seed: int, options: Options | None = None) -> Report:
         report = World(seed, options or Options()).run()
         gc.collect()
     finally:
+        hear_again()
         sys.unraisablehook = hook
     return report

@@ -13,6 +13,9 @@ A program is {"name", "on", "attempts", "body"}: `on` is the event that starts i
   deadline  ms, node                            the node, or "late"
   raise     times                               the function itself raises in its first `times` attempts
   guard     body, cleanup: a node               cleanup is always run
+  deadly    name, ms                            the first build's body kills its process; the next build mends it
+  changed   before, new, after                  the first build has a body `before`; the next one a sleep `new`, and a
+                                                sleep `after` of the name of the body
 
 Names repeat only in sequence and deadlines stand in no gather, so keys follow from the tree. Every value is mixed into
 a running checksum that bodies return, so the output shows any step that was lost, doubled, swapped or given another's
@@ -105,6 +108,11 @@ class _Interpreter:
                 if self.attempt <= node["times"]:
                     raise Failed("ValueError", retriable=True)
                 return "went on"
+            case "changed":
+                key = self.key(node["before"]["name"])
+                seen = self.oracle(key)
+                slept = seen is not None and seen.value is None and not seen.failure
+                return self.step(node["after" if slept else "before"], key, acc)
             case "guard":
                 try:
                     values, _ = self.sequence(node["body"], acc)
@@ -121,6 +129,9 @@ class _Interpreter:
                 self.expected.runs[key] = last
                 if node["fails"] >= node["attempts"]:
                     return self.failed(node, "ValueError", f"failed:{last}")
+                return mix(node["name"], self.uid, acc)
+            case "deadly":
+                self.expected.runs[key] = 1
                 return mix(node["name"], self.uid, acc)
             case "wait":
                 seen = self.oracle(key)
@@ -191,6 +202,8 @@ def walk(nodes: list[Node]) -> list[Node]:
                 found.extend(walk([node["node"]]))
             case "guard":
                 found.extend(walk([*node["body"], node["cleanup"]]))
+            case "changed":
+                found.extend(walk([node["before"], node["new"], node["after"]]))
             case "raise":
                 pass
             case _:
@@ -215,6 +228,8 @@ PLAIN = Taste(
     {"run": 6, "repeat": 1, "sleep": 1.5, "wait": 2, "send": 1, "invoke": 1.5, "gather": 1.5, "first": 1.5,
      "deadline": 1, "raise": 0.5, "guard": 0.7}
 )  # fmt: skip
+CHANGES = Taste({**PLAIN.weights, "changed": 5})
+DEATHS = Taste({**PLAIN.weights, "deadly": 0.8})
 STEPS = Taste({"run": 6, "repeat": 1, "gather": 1}, nodes=6, depth=1)
 WAITS = Taste({"run": 2, "wait": 5, "sleep": 0.5, "gather": 1}, nodes=4, depth=1)
 RACES = Taste({"run": 2, "first": 5, "deadline": 2, "gather": 1}, nodes=4)
@@ -275,6 +290,18 @@ class Generator:
                 return [{"do": "deadline", "ms": self._ms(), "node": self._branch(program, children)}]
             case "raise":
                 return [{"do": "raise", "times": rng.randint(1, 3)}] if depth == self.taste.depth else [self._run()]
+            case "deadly":
+                return (
+                    [{**self._run(catch=True), "do": "deadly", "fails": 0}]
+                    if depth == self.taste.depth
+                    else [self._run()]
+                )
+            case "changed":
+                before = {**self._run(catch=True), "fails": 0}
+                new: Node = {"do": "sleep", "name": self._name("new"), "ms": self._ms()}
+                after: Node = {**new, "name": before["name"]}
+                changed: Node = {"do": "changed", "before": before, "new": new, "after": after}
+                return [changed] if depth == self.taste.depth else [before]
             case "guard":
                 return [{"do": "guard", "body": self._body(program, depth - 1, children, sends), "cleanup": self._run(catch=True)}]  # noqa: E501  # fmt: skip
             case "send":

@@ -209,6 +209,7 @@ async def sweep(node: Node, *, older_than_ms: int) -> int:
 
     Cursors and look-backs come first, so that an event wins over a time-out that fell due meanwhile (H17).
     """
+    closing = set(node.closing)  # whoever closes a session moves its runs; by the end of the read that may be done
     found = await node.store.stranded(_PAGE)
     now = node.clock.now_ms()
     count = 0
@@ -229,8 +230,7 @@ async def sweep(node: Node, *, older_than_ms: int) -> int:
             node.spawn(_wake_lost(node, outcome.env, outcome.run_id))
     by_env: dict[str, list[RunRow]] = {}
     for row in found.held:
-        moving = row.session_id in node.closing
-        if not moving and row.id not in node.residents and row.id not in node.arriving:
+        if row.session_id not in closing and row.id not in node.residents and row.id not in node.arriving:
             by_env.setdefault(row.env, []).append(row)
     for env, rows in by_env.items():
         count += len(rows)

@@ -205,6 +205,25 @@ async def test_a_sweep_leaves_the_runs_of_a_session_alone_that_is_just_being_clo
         assert world.status(run_id) is RunStatus.PARKED
 
 
+async def test_h13_a_sweep_that_read_before_a_session_was_closed_counts_no_loss_twice() -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        loading = world.store.hold_read("load")
+        closing = asyncio.ensure_future(worker.lost())
+        await world.settle()
+        assert loading.calls == 1, "the session is closed, and its runs are read"
+        reading = world.store.hold_read("stranded")
+        sweeping = asyncio.ensure_future(recover.sweep(world.node, older_than_ms=0))
+        await world.settle()
+        loading.release()
+        await closing
+        assert (world.status(run_id), world.row(run_id).losses) == (RunStatus.QUEUED, 1)
+        reading.release()
+        assert await sweeping == 0
+        assert (world.status(run_id), world.row(run_id).losses) == (RunStatus.QUEUED, 1)
+
+
 # --- suspects ---
 
 
