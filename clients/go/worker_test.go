@@ -1,3 +1,5 @@
+// The worker against a server that follows a script.
+
 package stepwell_test
 
 import (
