@@ -11,6 +11,7 @@ import (
 	"runtime"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	stepwellv1 "stepwell.example/stepwell/v1"
@@ -71,9 +72,11 @@ type reentry struct {
 	main   *fiber
 	output any
 	ready  []*fiber
-	back   chan struct{} // the baton, on its way back to the core
-	clock  *time.Timer
-	dice   *rand.Rand
+	// running is the fiber that has the baton.
+	running atomic.Pointer[fiber]
+	back    chan struct{} // the baton, on its way back to the core
+	clock   *time.Timer
+	dice    *rand.Rand
 }
 
 func newReentry(fn *definition, assign *stepwellv1.Assign, limits *stepwellv1.Limits, base context.Context, log *slog.Logger) *reentry {

@@ -129,6 +129,10 @@ func TestStepsCalledFromElsewhereAreTypedErrors(t *testing.T) {
 			g.Go("", func(sw.Context) error { return do(outer, "mixed up") })
 			return g.Wait()
 		},
+		"a value that makes a step while it is encoded": func(ctx sw.Context) error {
+			_, err := sw.Invoke[any](ctx, "a/b", marshaller(func() error { return do(ctx, "nested") }))
+			return err
+		},
 		"a group from a goroutine": func(ctx sw.Context) error {
 			g := sw.NewGroup(ctx)
 			done := make(chan struct{})
@@ -142,10 +146,25 @@ func TestStepsCalledFromElsewhereAreTypedErrors(t *testing.T) {
 			var said error
 			core := entered(t, func(ctx sw.Context) (any, error) { said = code(ctx); return nil, said })
 			failure := command[*stepwellv1.Fail](t, core).Failure
-			if !errors.Is(said, sw.ErrOutsideStep) || !errors.Is(said, sw.ErrUsage) || failure.Type != "OutsideStepError" {
+			if !errors.Is(said, sw.ErrOutsideStep) || !errors.Is(said, sw.ErrUsage) || !strings.Contains(failure.String(), "OutsideStepError") {
 				t.Fatal(said, failure)
 			}
 		})
+	}
+}
+
+// marshaller does something while it is encoded.
+type marshaller func() error
+
+func (m marshaller) MarshalJSON() ([]byte, error) { return nil, m() }
+
+func TestAStepInABodyIsATypedError(t *testing.T) {
+	app := sw.NewApp("test", sw.Function("f", sw.On(), func(ctx sw.Context, _ sw.Event[any]) (any, error) {
+		return sw.Run(ctx, "outer", func(context.Context) (any, error) { return nil, do(ctx, "inner") })
+	}))
+	run := start(t, newEnv(t, app), "f", nil)
+	if run.Status() != sw.StatusFailed || run.Failure().Cause.Type != "OutsideStepError" || !slices.Equal(run.Keys(), []string{"outer"}) {
+		t.Fatal(run.Status(), run.Failure(), run.Keys())
 	}
 }
 

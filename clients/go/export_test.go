@@ -1,3 +1,5 @@
+// What tests outside the package see of its inside.
+
 package stepwell
 
 import (

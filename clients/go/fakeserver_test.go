@@ -284,8 +284,8 @@ func working(t *testing.T, s *fakeServer, app *sw.App, opts ...sw.WorkerOption) 
 	}()
 	t.Cleanup(func() {
 		cancel()
-		s.grpc.Stop()
 		<-finished
+		s.grpc.Stop()
 	})
 	return cancel, done
 }

@@ -8,6 +8,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -32,7 +33,7 @@ type fiber struct {
 	ctx    *runContext
 	resume chan struct{}
 	phase  atomic.Int32
-	id     atomic.Uint64 // of its goroutine
+	id     atomic.Uint64 // of its goroutine, once it has begun
 	group  *Group        // the group it is a branch of
 	// What it waits for: a call, or that branches end.
 	call     *call
@@ -53,8 +54,27 @@ func newFiber(r *reentry, parent *fiber, prefix string, code func(Context) error
 		parent.children = append(parent.children, f)
 	}
 	f.ctx = newRunContext(base, f)
-	go f.live(code)
+	go fiberRoot(func() { f.live(code) })
 	return f
+}
+
+// fiberRoot is the first function of each fiber's goroutine, and of no other: that is how one is recognised.
+//
+//go:noinline
+func fiberRoot(live func()) { live() }
+
+var fiberEntry = runtime.FuncForPC(reflect.ValueOf(fiberRoot).Pointer()).Entry()
+
+// onFiber tells whether the calling goroutine is one that newFiber began.
+func onFiber() bool {
+	var few [64]uintptr
+	callers := few[:]
+	n := runtime.Callers(1, callers)
+	for n == len(callers) {
+		callers = make([]uintptr, 4*len(callers))
+		n = runtime.Callers(1, callers)
+	}
+	return n >= 2 && runtime.FuncForPC(callers[n-2]).Entry() == fiberEntry // the last one is the runtime's
 }
 
 func (f *fiber) live(code func(Context) error) {
@@ -90,15 +110,17 @@ func (f *fiber) end() {
 // enter begins a call of the code into this package. Only the fiber's own goroutine may call, and only while it has the
 // baton: a call of a run that is over, or that went on without it, does not return (H3).
 func (f *fiber) enter(what string) error {
-	if goroutineID() != f.id.Load() {
+	fiber := onFiber()
+	own := fiber && f.core.running.Load() == f
+	switch {
+	case own && f.phase.CompareAndSwap(running, calling):
+	case fiber && f.phase.Load() == lost:
+		runtime.Goexit()
+	case own:
+		return outsideStepError("%s was called within another call of this package", what)
+	default:
 		return outsideStepError("%s was called outside the goroutine that its Context belongs to: in a body, in a "+
 			"goroutine of your own, or with the Context of another branch; branches begin with Group.Go", what)
-	}
-	if !f.phase.CompareAndSwap(running, calling) {
-		if f.phase.Load() == calling {
-			return outsideStepError("%s was called within another call of this package", what)
-		}
-		runtime.Goexit()
 	}
 	if f.core.over() {
 		f.leave() // the code's deferred calls come here too
@@ -172,6 +194,8 @@ func (f *fiber) takeCancelled() bool {
 // run gives a fiber the baton and waits until it is back; false if the fiber blocks on something that is no step.
 func (f *fiber) run(stuckAfter time.Duration) (where string, back bool) {
 	f.phase.Store(calling)
+	f.core.running.Store(f)
+	defer f.core.running.Store(nil)
 	f.resume <- struct{}{}
 	timer := f.core.timer(stuckAfter)
 	defer timer.Stop()

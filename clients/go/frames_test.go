@@ -3,9 +3,11 @@
 package stepwell
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -83,6 +85,28 @@ func TestAHelloWithManyResidentsSpansFramesAndOnlyTheLastEndsIt(t *testing.T) {
 	}
 	if none := hello(&stepwellv1.Hello{App: "a"}, nil); len(none) != 1 || none[0].GetHello().More {
 		t.Fatal(none)
+	}
+}
+
+func TestTheLongestParkedRunsAreReleasedFirstButNoneWithSomethingUnderWay(t *testing.T) {
+	h := newHost(NewApp("a"), context.Background(), slog.New(slog.DiscardHandler), 1)
+	h.stream = &stream{signal: make(chan struct{}, 1)}
+	for _, runID := range []string{"pending", "working", "old", "older", "new"} {
+		one := &resident{runID: runID, pending: runID == "pending", working: runID == "working"}
+		h.residents.add(one)
+		h.residents.setParked(one, true)
+	}
+	h.residents.setParked(h.residents.runs["old"], false) // it went on, and parked again
+	h.residents.setParked(h.residents.runs["old"], true)
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.release()
+	var released []string
+	for _, one := range h.outgoing {
+		released = append(released, one.runID)
+	}
+	if !slices.Equal(released, []string{"older", "new", "old"}) || len(h.residents.runs) != 2 || h.residents.parked.Len() != 2 {
+		t.Fatal(released, h.residents.runs)
 	}
 }
 

@@ -166,6 +166,7 @@ func (r *reentry) runReady() {
 		f := r.ready[0]
 		r.ready = r.ready[1:]
 		if where, back := f.run(r.patience); !back {
+			r.log.Error("a run's code blocked outside a step: the run fails, the goroutine is left behind", "run_id", r.runID, "blocks", where)
 			r.endWith(outsideStepError("the function's code blocked outside a step, in %s: I/O, sleeps, and waits for other "+
 				"goroutines belong in a step; branches wait for each other with a Group", where))
 		}

@@ -1,3 +1,5 @@
+// kill -9 of server and workers at seeded moments, under a load of runs with all kinds of steps.
+
 package e2e
 
 import (

@@ -1,3 +1,5 @@
+// The programs of the documentation, built and run.
+
 package e2e
 
 import (

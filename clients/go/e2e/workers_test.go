@@ -1,3 +1,5 @@
+// Workers that are killed, frozen, drained and refused; and workers of two languages.
+
 package e2e
 
 import (

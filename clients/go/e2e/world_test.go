@@ -240,6 +240,22 @@ func (w *world) send(name string, data any) string {
 	return id
 }
 
+// check runs a part of a test in the same world.
+func (w *world) check(name string, part func(*testing.T, *world)) {
+	w.t.Run(name, func(t *testing.T) {
+		inner := *w
+		inner.t = t
+		part(t, &inner)
+	})
+}
+
+func (w *world) advance(by time.Duration) {
+	w.t.Helper()
+	if moved, err := w.client.AdvanceClock(w.ctx, by, 0); err != nil || !moved.Complete {
+		w.t.Fatalf("%+v %v", moved, err)
+	}
+}
+
 // executed is how often the body of a step began.
 func (w *world) executed(runID, key string) int {
 	data, _ := os.ReadFile(w.effects) // none yet
