@@ -103,7 +103,7 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class FunctionInfo:
-    """A registered function. `workers` counts the connected ones that serve it."""
+    """A registered function. `workers` counts the connected ones that serve it. A time-out is None if there is none."""
 
     id: str
     app: str
@@ -112,13 +112,24 @@ class FunctionInfo:
     triggers: tuple[Trigger, ...]
     workers: int
     strict: bool = False
+    timeout: timedelta | None = None
+    start_timeout: timedelta | None = None
 
     @classmethod
     def from_message(cls, message: function_pb2.Function) -> FunctionInfo:
         """From the wire."""
         spec = message.spec
-        triggers = tuple(Trigger(one.event, one.condition) for one in spec.triggers)
-        return cls(message.id, message.app, message.deployment, spec.name, triggers, message.workers, spec.strict)
+        return cls(
+            message.id,
+            message.app,
+            message.deployment,
+            spec.name,
+            tuple(Trigger(one.event, one.condition) for one in spec.triggers),
+            message.workers,
+            spec.strict,
+            timedelta(milliseconds=spec.timeout_ms) if spec.timeout_ms else None,
+            timedelta(milliseconds=spec.start_timeout_ms) if spec.start_timeout_ms else None,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,7 +181,10 @@ class WaitingFor:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run. `output` is decoded JSON, once COMPLETED; `waiting_for` is filled where one run was asked for."""
+    """A run. `output` is decoded JSON, once COMPLETED.
+
+    Where one run was asked for, `waiting_for` says why it has not ended, and `deadline` when its time-out will be over.
+    """
 
     id: str
     function_id: str
@@ -188,6 +202,7 @@ class Run:
     output: Any = None
     failure: FailureInfo | None = None
     waiting_for: tuple[WaitingFor, ...] = ()
+    deadline: datetime | None = None
 
     @classmethod
     def from_message(cls, message: run_pb2.Run, waiting_for: tuple[WaitingFor, ...] = ()) -> Run:
@@ -210,6 +225,7 @@ class Run:
             output=_value(message.output, f"the output of {message.id}"),
             failure=FailureInfo.from_message(message.failure) if message.HasField("failure") else None,
             waiting_for=waiting_for,
+            deadline=_time(message.deadline_ms),
         )
 
 

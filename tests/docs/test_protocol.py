@@ -170,10 +170,13 @@ class Stranger:
             self.call.cancel()
         await self.channel.close()
 
-    async def hello(self, session_id: str = "", *residents: step_pb2.Resident, **fields: Any) -> step_pb2.Welcome:
+    async def hello(
+        self, session_id: str = "", *residents: step_pb2.Resident, timeout_ms: int = 0, **fields: Any
+    ) -> step_pb2.Welcome:
         """Says Hello, one resident a frame."""
         self.call = step_pb2_grpc.StepServiceStub(self.channel).Connect()
-        spec = function_pb2.FunctionSpec(name="f", retry=common_pb2.RetryPolicy(initial_ms=1))
+        retry = common_pb2.RetryPolicy(initial_ms=1)
+        spec = function_pb2.FunctionSpec(name="f", retry=retry, timeout_ms=timeout_ms)
         hello = step_pb2.Hello(
             app="raw", deployment="d1", instance="i", sdk="raw", session_id=session_id, functions=[spec], capacity=10
         )
@@ -344,6 +347,37 @@ async def test_a_cancel_is_numbered_and_ends_as_cancelled(address: str) -> None:
         )
         assert [ack.number for ack in (await worker.work()).acks] == [2]
         assert (await worker.run(a.run_id)).status == run_pb2.RUN_STATUS_CANCELLED
+
+
+async def test_a_time_out_is_told_like_a_cancel_with_its_reason(address: str) -> None:
+    async with Stranger(address) as first:
+        await first.hello(timeout_ms=300)
+        a = await first.begin()
+        (cancel,) = (await first.work()).cancels
+        assert (cancel.run_id, cancel.turn, cancel.failure.reason) == (a.run_id, 1, "TIMED_OUT")
+        assert cancel.failure.message == "the run had not ended 300ms after its start (timeout)"
+    async with Stranger(address) as second:  # the first is gone before its code has seen that
+        await second.hello(timeout_ms=300)
+        (again,) = (await second.work()).assigns
+        assert (again.run_id, again.turn, again.cancelled) == (a.run_id, 2, True)
+        assert again.cancel_failure == cancel.failure
+        await second.send(
+            delivered=[step_pb2.Delivered(**of(again), keys=[step_pb2.DeliveredKey(key="$cancel", number=1)])],
+            cancelled=[step_pb2.Cancelled(**of(again), number=2)],
+        )
+        assert [ack.number for ack in (await second.work()).acks] == [2]
+        run = await second.run(a.run_id)
+        assert (run.status, run.failure) == (run_pb2.RUN_STATUS_TIMED_OUT, cancel.failure)
+
+
+async def test_a_completion_that_was_on_its_way_is_kept(address: str) -> None:
+    async with Stranger(address) as worker:
+        await worker.hello(timeout_ms=300)
+        a = await worker.begin()
+        assert (await worker.work()).cancels
+        await worker.send(completes=[step_pb2.Complete(**of(a), number=1, output=json_payload(7))])
+        assert [ack.number for ack in (await worker.work()).acks] == [1]
+        assert (await worker.run(a.run_id)).status == run_pb2.RUN_STATUS_COMPLETED
 
 
 def _bad(name: str, a: step_pb2.Assign) -> dict[str, Any]:

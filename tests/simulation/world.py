@@ -16,7 +16,7 @@ import grpc.aio
 from stepwell.v1 import event_pb2, run_pb2
 from stepwell_server.engine.node import Tuning
 from stepwell_server.model import ids
-from stepwell_server.model.run import LIVE
+from stepwell_server.model.run import LIVE, RunStatus
 
 from tests.simulation import apps, checks
 from tests.simulation.faults import Faults
@@ -104,6 +104,7 @@ class World:
         self.cancels: set[str] = set()
         self.pending = 0
         self.calm = False
+        self.faults_over_ms = 0
         self.monitor = Monitor(self)
         self.store.watch = self.monitor.committed
         self.problems: list[str] = []
@@ -228,9 +229,11 @@ class World:
             self.problems.extend(self.store.overlaps)
             self.loop.finish()
         self.monitor.close()
+        runs = self.store.memory.tables.run.values()
+        timed_out = sum(run.status == RunStatus.TIMED_OUT for run in runs)
         return Report(
             self.seed, self.problems, self.loop.trace, self.loop.turns, self.loop.now, time.monotonic() - began,
-            {"runs": len(self.store.memory.tables.run), **self.monitor.counts},
+            {"runs": len(runs), "timed out": timed_out, **self.monitor.counts},
         )  # fmt: skip
 
     async def _story(self) -> None:
@@ -248,6 +251,7 @@ class World:
         faults = Faults(self)
         self.calm = not faults.weights
         await faults.run(self.options.faulty_s)
+        self.faults_over_ms = self.now_ms
         self.say("faults are over")
         until = self.loop.now + _DEADLINE_S
         while self.loop.now < until and not (self._all_ended() and not self.pending):  # noqa: ASYNC110

@@ -60,6 +60,7 @@ def get(
 
     from stepwell_server.cli.connection import CALL_TIMEOUT_S, connect
     from stepwell_server.cli.output import facts
+    from stepwell_server.cli.timeline import length
 
     request = function_pb2.GetFunctionRequest(environment=environment, function_id=function_id)
     with connect(address) as stubs:
@@ -74,6 +75,8 @@ def get(
         ("input", f.spec.input_schema.decode("utf-8", "replace")),
         ("output", f.spec.output_schema.decode("utf-8", "replace")),
         ("strict", "yes" if f.spec.strict else ""),
+        ("timeout", length(f.spec.timeout_ms) if f.spec.timeout_ms else ""),
+        ("start timeout", length(f.spec.start_timeout_ms) if f.spec.start_timeout_ms else ""),
     ]
     facts(output, f, pairs)
 

@@ -5,21 +5,23 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stepwell_server.engine import dispatch
+from stepwell_server.engine import dispatch, timeouts
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Session
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.function import FunctionSpec
+from stepwell_server.model.journal import WaitRow
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.ports.store import RunState
 
 
 class Start(NamedTuple):
-    """A run that a commit creates: with a place in a session, or in the queue."""
+    """A run that a commit creates: with a place in a session, or in the queue. waits: its time-outs."""
 
     run: RunRow
     session: Session | None
     event: EventRow | None
+    waits: timeouts.Waits
 
 
 def start(
@@ -29,7 +31,7 @@ def start(
     return begin(
         node,
         env,
-        function.id,
+        function,
         RunRow(
             env.name,
             run_id,
@@ -62,12 +64,13 @@ def start(
     )
 
 
-def begin(node: Node, env: Environment, function_id: str, run: RunRow, event: EventRow | None) -> Start:
+def begin(node: Node, env: Environment, function: FunctionSpec, run: RunRow, event: EventRow | None) -> Start:
     """Gives a new run a place in a session, or in the queue. The caller commits it, then calls started()."""
-    session = None if node.queue.waiting(env.name, function_id) else dispatch.pick(env, function_id)
+    session = None if node.queue.waiting(env.name, function.id) else dispatch.pick(env, function.id)
     if session is None:
-        place = dispatch.ready_row(node, env.name, run.id, function_id)
-        return Start(run._replace(priority=place.priority, queued_ms=place.queued_ms), None, event)
+        place = dispatch.ready_row(node, env.name, run.id, function.id)
+        waits = timeouts.until_started(function, env.name, run.id, run.created_ms)
+        return Start(run._replace(priority=place.priority, queued_ms=place.queued_ms), None, event, waits)
     session.executing += 1
     run = run._replace(
         status=int(RunStatus.RUNNING),
@@ -76,16 +79,25 @@ def begin(node: Node, env: Environment, function_id: str, run: RunRow, event: Ev
         deployment=session.row.deployment,
         started_ms=run.created_ms,
     )
-    return Start(run, session, event)
+    return Start(run, session, event, timeouts.from_start(function, env.name, run.id, run.created_ms))
+
+
+def opened(starts: Sequence[Start]) -> list[WaitRow]:
+    """The time-outs of new runs: they open in the commit that creates the runs."""
+    return [wait for start in starts if start.waits for wait in start.waits]
 
 
 def started(node: Node, starts: Sequence[Start], applied: bool) -> None:
     """New runs are durable, or were not wanted: assign or queue them, or give their places back."""
-    for run, session, event in starts:
+    for run, session, event, waits in starts:
         if not applied:
             if session is not None:
                 dispatch.give_back(node, session)
-        elif session is not None:
-            dispatch.assign(node, session, RunState(run, event, (), ()))
+            continue
+        if waits:
+            dispatch.ring(node, waits)
+        state = RunState(run, event, (), waits)
+        if session is not None:
+            dispatch.assign(node, session, state)
         else:
-            dispatch.queued(node, dispatch.place(run), RunState(run, event, (), ()))
+            dispatch.queued(node, dispatch.place(run), state)

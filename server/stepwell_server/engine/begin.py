@@ -166,7 +166,7 @@ def invoke(
     )
     if draft.children is None:
         draft.children = []
-    draft.children.append(admission.begin(frame.node, frame.env, function_id, child, None))
+    draft.children.append(admission.begin(frame.node, frame.env, function, child, None))
     draft.size += len(data)
 
 
@@ -236,7 +236,7 @@ def open_wait(frame: Frame, draft: Draft, wait: WaitRow) -> bool:
         resident.open = {}
     if wait.key in resident.open or (resident.unseen is not None and wait.key in resident.unseen):
         return False
-    if len(resident.open) >= LIMITS.branches:
+    if len(resident.open) >= LIMITS.branches and resident.open_steps() >= LIMITS.branches:
         too_many = InvalidError("TOO_MANY", f"a run has at most {LIMITS.branches} open keys")
         _reject(frame, draft, wait.key, StepKind(wait.kind), wait.target, too_many)
         return False

@@ -50,6 +50,11 @@ def of_child(failure: bytes | None, reason: str) -> bytes:
     return failure_json(told)
 
 
+def message_of(failure: bytes | None) -> str:
+    """The text of a failure."""
+    return str(orjson.loads(failure).get("message", "")) if failure else ""
+
+
 def tried(failure: bytes | None) -> set[str]:
     """Deployments that a paused run did not fit."""
     if not failure:

@@ -283,6 +283,9 @@ def accepting(
         looked_back=marks if decider is None else (),
         size=size,
     )
+    waits = admission.opened(starts)
+    if waits:
+        commit.waits = waits
     if decider is not None:
         # What rides along must not depend on the decider.
         node.cursor_deletes = deletes

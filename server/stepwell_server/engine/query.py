@@ -6,13 +6,23 @@ import re
 from enum import IntEnum
 from typing import NamedTuple
 
+from stepwell_server.engine.failures import message_of
 from stepwell_server.engine.ingest import check_text
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import base_key
 from stepwell_server.model import ids
 from stepwell_server.model.errors import InvalidError, NotFoundError
 from stepwell_server.model.event import EventRow
-from stepwell_server.model.journal import INNER, RUN_KEY, OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.journal import (
+    CANCEL_KEY,
+    INNER,
+    RUN_KEY,
+    START_KEY,
+    UNWINDING,
+    OutcomeRow,
+    StepKind,
+    WaitRow,
+)
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import LIVE, RunRow, RunStatus
 from stepwell_server.ports.store import RunFilter, RunState
@@ -94,7 +104,20 @@ def reasons(node: Node, state: RunState) -> list[Reason]:
         until = 0
         message = "its worker is not connected: another gets it once the lease is over"
         return [Reason(Waiting.LEASE, "", message, until_ms=until)]
-    return [Reason(Waiting.EXECUTING, "", f"worker {session.row.instance or session.id} executes it"), *found]
+    request = unwinding(state)
+    what = "executes it" if request is None else f"unwinds it: {message_of(request.failure)}"
+    return [Reason(Waiting.EXECUTING, "", f"worker {session.row.instance or session.id} {what}"), *found]
+
+
+def unwinding(state: RunState) -> OutcomeRow | None:
+    """Why a run is being unwound, or was: somebody asked for its end, or its time was over."""
+    return next((outcome for outcome in state.outcomes if outcome.kind in UNWINDING), None)
+
+
+def deadline_ms(state: RunState) -> int:
+    """When the time-out that runs now will be over; 0 if there is none."""
+    key = CANCEL_KEY if state.run.turn else START_KEY
+    return next((wait.due_ms or 0 for wait in state.waits if (wait.key, wait.kind) == (key, StepKind.TIMEOUT)), 0)
 
 
 def _paused(run: RunRow) -> str:
@@ -137,7 +160,7 @@ class Entry(NamedTuple):
 
 def journal(state: RunState) -> list[Entry]:
     """First what the code saw, in its order; then what is on its way; then what is open."""
-    entries = [Entry(outcome, None) for outcome in state.outcomes if outcome.kind != StepKind.CANCEL]
+    entries = [Entry(outcome, None) for outcome in state.outcomes]
     entries.extend(Entry(None, wait) for wait in state.waits if wait.kind not in INNER)
     return entries
 

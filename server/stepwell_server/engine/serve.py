@@ -151,7 +151,7 @@ def _start_more(
         admission.start(node, env, function, ids.run_id_for_event(env.name, row.id, function.id), row, now)
         for function, row in rest
     ]
-    commit = Commit(env.name, runs=[item.run for item in starts])
+    commit = Commit(env.name, runs=[item.run for item in starts], waits=admission.opened(starts))
     left.more()
 
     def done(result: CommitResult, _: Any) -> None:

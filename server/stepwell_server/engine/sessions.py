@@ -98,9 +98,10 @@ def opened(node: Node, session: Session) -> None:
     if link is None:
         return
     for resident in list(session.residents.values()):
-        if resident.cancel_unseen():
+        request = resident.cancel_unseen()
+        if request is not None:
             dispatch.wake(session, resident)
-            link.cancel(resident.run_id, resident.turn)
+            link.cancel(resident.turn, request)
         for outcome in resident.undelivered():
             if resident.executing:
                 resident.received += 1

@@ -86,7 +86,7 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int, C
 def _follow_ups(node: Node, draft: Draft, commit: Commit) -> None:
     """Timers, look-backs, children and events that a commit brought."""
     if commit.waits:
-        ending.ring(node, commit)
+        dispatch.ring(node, commit.waits)
         for wait in draft.waits or ():
             if wait.after_event is not None:
                 lookback.look_back(node, wait)

@@ -11,6 +11,7 @@ from stepwell.v1 import run_pb2, run_pb2_grpc
 from stepwell_server.engine import control, query, watch
 from stepwell_server.engine.node import Node
 from stepwell_server.model.errors import InvalidError, ServerError
+from stepwell_server.model.journal import StepKind
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import RunStatus
 from stepwell_server.ports.store import RunFilter, RunState
@@ -78,7 +79,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
 
     def _message(self, state: RunState) -> run_pb2.Run:
         shown = query.shown_status(self._node, state)
-        return convert.run_message(state.run, shown, cancelled=convert.is_cancelled(state))
+        request = query.unwinding(state)
+        cancelled = request is not None and request.kind == StepKind.CANCEL
+        deadline_ms = query.deadline_ms(state)
+        return convert.run_message(state.run, shown, cancelled=cancelled, deadline_ms=deadline_ms)
 
     def _reasons(self, state: RunState) -> list[run_pb2.WaitingFor]:
         return [convert.reason_message(reason) for reason in query.reasons(self._node, state)]
