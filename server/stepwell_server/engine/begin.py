@@ -65,10 +65,12 @@ def wait_for_event(
         _reject(frame, draft, key, StepKind.EVENT, event, error)
         return
     resident = draft.resident
-    shapes = frame.env.shapes.get(event, frozenset())
-    if match_path not in shapes:
-        frame.env.shapes[event] = shapes | {match_path}
-        draft.shapes = [*(draft.shapes or ()), ShapeRow(resident.env, event, match_path)]
+    if (event, match_path) not in frame.env.kept_shapes:
+        shapes = frame.env.shapes
+        shapes[event] = shapes.get(event, frozenset()) | {match_path}
+        row = ShapeRow(resident.env, event, match_path)
+        if row not in (draft.shapes or ()):
+            draft.shapes = [*(draft.shapes or ()), row]
     began = resident.run.event_id or f"evt_{ids.time_part(resident.run.created_ms)}{'0' * 20}"
     open_wait(
         frame,

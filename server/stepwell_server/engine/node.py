@@ -38,13 +38,18 @@ class Tuning:
 
 @dataclass(slots=True)
 class Environment:
-    """The registry of one environment as this node last read it, and who serves it."""
+    """The registry of one environment as this node last read it, and who serves it.
+
+    shapes: paths by event name that waits use, those included whose wait is still on its way to the store. kept_shapes:
+    (event name, path) of those that are durable.
+    """
 
     name: str
     version: int = 0
     loaded: bool = False
     triggers: TriggerIndex = field(default_factory=lambda: TriggerIndex(()))
     shapes: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
+    kept_shapes: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     current: dict[str, str] = field(default_factory=dict[str, str])
     serving: dict[str, list[Session]] = field(default_factory=dict[str, list[Session]])
     last_event: dict[str, str] = field(default_factory=dict[str, str])

@@ -169,7 +169,9 @@ async def refresh(node: Node, env: Environment) -> None:
 
 
 def apply(env: Environment, registry: Registry) -> None:
-    """The registry as rows becomes the one that is looked things up in."""
+    """The registry as rows becomes the one that is looked things up in, unless a newer one was read meanwhile."""
+    if env.loaded and registry.version < env.version:
+        return
     current: dict[str, DeploymentRow] = {}
     for row in registry.deployments:
         current[row.app] = row
@@ -178,9 +180,10 @@ def apply(env: Environment, registry: Registry) -> None:
         functions.extend(unpack(row))
     env.triggers = TriggerIndex(functions)
     env.current = {app: row.id for app, row in current.items()}
-    shapes: dict[str, set[str]] = {}
+    # Shapes are never taken back: one that is not in these rows is that of a wait which opened since they were read.
     for shape in registry.shapes:
-        shapes.setdefault(shape.event, set()).add(shape.path)
-    env.shapes = {event: frozenset(paths) for event, paths in shapes.items()}
+        if (shape.event, shape.path) not in env.kept_shapes:
+            env.kept_shapes.add((shape.event, shape.path))
+            env.shapes[shape.event] = env.shapes.get(shape.event, frozenset()) | {shape.path}
     env.version = registry.version
     env.loaded = True

@@ -62,6 +62,8 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, int, C
         _follow_ups(node, draft, commit)
         ending.ended(node, resident, draft.end, draft.parent)
         return
+    if draft.shapes is not None:
+        node.environment(resident.env).kept_shapes.update((row.event, row.path) for row in draft.shapes)
     if draft.moves is not None:
         recover.mismatched(node, session, resident)
     elif draft.released and resident.ended:
