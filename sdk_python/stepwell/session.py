@@ -127,6 +127,7 @@ class Session:
                     # Make before break: the next stream opens while this one goes on.
                     drain = self._drain.result()
                     log.info("the server asks to connect elsewhere: %s", drain.reason)
+                    serving.add_done_callback(lambda ended, left=stream: self._left(left, ended))
                     await asyncio.wait((serving,), timeout=drain.reconnect_after_ms / 1000)
                     continue
                 leaving = None
@@ -149,6 +150,12 @@ class Session:
         self._session_id = ""
         if self._current is not None:
             self._current.cancel()
+
+    def _left(self, stream: Stream, serving: asyncio.Future[None]) -> None:
+        """A stream that is being left has ended, perhaps before there is another to send to."""
+        if not serving.cancelled():
+            serving.exception()  # seen: the server said that it leaves
+        self._mailbox.put(Lost(stream))
 
     async def _drop(self, stream: Stream, serving: asyncio.Future[None]) -> None:
         serving.cancel()

@@ -13,11 +13,13 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from stepwell.api_errors import from_rpc_error
 from stepwell.stream import run_digest
 from stepwell.v1 import (
     admin_pb2,
     common_pb2,
     event_pb2,
+    event_pb2_grpc,
     function_pb2,
     function_pb2_grpc,
     run_pb2,
@@ -142,11 +144,16 @@ def test_the_service_config_names_what_exists() -> None:
 
 
 @pytest.fixture
-async def address() -> AsyncGenerator[str]:
+async def server() -> AsyncGenerator[Server]:
     server = Server(Settings(database="memory:", listen="127.0.0.1:0"))
     await server.start()
-    yield server.address
+    yield server
     await server.stop()
+
+
+@pytest.fixture
+def address(server: Server) -> str:
+    return server.address
 
 
 def json_payload(value: Any) -> common_pb2.Payload:
@@ -216,8 +223,6 @@ class Stranger:
 
     async def end(self) -> tuple[grpc.StatusCode, str]:
         """How the stream ended: its code and the reason in ErrorInfo."""
-        from stepwell.api_errors import from_rpc_error
-
         try:
             while await asyncio.wait_for(self.call.read(), _READ_S):
                 pass
@@ -378,6 +383,34 @@ async def test_a_completion_that_was_on_its_way_is_kept(address: str) -> None:
         await worker.send(completes=[step_pb2.Complete(**of(a), number=1, output=json_payload(7))])
         assert [ack.number for ack in (await worker.work()).acks] == [1]
         assert (await worker.run(a.run_id)).status == run_pb2.RUN_STATUS_COMPLETED
+
+
+async def test_a_server_that_leaves_says_drain_and_takes_nothing_new(server: Server) -> None:
+    async with Stranger(server.address) as worker, Stranger(server.address) as late:
+        await worker.hello()
+        a = await worker.begin()
+        draining = asyncio.ensure_future(server.drain())
+        frame = await asyncio.wait_for(worker.call.read(), _READ_S)
+        assert frame.drain.reconnect_after_ms >= server.node.tuning.drain_ms
+        assert frame.drain.reason
+        await worker.send(completes=[step_pb2.Complete(**of(a), number=1, output=json_payload(1))])
+        assert [ack.number for ack in (await worker.work()).acks] == [1], "what is on its way is finished"
+        await draining
+        functions: Any = function_pb2_grpc.FunctionServiceStub(worker.channel)
+        events: Any = event_pb2_grpc.EventServiceStub(worker.channel)
+        for call, request in (
+            (functions.Invoke, function_pb2.InvokeRequest(function_id="raw/f")),
+            (events.SendEvents, event_pb2.SendEventsRequest(events=[event_pb2.NewEvent(name="a")])),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call(request)
+            error = from_rpc_error(refused.value)
+            assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")
+            assert error.retry_after_s is not None
+        with pytest.raises(grpc.aio.AioRpcError):
+            await late.hello()
+        assert await late.end() == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")
+        assert (await worker.run(a.run_id)).status == run_pb2.RUN_STATUS_COMPLETED, "what is, can still be asked for"
 
 
 def _bad(name: str, a: step_pb2.Assign) -> dict[str, Any]:

@@ -24,6 +24,7 @@ async def invoke(
 
     Raises NotFoundError, InvalidError, ExistsError (the request id was used for something else), UnavailableError.
     """
+    node.check_accepting()
     env = node.environment(env_name)
     if not env.loaded:
         await refresh(node, env)

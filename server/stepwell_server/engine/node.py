@@ -11,6 +11,7 @@ from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model import ids
+from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.journal import LookedBack
 from stepwell_server.model.run import End, RunRow
@@ -34,6 +35,7 @@ class Tuning:
     lookback_pages: int = 50
     lookback_ms: int = 2_000
     max_losses: int = 5
+    drain_ms: int = 2_000
 
 
 @dataclass(slots=True)
@@ -111,6 +113,11 @@ class Node:
         if env is None:
             env = self.environments[name] = Environment(name)
         return env
+
+    def check_accepting(self) -> None:
+        """Raises UnavailableError while the server leaves: the next one takes what is asked."""
+        if self.stopping:
+            raise UnavailableError("SERVER_STOPPING", "this server is stopping: try again", retry_ms=200)
 
     def spawn(self, work: Coroutine[Any, Any, Any]) -> None:
         """Runs something in the background; a failure is logged by the loop's handler."""

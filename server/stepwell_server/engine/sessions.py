@@ -48,8 +48,10 @@ class Hello(NamedTuple):
 async def connect(node: Node, env: Environment, hello: Hello, link: Link) -> tuple[Session, list[Held]]:
     """Opens a session, or takes up the one the worker had; answers with it and the residents it does not hold.
 
-    The link may be written to after the caller has sent Welcome, and calls opened() then. Raises InvalidError.
+    The link may be written to after the caller has sent Welcome, and calls opened() then. Raises InvalidError,
+    FencedError, UnavailableError.
     """
+    node.check_accepting()
     if not 0 <= hello.capacity <= LIMITS.capacity:
         raise InvalidError("BAD_CAPACITY", f"capacity is not 0 to {LIMITS.capacity}", fields=(("capacity", "range"),))
     for text, field in ((hello.instance, "instance"), (hello.sdk, "sdk")):

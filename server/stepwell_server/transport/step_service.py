@@ -152,7 +152,7 @@ class StepService(step_pb2_grpc.StepServiceServicer):
                 if frame.capacity.capacity > LIMITS.capacity:
                     raise InvalidError("BAD_CAPACITY", f"capacity is not 0 to {LIMITS.capacity}")
                 session.capacity = frame.capacity.capacity
-                session.draining = frame.capacity.capacity == 0
+                session.draining = node.stopping or frame.capacity.capacity == 0
                 dispatch.freed(node, session)
             elif kind == "goodbye":
                 return True

@@ -386,6 +386,27 @@ async def test_a_server_that_drains_is_left_only_for_another_stream() -> None:
         assert server.streams[:2] == ["opened", "opened"], "the old stream ends after the new one is there"
 
 
+async def test_a_server_that_drains_and_is_gone_is_followed_at_once() -> None:
+    async def body() -> None:
+        began.set()
+        await proceed.wait()
+
+    async def waits(step: Step) -> None:
+        await step.run(body)
+
+    began, proceed = asyncio.Event(), asyncio.Event()
+    async with fake_server() as server, working(server, app_of(waits)):
+        link = await server.link()
+        link.assign("run_1", "waits")
+        await began.wait()
+        link.send(step_pb2.Drain(reconnect_after_ms=600_000, reason="deploy"))
+        link.send(None)
+        proceed.set()  # nobody is there to hear of it
+        again = await server.link()
+        assert again.residents == {"run_1": 1}
+        assert (await server.command("results")).key == "body"
+
+
 async def test_a_wrong_registration_ends_the_worker() -> None:
     async with fake_server() as server:
         server.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "BAD_CONDITION")
