@@ -160,7 +160,10 @@ class FailureInfo:
 
 @dataclass(frozen=True, slots=True)
 class WaitingFor:
-    """One thing that a run waits for. `kind` is SLEEP, EVENT, CHILD, RETRY, NO_WORKER, CAPACITY, …"""
+    """One thing that a run waits for. `kind` is SLEEP, EVENT, CHILD, RETRY, NO_WORKER, CAPACITY, …
+
+    `cut_after` is the event after which a wait stopped looking back, if there were too many.
+    """
 
     kind: str
     message: str
@@ -169,13 +172,21 @@ class WaitingFor:
     match: str = ""
     until: datetime | None = None
     run_id: str = ""
+    cut_after: str = ""
 
     @classmethod
     def from_message(cls, message: run_pb2.WaitingFor) -> WaitingFor:
         """From the wire."""
         kind = run_pb2.WaitingFor.Kind.Name(message.kind).removeprefix("KIND_")
         return cls(
-            kind, message.message, message.key, message.event, message.match, _time(message.until_ms), message.run_id
+            kind,
+            message.message,
+            message.key,
+            message.event,
+            message.match,
+            _time(message.until_ms),
+            message.run_id,
+            message.cut_after,
         )
 
 

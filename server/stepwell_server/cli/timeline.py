@@ -117,7 +117,7 @@ def _row(entry: JournalEntry, backoffs: Sequence[JournalEntry], last_ms: int, no
     if kind in _STOPS:
         at = (Piece(Bar.STOPPED, entry.ended_ms, entry.ended_ms),)
         return Row(_STOPS[kind], at, failure_line(entry.failure), failed=kind == "timeout")
-    failed = entry.HasField("failure") and kind != "retry"
+    failed = entry.HasField("failure") and not open_ and kind != "retry"
     pieces: list[Piece] = []
     begin_ms = min(last_ms, backoffs[0].started_ms) if backoffs else (entry.started_ms or last_ms)
     for backoff in backoffs:

@@ -6,7 +6,7 @@ import re
 from enum import IntEnum
 from typing import NamedTuple
 
-from stepwell_server.engine.failures import message_of
+from stepwell_server.engine.failures import cut_after, message_of
 from stepwell_server.engine.ingest import check_text
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import base_key
@@ -46,7 +46,7 @@ class Waiting(IntEnum):
 
 
 class Reason(NamedTuple):
-    """One thing that a run waits for. until_ms: 0 if there is no time."""
+    """One thing that a run waits for. until_ms: 0 if there is no time. cut_after: where a look-back was cut."""
 
     kind: Waiting
     key: str
@@ -55,6 +55,7 @@ class Reason(NamedTuple):
     match: str = ""
     until_ms: int = 0
     run_id: str = ""
+    cut_after: str = ""
 
 
 def check_run_id(run_id: str) -> None:
@@ -142,7 +143,10 @@ def _open(wait: WaitRow) -> Reason:
         match = wait.match_key or ""
         where = " and ".join(filter(None, (match, wait.condition)))
         message = f"waits for event {wait.target}" + (f" with {where}" if where else "")
-        return Reason(Waiting.EVENT, wait.key, message, event=wait.target, match=where, until_ms=until)
+        cut = cut_after(wait.failure)
+        if cut:
+            message += f"; {message_of(wait.failure)}"
+        return Reason(Waiting.EVENT, wait.key, message, event=wait.target, match=where, until_ms=until, cut_after=cut)
     if wait.kind == StepKind.INVOKE:
         message = f"waits for {wait.target}, run {wait.child_id}"
         return Reason(Waiting.CHILD, wait.key, message, until_ms=until, run_id=wait.child_id or "")

@@ -81,7 +81,8 @@ class WaitRow(NamedTuple):
     """A row of ``waits``: something open. As an operation: insert, or nothing if the key is there.
 
     kind SLEEP: due_ms. EVENT: target = event name, match_key (see engine/matching.py) or "" if only the condition
-    decides, due_ms = time-out. INVOKE: target = function id, child_id, due_ms = time-out or None. RETRY: key =
+    decides, due_ms = time-out, failure = where the look-back was cut, if it was. INVOKE: target = function id,
+    child_id, due_ms = time-out or None. RETRY: key =
     "step#attempt", due_ms, failure = of the attempt before. GRACE: due_ms = forced end of a cancelled run.
     CANCEL: the run is to be cancelled, because its parent no longer wants it; due at once.
     TIMEOUT: a time-out of the function, failure = what the run then ends with. Under $start that of the start; under
@@ -117,8 +118,9 @@ class WaitDelete(NamedTuple):
 
 
 class LookedBack(NamedTuple):
-    """A wait has looked back: only new events can resolve it from now on."""
+    """A wait has looked back: only new events can resolve it from now on. cut: becomes the wait's failure."""
 
     env: str
     run_id: str
     key: str
+    cut: bytes | None = None

@@ -242,6 +242,7 @@ def reason_message(reason: Reason) -> run_pb2.WaitingFor:
         match=reason.match,
         until_ms=reason.until_ms,
         run_id=reason.run_id,
+        cut_after=reason.cut_after,
     )
 
 
