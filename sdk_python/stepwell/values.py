@@ -103,7 +103,10 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class FunctionInfo:
-    """A registered function. `workers` counts the connected ones that serve it. A time-out is None if there is none."""
+    """A registered function. `workers` counts the connected ones that serve it. A time-out is None if there is none.
+
+    `unjudged` says, in words, which condition took more than its budget at which event; empty if none did.
+    """
 
     id: str
     app: str
@@ -114,6 +117,7 @@ class FunctionInfo:
     strict: bool = False
     timeout: timedelta | None = None
     start_timeout: timedelta | None = None
+    unjudged: str = ""
 
     @classmethod
     def from_message(cls, message: function_pb2.Function) -> FunctionInfo:
@@ -129,6 +133,7 @@ class FunctionInfo:
             spec.strict,
             timedelta(milliseconds=spec.timeout_ms) if spec.timeout_ms else None,
             timedelta(milliseconds=spec.start_timeout_ms) if spec.start_timeout_ms else None,
+            message.unjudged,
         )
 
 

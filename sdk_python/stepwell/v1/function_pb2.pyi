@@ -37,18 +37,20 @@ class Trigger(_message.Message):
     def __init__(self, event: _Optional[str] = ..., condition: _Optional[str] = ...) -> None: ...
 
 class Function(_message.Message):
-    __slots__ = ("id", "app", "deployment", "spec", "workers")
+    __slots__ = ("id", "app", "deployment", "spec", "workers", "unjudged")
     ID_FIELD_NUMBER: _ClassVar[int]
     APP_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
+    UNJUDGED_FIELD_NUMBER: _ClassVar[int]
     id: str
     app: str
     deployment: str
     spec: FunctionSpec
     workers: int
-    def __init__(self, id: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., workers: _Optional[int] = ...) -> None: ...
+    unjudged: str
+    def __init__(self, id: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., workers: _Optional[int] = ..., unjudged: _Optional[str] = ...) -> None: ...
 
 class ListFunctionsRequest(_message.Message):
     __slots__ = ("environment", "app")

@@ -60,6 +60,7 @@ async def _search(node: Node, wait: WaitRow, after: str) -> tuple[bool, str]:
 
     Answers whether one was, and the event after which it was cut, if it was.
     """
+    env = node.environment(wait.env)
     page_size = node.tuning.lookback_events
     until = node.clock.monotonic_ms() + node.tuning.lookback_ms
     for _ in range(node.tuning.lookback_pages):
@@ -67,7 +68,7 @@ async def _search(node: Node, wait: WaitRow, after: str) -> tuple[bool, str]:
         fitting = [event for event in events if _fits(wait, event)]
         state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id) if fitting else None
         for event in fitting:
-            if state is not None and serve.may_take(wait, state, event, matching.event_data(event)):
+            if state is not None and serve.may_take(env, wait, state, event, matching.event_data(event)):
                 output = matching.event_json(event)
                 outcome = wake.outcome_of(wait, node.clock.now_ms(), output=output, event_id=event.id)
                 wake.resolve(node, wait.function_id, outcome)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
+from stepwell_server.engine.expressions import Unjudged
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.residents import Resident, Session
@@ -49,7 +50,8 @@ class Environment:
     name: str
     version: int = 0
     loaded: bool = False
-    triggers: TriggerIndex = field(default_factory=lambda: TriggerIndex(()))
+    unjudged: Unjudged = field(default_factory=Unjudged)
+    triggers: TriggerIndex = field(default_factory=lambda: TriggerIndex((), Unjudged()))
     shapes: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     kept_shapes: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     current: dict[str, str] = field(default_factory=dict[str, str])

@@ -93,7 +93,7 @@ def reasons(node: Node, state: RunState) -> list[Reason]:
         return []
     if status is RunStatus.PAUSED:
         return [Reason(Waiting.PAUSED, "", _paused(run))]
-    found = [_open(wait) for wait in state.waits if wait.kind not in INNER]
+    found = [_open(node, wait) for wait in state.waits if wait.kind not in INNER]
     if status is RunStatus.PARKED:
         if any(outcome.number is None for outcome in state.outcomes):
             return [_place(node, run), *found]
@@ -135,7 +135,7 @@ def _place(node: Node, run: RunRow) -> Reason:
     return Reason(Waiting.CAPACITY, "", f"all {len(connected)} workers that serve {run.function_id} are full")
 
 
-def _open(wait: WaitRow) -> Reason:
+def _open(node: Node, wait: WaitRow) -> Reason:
     until = wait.due_ms or 0
     if wait.kind == StepKind.SLEEP:
         return Reason(Waiting.SLEEP, wait.key, f"sleeps ({wait.key})", until_ms=until)
@@ -144,8 +144,8 @@ def _open(wait: WaitRow) -> Reason:
         where = " and ".join(filter(None, (match, wait.condition)))
         message = f"waits for event {wait.target}" + (f" with {where}" if where else "")
         cut = cut_after(wait.failure)
-        if cut:
-            message += f"; {message_of(wait.failure)}"
+        unjudged = node.environment(wait.env).unjudged.of(f"{wait.run_id}/{wait.key}")
+        message = "; ".join(filter(None, (message, message_of(wait.failure), unjudged)))
         return Reason(Waiting.EVENT, wait.key, message, event=wait.target, match=where, until_ms=until, cut_after=cut)
     if wait.kind == StepKind.INVOKE:
         message = f"waits for {wait.target}, run {wait.child_id}"
@@ -169,8 +169,11 @@ def journal(state: RunState) -> list[Entry]:
     return entries
 
 
-async def list_runs(node: Node, env: str, filter_: RunFilter) -> list[RunRow]:
-    """A page of runs; raises InvalidError for a bad page size or token, or text that no field can hold."""
+async def list_runs(node: Node, env: str, filter_: RunFilter) -> tuple[list[RunRow], set[str]]:
+    """A page of runs, and the ids of those whose end was asked for.
+
+    Raises InvalidError for a bad page size or token, or text that no field can hold.
+    """
     _check_page(filter_.limit, filter_.before, ids.RUN_PREFIX)
     for field, text in (
         ("function_id", filter_.function_id),
@@ -179,7 +182,8 @@ async def list_runs(node: Node, env: str, filter_: RunFilter) -> list[RunRow]:
         ("parent_run_id", filter_.parent_id),
     ):
         check_text(text, field, 2 * LIMITS.name_bytes, empty=True)
-    return await node.history.list_runs(env, filter_)
+    rows = await node.history.list_runs(env, filter_)
+    return rows, await node.history.cancel_requested(env, [row.id for row in rows]) if rows else set()
 
 
 async def event_with_runs(node: Node, env: str, event_id: str) -> tuple[EventRow, list[str]]:

@@ -178,7 +178,7 @@ def apply(env: Environment, registry: Registry) -> None:
     functions: list[FunctionSpec] = []
     for row in current.values():
         functions.extend(unpack(row))
-    env.triggers = TriggerIndex(functions)
+    env.triggers = TriggerIndex(functions, env.unjudged)
     env.current = {app: row.id for app, row in current.items()}
     # Shapes are never taken back: one that is not in these rows is that of a wait which opened since they were read.
     for shape in registry.shapes:

@@ -150,8 +150,8 @@ class History(Protocol):
         """A setting."""
         ...
 
-    async def dedup(self, env: str, keys: Sequence[str]) -> dict[str, str]:
-        """Values that stand under dedup keys and have not expired."""
+    async def cancel_requested(self, env: str, run_ids: Sequence[str]) -> set[str]:
+        """Those of the runs whose end was asked for."""
         ...
 
     async def due_after(self, after_ms: int) -> int | None:

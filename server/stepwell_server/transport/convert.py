@@ -181,7 +181,7 @@ def function_specs(app: str, deployment: str, messages: Iterable[function_pb2.Fu
     ]
 
 
-def function_message(function: FunctionSpec, workers: int) -> function_pb2.Function:
+def function_message(function: FunctionSpec, workers: int, unjudged: str) -> function_pb2.Function:
     """A registered function."""
     spec = function_pb2.FunctionSpec(
         name=function.name,
@@ -200,7 +200,12 @@ def function_message(function: FunctionSpec, workers: int) -> function_pb2.Funct
         start_timeout_ms=function.start_timeout_ms,
     )
     return function_pb2.Function(
-        id=function.id, app=function.app, deployment=function.deployment, spec=spec, workers=workers
+        id=function.id,
+        app=function.app,
+        deployment=function.deployment,
+        spec=spec,
+        workers=workers,
+        unjudged=unjudged,
     )
 
 

@@ -117,9 +117,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                 before=request.page_token,
                 limit=limit,
             )
-            rows = await query.list_runs(self._node, env, filter_)
+            rows, asked = await query.list_runs(self._node, env, filter_)
+            runs = [convert.run_message(row, cancelled=row.id in asked) for row in rows]
             token = rows[-1].id if len(rows) == limit else ""
-            return run_pb2.ListRunsResponse(runs=[convert.run_message(row) for row in rows], next_page_token=token)
+            return run_pb2.ListRunsResponse(runs=runs, next_page_token=token)
 
         return await status.answered(context, work)
 
