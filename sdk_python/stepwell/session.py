@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import grpc
 import grpc.aio
 
-from stepwell.api_errors import ApiError, from_rpc_error
+from stepwell.api_errors import ApiError, FailedPreconditionError, from_rpc_error
 from stepwell.connection import IoThread
 from stepwell.frames import Introduction, hello_frames
 from stepwell.logs import log
@@ -185,6 +185,10 @@ class Session:
             except BaseException:
                 await stream.close()
                 raise
+            if lacks := self._worker.missing(welcome.capabilities):
+                await stream.close()
+                message = f"the server at {self._address} is too old: it does not know {lacks}"
+                raise FailedPreconditionError(grpc.StatusCode.FAILED_PRECONDITION, message, "CAPABILITY_MISSING")
             self._session_id = welcome.session_id
             self._lease_s = welcome.lease_ms / 1000
             self._lapsed = False

@@ -27,6 +27,7 @@ from stepwell.v1 import (
     step_pb2,
     step_pb2_grpc,
 )
+from stepwell_server.engine import sessions
 from stepwell_server.engine.sessions import hash_of
 from stepwell_server.main import Server
 from stepwell_server.model.limits import LIMITS
@@ -188,7 +189,10 @@ class Stranger:
             app="raw", deployment="d1", instance="i", sdk="raw", session_id=session_id, functions=[spec], capacity=10
         )
         for name, value in fields.items():
-            setattr(hello, name, value)
+            if isinstance(value, list):
+                getattr(hello, name).extend(value)
+            else:
+                setattr(hello, name, value)
         for at, resident in enumerate(residents):
             hello.residents.append(resident)
             hello.more = at + 1 < len(residents)
@@ -465,6 +469,41 @@ async def test_a_bad_hello_ends_the_stream(address: str) -> None:
             with pytest.raises(grpc.aio.AioRpcError):
                 await worker.hello(**fields)
             assert await worker.end() == (grpc.StatusCode.INVALID_ARGUMENT, expected)
+
+
+async def test_capabilities_are_named_and_unknown_ones_ignored(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Stranger(address) as worker:
+        welcome = await worker.hello(capabilities=["telepathy"])
+        assert list(welcome.capabilities) == ["timeouts"]
+    monkeypatch.setattr(sessions, "NEEDED", frozenset({"patience", "timeouts"}))
+    async with Stranger(address) as worker:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await worker.hello(capabilities=["timeouts"])
+        error = from_rpc_error(refused.value)
+        assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CAPABILITY_MISSING")
+        assert "patience" in error.message
+        assert "timeouts" not in error.message
+    async with Stranger(address) as worker:
+        assert await worker.hello(capabilities=["timeouts", "patience"])
+
+
+async def test_hello_is_bounded(address: str) -> None:
+    resident = step_pb2.Resident(run_id="run_" + "0" * 32, turn=1)
+    schema = function_pb2.FunctionSpec(name="g", input_schema=b'"' + b"x" * 900_000 + b'"')
+    for hello, reason in (
+        (step_pb2.Hello(functions=[schema] * 5), "TOO_LARGE"),
+        (step_pb2.Hello(residents=[step_pb2.Resident(run_id="x" * 200)]), "TOO_LARGE"),
+        (step_pb2.Hello(residents=[resident] * 50_000, more=True), "TOO_MANY"),
+    ):
+        async with Stranger(address) as worker:
+            worker.call = step_pb2_grpc.StepServiceStub(worker.channel).Connect()
+            hello.app, hello.deployment = "raw", "d1"
+            for _ in range(4 if hello.more else 1):
+                await worker.call.write(step_pb2.ConnectRequest(hello=hello))
+            assert await worker.end() == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    async with Stranger(address) as worker:
+        welcome = await worker.hello("", *[resident] * 3)
+        assert [one.run_id for one in welcome.refused] == [resident.run_id] * 3, "one that fits is answered"
 
 
 async def test_two_heartbeats_that_differ_end_the_stream(address: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 import threading
@@ -74,6 +75,25 @@ def test_a_run_without_a_worker_or_without_a_place_says_so(store: str, database:
         assert not first.cancel().status.ended, "a worker may unwind it, for as long as the grace"
         client.advance_clock("31s")
         assert ended(client, first.run_id).status is RunStatus.CANCELLED
+
+
+def test_a_run_whose_worker_is_away_says_until_when(store: str, database: str, tmp_path: Path) -> None:
+    effects = tmp_path / "effects"
+    effects.touch()
+    server = Server(database, tmp_path, profile="serve")
+    with running(server, APPS / "features.py", EFFECTS=str(effects)) as (client, worker):
+        handle = client.start("features/cancellable", "async")
+        until(effects.read_text, "its body executes")
+        worker.signal(signal.SIGSTOP)
+        try:
+            server.kill()
+            server.start()
+            reason = one_reason(client, handle.run_id, "LEASE")
+            assert reason.until is not None
+            left = (reason.until - client.server_info().now).total_seconds()
+            assert 0 < left <= 10
+        finally:
+            worker.signal(signal.SIGCONT)
 
 
 def no_worker(run: Run) -> bool:

@@ -104,6 +104,8 @@ class Node:
         self.wake_timers: Callable[[int], None] = lambda due_ms: None  # the timers, once they run: see engine/timers.py
         self._tasks: set[asyncio.Task[Any]] = set()
         self.alone_since_ms: int | None = None
+        self.awaited_until_ms = 0
+        """Until when workers of an earlier server may take their sessions up."""
         self._event_ms = 0
         self._event_tail = 0
         self.tidying = False

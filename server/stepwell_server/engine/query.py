@@ -73,6 +73,15 @@ async def run_state(node: Node, env: str, run_id: str) -> RunState:
     return state
 
 
+async def changes(node: Node, env: str, run_id: str, after_number: int) -> RunState:
+    """A run with what of its journal is behind a number; raises NotFoundError."""
+    check_run_id(run_id)
+    state = await node.history.changes(env, run_id, after_number)
+    if state is None:
+        raise NotFoundError("RUN_NOT_FOUND", f"there is no run {run_id[:64]!r}")
+    return state
+
+
 def shown_status(node: Node, state: RunState) -> RunStatus:
     """The store's status, but a parked run that a live session was just woken for executes (see architecture.md)."""
     run = state.run
@@ -102,9 +111,9 @@ def reasons(node: Node, state: RunState) -> list[Reason]:
         return [_place(node, run)]
     session = node.sessions.get(run.session_id or "")
     if session is None or session.link is None:
-        until = 0
+        until = session.until_ms if session is not None else node.awaited_until_ms
         message = "its worker is not connected: another gets it once the lease is over"
-        return [Reason(Waiting.LEASE, "", message, until_ms=until)]
+        return [Reason(Waiting.LEASE, "", message, until_ms=until if until > node.clock.now_ms() else 0)]
     request = unwinding(state)
     what = "executes it" if request is None else f"unwinds it: {message_of(request.failure)}"
     return [Reason(Waiting.EXECUTING, "", f"worker {session.row.instance or session.id} {what}"), *found]

@@ -150,6 +150,7 @@ class Session:
         "sdk",
         "suspect",
         "unlike",
+        "until_ms",
         "wakes",
     )
 
@@ -169,6 +170,8 @@ class Session:
         self.ended: dict[str, tuple[int, int, int]] = {}
         self.suspect: str | None = None
         self.unlike = 0
+        self.until_ms = 0
+        """Once its stream has ended: until when it may come back."""
         self.sdk = row.sdk
 
     def note_end(self, resident: Resident, number: int) -> None:

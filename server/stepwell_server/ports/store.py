@@ -138,6 +138,10 @@ class History(Protocol):
         """A run."""
         ...
 
+    async def changes(self, env: str, run_id: str, after_number: int) -> RunState | None:
+        """A run as Store.load answers it, but of the numbered outcomes only those behind a number, and $cancel."""
+        ...
+
     async def list_runs(self, env: str, filter_: RunFilter) -> list[RunRow]:
         """Runs newest first, without input and output."""
         ...

@@ -23,7 +23,7 @@ _WAIT_MS = 55_000
 _JOURNAL_PAGE = 10_000
 _TICK_S = 1.0
 _PAUSE_MS = 250
-"""A watcher of a live run looks at most this often: each look reads the whole journal."""
+"""A watcher of a live run looks at most this often."""
 _PAUSE_LOOKS = 4
 """… and pauses at least this many times as long as its look took."""
 _STATUSES = frozenset(int(status) for status in RunStatus)
@@ -48,17 +48,18 @@ class _Sent:
     """The entries of a journal that a watcher has."""
 
     def __init__(self) -> None:
-        self._numbered: set[str] = set()  # they never change again
+        self.number = 0
+        """The last one of which it has the entry. Numbers only grow, and numbered entries never change again."""
         self._others: dict[tuple[str, bool], int] = {}
 
     def news(self, entries: list[query.Entry]) -> list[run_pb2.JournalEntry]:
-        """The entries that are new or changed since the last call."""
+        """The entries that are new or changed since the last call, of all those behind the last number."""
         found: list[run_pb2.JournalEntry] = []
         for entry in entries:
             outcome = entry.outcome
             if outcome is not None and outcome.number is not None:
-                if outcome.key not in self._numbered:
-                    self._numbered.add(outcome.key)
+                if outcome.number > self.number:
+                    self.number = outcome.number
                     found.append(convert.entry_message(entry))
                 continue
             message = convert.entry_message(entry)
@@ -173,7 +174,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
             async with watch.watching(self._node, request.run_id) as changes:
                 while True:
                     began_ms = now_ms()
-                    state = await query.run_state(self._node, env, request.run_id)
+                    state = await query.changes(self._node, env, request.run_id, sent.number)
                     response = run_pb2.WatchRunResponse(run=self._message(state), waiting_for=self._reasons(state))
                     news = sent.news(query.journal(state))
                     whole = response.SerializeToString(deterministic=True)
