@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from stepwell.errors import RetryAfterError as RetryAfterError
     from stepwell.errors import RunCancelledError as RunCancelledError
     from stepwell.errors import RunFailedError as RunFailedError
+    from stepwell.errors import RunTimedOutError as RunTimedOutError
     from stepwell.errors import SerializationError as SerializationError
     from stepwell.errors import StepError as StepError
     from stepwell.errors import StepTimeoutError as StepTimeoutError
@@ -42,8 +43,8 @@ _HOMES = {
     "errors": (
         "Fenced", "Interrupted", "InvokeError", "InvokeTimeoutError", "LimitError", "NonRetriableError",
         "NondeterminismError", "OutsideStepError", "ProtocolError", "RegistrationError", "RetryAfterError",
-        "RunCancelledError", "RunFailedError", "SerializationError", "StepError", "StepTimeoutError", "StepwellError",
-        "UsageError",
+        "RunCancelledError", "RunFailedError", "RunTimedOutError", "SerializationError", "StepError",
+        "StepTimeoutError", "StepwellError", "UsageError",
     ),
     "event": ("Event", "NewEvent"),
     "function": ("App", "Function", "Trigger"),

@@ -216,7 +216,7 @@ class AsyncClient:
         request_id: str | None = None,
         metadata: Mapping[str, str] | None = None,
     ) -> Any:
-        """Starts a run and returns its output. Raises RunFailedError, RunCancelledError or InvokeTimeoutError.
+        """Starts a run and returns its output. Raises RunFailedError, RunCancelledError or RunTimedOutError.
 
         If the `timeout` passes first it raises TimeoutError, and the run goes on.
         """

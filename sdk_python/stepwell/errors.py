@@ -15,6 +15,7 @@ StepwellError
     └── InvokeError          an invoked function gave no output
         ├── RunFailedError
         ├── RunCancelledError
+        ├── RunTimedOutError
         └── InvokeTimeoutError  (also a StepTimeoutError)
 
 Interrupted and Fenced are BaseExceptions, so that `except Exception` cannot swallow them.
@@ -141,6 +142,12 @@ class RunCancelledError(InvokeError):
     reason = "CANCELLED"
 
 
+class RunTimedOutError(InvokeError):
+    """A time-out of the invoked function was over before the run had started or ended."""
+
+    reason = "TIMED_OUT"
+
+
 class InvokeTimeoutError(InvokeError, StepTimeoutError):
     """The invoked function took longer than the time-out of the call."""
 
@@ -237,6 +244,7 @@ def step_error(failure: Failure, key: str, attempts: int) -> StepError:
 _INVOKE_ERRORS: dict[str, type[InvokeError]] = {
     "RUN_FAILED": RunFailedError,
     "CANCELLED": RunCancelledError,
+    "TIMED_OUT": RunTimedOutError,
     "TIMEOUT": InvokeTimeoutError,
 }
 
@@ -248,10 +256,7 @@ def invoke_error(failure: Failure, key: str, attempts: int) -> InvokeError:
 
 
 # Errors that only say which step or run another error came from.
-_CARRIERS = frozenset(
-    kind.__name__
-    for kind in (StepError, StepTimeoutError, InvokeError, RunFailedError, RunCancelledError, InvokeTimeoutError)
-)
+_CARRIERS = frozenset(kind.__name__ for kind in (StepError, StepTimeoutError, InvokeError, *_INVOKE_ERRORS.values()))
 
 
 def innermost(failure: Failure) -> Failure:

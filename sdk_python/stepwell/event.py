@@ -20,8 +20,8 @@ T_co = TypeVar("T_co", covariant=True)
 
 INVOKED = "stepwell/function.invoked"
 EVENT_NAME_BYTES_MAX = 256
-UNIX_MS_MAX = 253_402_300_799_999
-"""The last millisecond of the year 9999."""
+UNIX_MS_MIN, UNIX_MS_MAX = -62_135_596_800_000, 253_402_300_799_999
+"""The first and the last millisecond of the years 1 to 9999."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +77,8 @@ def check_event_name(name: str, *, wildcard: bool = False) -> None:
 
 
 def from_unix_ms(ms: int) -> datetime:
-    """The instant in UTC."""
-    return datetime.fromtimestamp(ms / 1000, UTC)
+    """The instant in UTC, or the nearest one that a datetime can hold: others' clocks may say anything."""
+    return datetime.fromtimestamp(min(max(ms, UNIX_MS_MIN), UNIX_MS_MAX) / 1000, UTC)
 
 
 def to_unix_ms(instant: datetime | float) -> int:

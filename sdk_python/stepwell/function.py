@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
 from stepwell import codec
 from stepwell.call import resolve_hints
+from stepwell.duration import Duration, DurationError, to_ms
 from stepwell.errors import RegistrationError, UsageError
 from stepwell.event import Event, check_event_name
 from stepwell.retry import Retries, to_policy
@@ -50,7 +51,7 @@ class Function(Generic[In, Out]):
 
     def __init__(
         self, app: str, fn: Callable[..., Any], name: str, triggers: tuple[Trigger, ...], retries: Retries,
-        strict: bool, names: dict[str, Any],
+        strict: bool, timeouts: tuple[int, int], names: dict[str, Any],
     ) -> None:  # fmt: skip
         self.app = app
         self.name = name
@@ -58,6 +59,7 @@ class Function(Generic[In, Out]):
         self.fn = fn
         self.triggers = triggers
         self.strict = strict
+        self.timeout_ms, self.start_timeout_ms = timeouts
         self.policy = to_policy(retries)
         self.is_sync = not inspect.iscoroutinefunction(fn)
         self.parameters, self.input, self.returns = _signature(fn, name, self.is_sync, names)
@@ -93,6 +95,8 @@ class Function(Generic[In, Out]):
             input_schema=_schema(self.input, "validation"),
             output_schema=_schema(self.returns, "serialization"),
             strict=self.strict,
+            timeout_ms=self.timeout_ms,
+            start_timeout_ms=self.start_timeout_ms,
         )
 
 
@@ -112,13 +116,18 @@ class App:
     def function(self, fn: Callable[..., Coroutine[Any, Any, Out]], /) -> Function[Any, Out]: ...
     @overload
     def function(
-        self, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False
-    ) -> _Decorator: ...
+        self, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False,
+        timeout: Duration | None = None, start_timeout: Duration | None = None,
+    ) -> _Decorator: ...  # fmt: skip
     def function(  # pyright: ignore[reportInconsistentOverload]
-        self, fn: Any = None, /, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False
-    ) -> Any:
+        self, fn: Any = None, /, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False,
+        timeout: Duration | None = None, start_timeout: Duration | None = None,
+    ) -> Any:  # fmt: skip
         """Registers a function: `on` is what starts it (nothing: it is only invoked), `retries` the default of its
         steps and of an exception that leaves it, `strict` makes a changed input of a recorded step a mismatch too.
+
+        A run that has not ended `timeout` after its first start is unwound as by a cancel, and ends as TIMED_OUT; so
+        does one that has not started `start_timeout` after it was created.
 
         Raises RegistrationError naming the function and the option that is wrong.
         """
@@ -126,13 +135,14 @@ class App:
         names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
 
         def register(fn: Any) -> Function[Any, Any]:
-            return self._register(fn, on, name, retries, strict, dict(names))
+            return self._register(fn, on, name, retries, strict, (timeout, start_timeout), dict(names))
 
         return register(fn) if fn is not None else register
 
     def _register(
-        self, fn: Any, on: On, name: str | None, retries: Retries, strict: bool, names: dict[str, Any]
-    ) -> Function[Any, Any]:
+        self, fn: Any, on: On, name: str | None, retries: Retries, strict: bool,
+        timeouts: tuple[Duration | None, Duration | None], names: dict[str, Any],
+    ) -> Function[Any, Any]:  # fmt: skip
         if not inspect.isfunction(fn):
             raise RegistrationError(f"@app.function is for functions, not for {fn!r}; write @app.function(on=…)")
         name = fn.__name__ if name is None else name
@@ -143,8 +153,9 @@ class App:
             triggers = _triggers(on)
         except UsageError as error:
             raise RegistrationError(f"function {name}, on: {error}") from None
+        limits = _timeout_ms(name, "timeout", timeouts[0]), _timeout_ms(name, "start_timeout", timeouts[1])
         try:
-            function: Function[Any, Any] = Function(self.name, fn, name, triggers, retries, strict, names)
+            function: Function[Any, Any] = Function(self.name, fn, name, triggers, retries, strict, limits, names)
         except RegistrationError:
             raise
         except (UsageError, TypeError) as error:
@@ -195,6 +206,18 @@ def _check_name(what: str, name: Any) -> None:
             f"{what} name {name!r} must be 1 to {NAME_BYTES_MAX} letters, digits, '-', '_' or '.' of ASCII, and begin "
             "with a letter or digit"
         )
+
+
+def _timeout_ms(function: str, option: str, value: Duration | None) -> int:
+    if value is None:
+        return 0
+    try:
+        ms = to_ms(value)
+    except DurationError as error:
+        raise RegistrationError(f"function {function}, {option}: {error}") from None
+    if ms == 0:
+        raise RegistrationError(f"function {function}, {option}: it must be longer than zero")
+    return ms
 
 
 def _triggers(on: Any) -> tuple[Trigger, ...]:

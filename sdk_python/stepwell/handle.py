@@ -30,7 +30,7 @@ class AsyncRunHandle(Generic[T]):
         self.run_id = run.id
 
     async def result(self, timeout: Duration | None = None) -> T:
-        """The output. Raises RunFailedError, RunCancelledError or InvokeTimeoutError; TimeoutError if it goes on."""
+        """The output. Raises RunFailedError, RunCancelledError or RunTimedOutError; TimeoutError if it goes on."""
         return await self.wait(Deadline(timeout))
 
     async def status(self) -> Run:
@@ -79,7 +79,7 @@ def output_of(run: run_pb2.Run, read: Callable[[Any], Any] | None) -> Any:
 
 _FAILURES: dict[RunStatus, type[errors.InvokeError]] = {
     RunStatus.CANCELLED: errors.RunCancelledError,
-    RunStatus.TIMED_OUT: errors.InvokeTimeoutError,
+    RunStatus.TIMED_OUT: errors.RunTimedOutError,
 }
 
 

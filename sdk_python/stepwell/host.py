@@ -168,9 +168,10 @@ class Host:
                 if resident.reentry is None:
                     assert resident.assign is not None, "what has no re-entry yet has an assignment"
                     resident.assign.cancelled = True
+                    resident.assign.cancel_failure.CopyFrom(cancel.failure)
                     continue
                 try:
-                    resident.reentry.cancel()
+                    resident.reentry.cancel(cancel.failure.message)
                 except Exception:
                     self._broken(resident)
                     continue

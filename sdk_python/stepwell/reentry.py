@@ -44,7 +44,8 @@ class Reentry(Core):
         self.received = 0
         self.cancelled = False
         self.end_number = 0
-        self._cancel_asked = assign.cancelled
+        # Why the code is to be unwound, once it has started; None: it is not.
+        self._cancel_asked: str | None = assign.cancel_failure.message if assign.cancelled else None
         self._number = self._watermark
         self.acked = self._watermark
         self._seen: set[str] = set()  # keys received in this turn
@@ -85,8 +86,8 @@ class Reentry(Core):
         # Cancel comes last: had the code seen it before these, that would be durable and so in the journal (H1a).
         for outcome in early:
             self._receive(outcome)
-        if self._cancel_asked:
-            self._cancel()
+        if self._cancel_asked is not None:
+            self._cancel(self._cancel_asked)
         self._close_call()
 
     def resolve(self, outcome: Outcome) -> None:
@@ -130,12 +131,12 @@ class Reentry(Core):
         self._outbox.acknowledge(number)
         self._close_call()
 
-    def cancel(self) -> None:
-        """Raises CancelledError in the code, which may clean up in further steps; however it ends, it is cancelled."""
+    def cancel(self, why: str = "") -> None:
+        """Raises CancelledError(why) in the code, which may clean up in further steps; at its end it is cancelled."""
         if self.state is NEW:
-            self._cancel_asked = True
+            self._cancel_asked = why
             return
-        self._cancel()
+        self._cancel(why)
         self._close_call()
 
     def evict(self) -> None:
@@ -196,7 +197,7 @@ class Reentry(Core):
         """Delivers a recorded outcome; one that the code does not ask for is skipped, never awaited (H1b)."""
         key = outcome.key
         if key == CANCEL_KEY:
-            self._deliver_cancel(outcome.time_ms)
+            self._deliver_cancel(outcome.failure.message, outcome.time_ms)
         elif outcome.kind == RETRY:
             base, attempt = split_attempt(key)
             self.now_ms = max(self.now_ms, outcome.time_ms)
@@ -217,7 +218,7 @@ class Reentry(Core):
         if self.state not in (EXECUTING, PARKED):
             return
         if key == CANCEL_KEY:
-            self._cancel()
+            self._cancel(outcome.failure.message)
         elif outcome.kind == RETRY:
             self._receive_retry(outcome)
         elif (call := self._calls.get(key)) is not None:
@@ -254,18 +255,18 @@ class Reentry(Core):
         call.attempt, call.last_error, call.open_key, call.need = attempt, outcome.failure, "", self._watermark
         self._waiting.append(call)  # pyright: ignore[reportArgumentType]
 
-    def _cancel(self) -> None:
+    def _cancel(self, why: str) -> None:
         if self.cancelled or self.state not in (EXECUTING, PARKED):
             return
         self.state = EXECUTING
         self._see(CANCEL_KEY)
-        self._deliver_cancel(0)
+        self._deliver_cancel(why, 0)
 
-    def _deliver_cancel(self, time_ms: int) -> None:
+    def _deliver_cancel(self, why: str, time_ms: int) -> None:
         assert self._main is not None, "the code was started"
         self.cancelled = True
         self.now_ms = max(self.now_ms, time_ms)
-        self._main.cancel()
+        self._main.cancel(why or None)
         self._advance()
 
     # -- bodies --------------------------------------------------------------------------------------------------

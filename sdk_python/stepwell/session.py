@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import grpc
 import grpc.aio
 
-from stepwell.api_errors import ApiError, from_rpc_error
+from stepwell.api_errors import ApiError, FailedPreconditionError, from_rpc_error
 from stepwell.connection import IoThread
 from stepwell.frames import Introduction, hello_frames
 from stepwell.logs import log
@@ -133,6 +133,7 @@ class Session:
                     # Make before break: the next stream opens while this one goes on.
                     drain = self._drain.result()
                     log.info("the server asks to connect elsewhere: %s", drain.reason)
+                    serving.add_done_callback(lambda ended, left=stream: self._left(left, ended))
                     await asyncio.wait((serving,), timeout=drain.reconnect_after_ms / 1000)
                     continue
                 leaving = None
@@ -155,6 +156,12 @@ class Session:
         self._session_id = ""
         if self._current is not None:
             self._current.cancel()
+
+    def _left(self, stream: Stream, serving: asyncio.Future[None]) -> None:
+        """A stream that is being left has ended, perhaps before there is another to send to."""
+        if not serving.cancelled():
+            serving.exception()  # seen: the server said that it leaves
+        self._mailbox.put(Lost(stream))
 
     async def _drop(self, stream: Stream, serving: asyncio.Future[None]) -> None:
         serving.cancel()
@@ -184,6 +191,10 @@ class Session:
             except BaseException:
                 await stream.close()
                 raise
+            if lacks := self._worker.missing(welcome.capabilities):
+                await stream.close()
+                message = f"the server at {self._address} is too old: it does not know {lacks}"
+                raise FailedPreconditionError(grpc.StatusCode.FAILED_PRECONDITION, message, "CAPABILITY_MISSING")
             self._session_id = welcome.session_id
             self._lease_s = welcome.lease_ms / 1000
             self._lapsed = False

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from typing import TypedDict
 
 DEFAULT_ADDRESS = "127.0.0.1:7777"
+CAPACITY_MAX = 100_000
+PARKED_MAX = 50_000
+"""A server takes up a session of at most both together."""
 
 
 def resolve_address(given: str | None) -> str:
@@ -67,6 +70,8 @@ class WorkerSettings:
         """Fills what was not given from the environment variables and the defaults."""
         if capacity < 1 or threads < 1 or max_parked < 0 or drain_s < 0:
             raise ValueError("capacity and threads must be at least 1, max_parked and drain_s at least 0")
+        if capacity > CAPACITY_MAX or max_parked > PARKED_MAX:
+            raise ValueError(f"capacity must be at most {CAPACITY_MAX:,}, max_parked at most {PARKED_MAX:,}")
         return cls(
             address=resolve_address(address),
             environment=resolve_environment(environment),

@@ -162,7 +162,7 @@ class Step:
         """Runs a function of any app and language ("app/name", or a Function) and returns its output.
 
         The child is cancelled with its parent or at the time-out, unless detached. Raises RunFailedError,
-        RunCancelledError, InvokeTimeoutError or InvokeError.
+        RunCancelledError, RunTimedOutError, InvokeTimeoutError or InvokeError.
         """
         core = self._core
         core.check_caller("step.invoke")

@@ -103,7 +103,10 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class FunctionInfo:
-    """A registered function. `workers` counts the connected ones that serve it."""
+    """A registered function. `workers` counts the connected ones that serve it. A time-out is None if there is none.
+
+    `unjudged` says, in words, which condition took more than its budget at which event; empty if none did.
+    """
 
     id: str
     app: str
@@ -112,13 +115,26 @@ class FunctionInfo:
     triggers: tuple[Trigger, ...]
     workers: int
     strict: bool = False
+    timeout: timedelta | None = None
+    start_timeout: timedelta | None = None
+    unjudged: str = ""
 
     @classmethod
     def from_message(cls, message: function_pb2.Function) -> FunctionInfo:
         """From the wire."""
         spec = message.spec
-        triggers = tuple(Trigger(one.event, one.condition) for one in spec.triggers)
-        return cls(message.id, message.app, message.deployment, spec.name, triggers, message.workers, spec.strict)
+        return cls(
+            message.id,
+            message.app,
+            message.deployment,
+            spec.name,
+            tuple(Trigger(one.event, one.condition) for one in spec.triggers),
+            message.workers,
+            spec.strict,
+            timedelta(milliseconds=spec.timeout_ms) if spec.timeout_ms else None,
+            timedelta(milliseconds=spec.start_timeout_ms) if spec.start_timeout_ms else None,
+            message.unjudged,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +165,10 @@ class FailureInfo:
 
 @dataclass(frozen=True, slots=True)
 class WaitingFor:
-    """One thing that a run waits for. `kind` is SLEEP, EVENT, CHILD, RETRY, NO_WORKER, CAPACITY, …"""
+    """One thing that a run waits for. `kind` is SLEEP, EVENT, CHILD, RETRY, NO_WORKER, CAPACITY, …
+
+    `cut_after` is the event after which a wait stopped looking back, if there were too many.
+    """
 
     kind: str
     message: str
@@ -158,19 +177,30 @@ class WaitingFor:
     match: str = ""
     until: datetime | None = None
     run_id: str = ""
+    cut_after: str = ""
 
     @classmethod
     def from_message(cls, message: run_pb2.WaitingFor) -> WaitingFor:
         """From the wire."""
         kind = run_pb2.WaitingFor.Kind.Name(message.kind).removeprefix("KIND_")
         return cls(
-            kind, message.message, message.key, message.event, message.match, _time(message.until_ms), message.run_id
+            kind,
+            message.message,
+            message.key,
+            message.event,
+            message.match,
+            _time(message.until_ms),
+            message.run_id,
+            message.cut_after,
         )
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A run. `output` is decoded JSON, once COMPLETED; `waiting_for` is filled where one run was asked for."""
+    """A run. `output` is decoded JSON, once COMPLETED.
+
+    Where one run was asked for, `waiting_for` says why it has not ended, and `deadline` when its time-out will be over.
+    """
 
     id: str
     function_id: str
@@ -188,6 +218,7 @@ class Run:
     output: Any = None
     failure: FailureInfo | None = None
     waiting_for: tuple[WaitingFor, ...] = ()
+    deadline: datetime | None = None
 
     @classmethod
     def from_message(cls, message: run_pb2.Run, waiting_for: tuple[WaitingFor, ...] = ()) -> Run:
@@ -210,6 +241,7 @@ class Run:
             output=_value(message.output, f"the output of {message.id}"),
             failure=FailureInfo.from_message(message.failure) if message.HasField("failure") else None,
             waiting_for=waiting_for,
+            deadline=_time(message.deadline_ms),
         )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 import stepwell
 from stepwell import connection
 from stepwell.deployment import deployment_id
+from stepwell.errors import LimitError
 from stepwell.frames import Introduction
 from stepwell.host import Host
 from stepwell.logs import log
@@ -23,6 +24,8 @@ from stepwell.v1 import step_pb2
 if TYPE_CHECKING:
     from stepwell.function import App
 
+REGISTRATION_BYTES = 4_000_000
+"""What Hello may hold in all is a little more."""
 LEAVE_S = 2.0
 UNWIND_S = 1.0
 SWITCH_INTERVAL_S = 0.002
@@ -39,6 +42,9 @@ class Worker:
         self._halt = asyncio.Event()
         self._idle = asyncio.Event()
         specs = app.specs()
+        size = sum(spec.ByteSize() for spec in specs)
+        if size > REGISTRATION_BYTES:
+            raise LimitError(f"app {app.name} registers {size} bytes, more than {REGISTRATION_BYTES}: split the app")
         self._introduction = Introduction(
             environment=settings.environment,
             app=app.name,

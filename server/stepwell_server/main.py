@@ -35,7 +35,7 @@ from stepwell.v1 import (
 from stepwell_server import __version__
 from stepwell_server.adapters.local.clock import SystemClock
 from stepwell_server.adapters.local.queue import LocalQueue
-from stepwell_server.engine import clockwork
+from stepwell_server.engine import clockwork, drain
 from stepwell_server.engine.housekeeping import Housekeeping
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.lease import Lease
@@ -172,6 +172,21 @@ class Server:
         for name in ["", *names]:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
+    async def drain(self) -> None:
+        """Tells the workers that this server leaves, and finishes what is in flight; not where the lease is lost."""
+        node = self.node
+        node.stopping = True
+        self._stop_services()
+        if self.lost.is_set():
+            return
+        if not await drain.drain(node, "the server stops"):
+            log.warning("leaving while work is in flight: the workers bring it to the next server")
+
+    def _stop_services(self) -> None:
+        for service in ("_timers", "_housekeeping"):
+            if hasattr(self, service):
+                getattr(self, service).stop()
+
     async def stop(self) -> None:
         """Workers keep their runs in memory and connect to the next server; what is queued for the store is written."""
         if self._stopped:
@@ -180,14 +195,11 @@ class Server:
         node = getattr(self, "node", None)
         if self._grpc is not None:
             await self._health.enter_graceful_shutdown()
-            if node is not None:
-                node.stopping = True
+            await self.drain()
             await self._grpc.stop(0.2)
         if node is not None:
             node.stopping = True
-            for service in ("_timers", "_housekeeping"):
-                if hasattr(self, service):
-                    getattr(self, service).stop()
+            self._stop_services()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(node.lane.settle(), _STOP_S)
             with contextlib.suppress(Exception):

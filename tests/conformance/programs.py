@@ -14,6 +14,7 @@ from stepwell import (
     NonRetriableError,
     RetryAfterError,
     RunCancelledError,
+    RunTimedOutError,
     Step,
     StepError,
 )
@@ -134,6 +135,8 @@ async def invoke(step: Step) -> Json:
         return "timed out"
     except RunCancelledError:
         return "cancelled"
+    except RunTimedOutError:
+        return "out of time"
     except InvokeError as error:
         return f"failed with {error.type}"
 
@@ -198,6 +201,15 @@ async def stubborn(step: Step) -> Json:
     with contextlib.suppress(asyncio.CancelledError):
         await step.sleep("1d")
     return "went on"
+
+
+@program()
+async def told(step: Step) -> Json:
+    try:
+        await step.sleep("1d")
+    except asyncio.CancelledError as why:
+        await step.run(body, str(why), name="note")
+        raise
 
 
 @program()

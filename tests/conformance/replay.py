@@ -37,8 +37,8 @@ def _apply(core: Reentry, step: Json) -> Json:
             )  # fmt: skip
         case {"ack": number}:
             core.ack(number)
-        case {"cancel": _}:
-            core.cancel()
+        case {"cancel": spec}:
+            core.cancel(spec.get("failure", {}).get("message", ""))
         case {"evict": _}:
             core.evict()
         case {"reconnect": _}:
@@ -114,6 +114,7 @@ def assign(spec: Json) -> step_pb2.Assign:
     data = common_pb2.Payload() if event["data"] is None else _payload(event["data"])
     return step_pb2.Assign(
         run_id="run_1", turn=1, function_id="test/program", created_ms=1000, cancelled=spec.get("cancelled", False),
+        cancel_failure=_failure_message(spec["cancel_failure"]) if "cancel_failure" in spec else None,
         event=event_pb2.Event(id=event["id"], name=event["name"], data=data, time_ms=1000),
         journal=[outcome(item) for item in spec.get("journal", [])],
         open=[

@@ -10,6 +10,7 @@ from stepwell_server.model.session import SessionWrite
 from stepwell_server.ports.store import RunState, Store
 
 from tests.contract.rows import ENV, commit, run_id, session
+from tests.support.stores import OpenStore
 
 
 async def put(store: Store, **rows: Any) -> None:
@@ -48,6 +49,11 @@ async def run_row(store: Store, n: int = 1) -> RunRow:
 async def keys(store: Store, n: int = 1) -> list[str]:
     """Keys of the outcomes of the n-th run, as loaded."""
     return [row.key for row in (await state(store, n)).outcomes]
+
+
+async def dedups(opened: OpenStore) -> dict[str, str]:
+    """Values by dedup key, as the table holds them."""
+    return {key: value for env, key, value, _ in (await opened.dump())["dedup"] if env == ENV}
 
 
 async def open_keys(store: Store, n: int = 1) -> list[str]:

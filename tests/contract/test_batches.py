@@ -31,7 +31,7 @@ from tests.contract.rows import (
     take,
     wait,
 )
-from tests.contract.saying import keys, open_session, put, result, run_row, say, state, verdicts
+from tests.contract.saying import dedups, keys, open_session, put, result, run_row, say, state, verdicts
 from tests.support.stores import FullStore, OpenStore
 
 
@@ -129,7 +129,8 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
-async def test_hostile_text_comes_back_as_it_was_in_keys_and_values(store: FullStore, text: str) -> None:
+async def test_hostile_text_comes_back_as_it_was_in_keys_and_values(opened: OpenStore, text: str) -> None:
+    store = opened.store
     its_run = run(app=text, metadata=text.encode(), failure=text.encode())
     its_wait = wait(text, target=text, match_key=text, condition=text)
     await put(
@@ -139,7 +140,7 @@ async def test_hostile_text_comes_back_as_it_was_in_keys_and_values(store: FullS
     loaded = await state(store)
     assert (loaded.run, loaded.waits, loaded.outcomes) == (its_run, (its_wait,), (outcome(text),))
     assert (await store.match(ENV, [Probe(text, (text,))])).waits == (its_wait,)
-    assert await store.dedup(ENV, [text]) == {text: text}
+    assert await dedups(opened) == {text: text}
     assert await store.setting(text) == text
     assert [row.name for row in await store.list_events(ENV, text.removesuffix("*"), None, None, "", 9)] == [text]
     assert await say(store, decider=outcome(text)) == Verdict.APPLIED
@@ -152,12 +153,13 @@ async def test_text_of_a_megabyte_that_is_no_key_comes_back_as_it_was(store: Ful
     assert await store.setting("long") == long
 
 
-async def test_keys_as_long_as_the_limits_allow_are_kept(store: FullStore) -> None:
+async def test_keys_as_long_as_the_limits_allow_are_kept(opened: OpenStore) -> None:
+    store = opened.store
     key, name = "k" * 128, "n" * 256
     await put(store, runs=[run(function_id=name)], events=[event(name=name)], waits=[wait(key, target=name)])
     await put(store, outcomes=[outcome(key)], dedups=[dedup(f"e:{name}", "evt_1")])
     assert await keys(store) == [key]
-    assert await store.dedup(ENV, [f"e:{name}"]) == {f"e:{name}": "evt_1"}
+    assert await dedups(opened) == {f"e:{name}": "evt_1"}
 
 
 UNSTORABLE: dict[str, dict[str, Any]] = {
@@ -185,7 +187,8 @@ async def test_what_no_store_can_take_is_refused_alone(opened: OpenStore, bad: d
     assert await store.setting("bad") is None
 
 
-async def test_several_bad_commits_are_refused_and_every_other_is_applied(store: FullStore) -> None:
+async def test_several_bad_commits_are_refused_and_every_other_is_applied(opened: OpenStore) -> None:
+    store = opened.store
     bad = {3, 4, 17, 40}
     batch = [
         commit(decider=dedup(f"r:{n}", "v"), runs=[run(n, app="\0" if n in bad else "shop")]) for n in range(1, 51)
@@ -194,7 +197,7 @@ async def test_several_bad_commits_are_refused_and_every_other_is_applied(store:
     assert {n for n, verdict in enumerate(answers, 1) if verdict == Verdict.REFUSED} == bad
     assert {n for n, verdict in enumerate(answers, 1) if verdict == Verdict.APPLIED} == set(range(1, 51)) - bad
     assert len(await store.load(ENV, [run_id(n) for n in range(1, 51)])) == 46
-    assert len(await store.dedup(ENV, [f"r:{n}" for n in range(1, 51)])) == 46
+    assert len(await dedups(opened)) == 46
 
 
 async def test_a_batch_of_one_bad_commit_is_refused(store: FullStore) -> None:

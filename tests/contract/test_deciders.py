@@ -31,22 +31,24 @@ from tests.contract.rows import (
     take,
     wait,
 )
-from tests.contract.saying import keys, open_keys, open_session, put, result, run_row, say, state
+from tests.contract.saying import dedups, keys, open_keys, open_session, put, result, run_row, say, state
 from tests.support.stores import FullStore, OpenStore
 
 
-async def test_the_first_request_of_a_key_wins_and_its_rows_are_written(store: FullStore) -> None:
+async def test_the_first_request_of_a_key_wins_and_its_rows_are_written(opened: OpenStore) -> None:
+    store = opened.store
     assert await say(store, decider=dedup("r:1", "evt_1"), runs=[run()]) == Verdict.APPLIED
-    assert await store.dedup(ENV, ["r:1"]) == {"r:1": "evt_1"}
+    assert await dedups(opened) == {"r:1": "evt_1"}
     assert await run_row(store) == run()
 
 
-async def test_a_second_request_of_a_key_loses_and_learns_what_the_first_was_given(store: FullStore) -> None:
+async def test_a_second_request_of_a_key_loses_and_learns_what_the_first_was_given(opened: OpenStore) -> None:
+    store = opened.store
     await put(store, decider=dedup("r:1", "evt_1,evt_2"))
     answer = await result(store, commit(decider=dedup("r:1", "evt_3"), runs=[run()]))
     assert answer == CommitResult(Verdict.LOST, "evt_1,evt_2")
     assert await store.load(ENV, [run_id(1)]) == {}
-    assert await store.dedup(ENV, ["r:1"]) == {"r:1": "evt_1,evt_2"}
+    assert await dedups(opened) == {"r:1": "evt_1,evt_2"}
 
 
 async def test_a_request_that_comes_again_with_its_own_value_is_recognised(store: FullStore) -> None:

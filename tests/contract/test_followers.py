@@ -247,6 +247,14 @@ async def test_a_look_back_is_remembered(store: Store) -> None:
     assert {row.key: row.after_event for row in (await state(store)).waits} == {"booking": None, "other": ""}
 
 
+async def test_a_look_back_that_was_cut_says_so(store: Store) -> None:
+    await put(store, runs=[run()], waits=[wait(after_event="evt_0"), wait("other", after_event="evt_0")])
+    marks = [LookedBack(ENV, run_id(1), "booking", b"after evt_7"), LookedBack(ENV, run_id(1), "other")]
+    await put(store, looked_back=marks)
+    waits = {row.key: (row.after_event, row.failure) for row in (await state(store)).waits}
+    assert waits == {"booking": (None, b"after evt_7"), "other": (None, None)}
+
+
 async def test_a_cursor_is_deleted_when_its_events_are_served(store: FullStore) -> None:
     await put(store, cursors=[cursor(1), cursor(2)])
     await put(store, cursor_deletes=[CursorDelete(ENV, cursor(1).id)])

@@ -40,7 +40,7 @@ from tests.contract.rows import (
     take,
     wait,
 )
-from tests.contract.saying import keys, open_keys, open_session, put, run_row, say, state
+from tests.contract.saying import dedups, keys, open_keys, open_session, put, run_row, say, state
 from tests.support.stores import OpenStore
 
 LOCK_RUN = "select 1 from runs where env = $1 and id = $2 for update"
@@ -273,7 +273,7 @@ async def test_a_request_wins_when_the_first_one_was_rolled_back(postgres: OpenS
         await other.until_blocked()
         await other.rollback()
         assert await answer(ours) == Verdict.APPLIED
-    assert await store.dedup(ENV, ["r:1"]) == {"r:1": "ours"}
+    assert await dedups(postgres) == {"r:1": "ours"}
 
 
 async def test_of_two_nodes_that_adopt_a_session_one_wins(postgres: OpenStore) -> None:

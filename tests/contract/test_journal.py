@@ -23,6 +23,7 @@ from tests.contract.rows import (
     wait,
 )
 from tests.contract.saying import keys, open_keys, put, say, state
+from tests.support.stores import FullStore
 
 
 def number(key: str, n: int) -> Number:
@@ -174,3 +175,19 @@ KINDS: dict[str, dict[str, Any]] = {
 async def test_an_outcome_comes_back_as_it_was_written(store: Store, changes: dict[str, Any]) -> None:
     await put(store, runs=[held_run()], outcomes=[outcome(**changes)])
     assert (await state(store)).outcomes == (outcome(**changes),)
+
+
+async def test_changes_are_what_lies_behind_a_number_and_what_has_none(store: FullStore) -> None:
+    seen = [outcome(f"k{n}", number=n) for n in range(1, 6)]
+    cancel = outcome("$cancel", number=2)._replace(kind=int(StepKind.CANCEL))
+    await put(store, events=[event()], runs=[run(1), run(2)], waits=[wait()])
+    await put(store, outcomes=[*(row for row in seen if row.number != 2), cancel, outcome("new"), outcome("x", n=2)])
+    whole = await state(store)
+    assert await store.changes(ENV, run_id(1), 0) == whole
+    for after, expected in ((3, ["$cancel", "k4", "k5", "new"]), (9, ["$cancel", "new"])):
+        changes = await store.changes(ENV, run_id(1), after)
+        assert changes is not None
+        assert [row.key for row in changes.outcomes] == expected
+        assert (changes.run, changes.event, changes.waits) == (whole.run, whole.event, whole.waits)
+    assert await store.changes(ENV, run_id(9), 0) is None
+    assert await store.changes("test", run_id(1), 0) is None

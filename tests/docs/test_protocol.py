@@ -13,11 +13,13 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from stepwell.api_errors import from_rpc_error
 from stepwell.stream import run_digest
 from stepwell.v1 import (
     admin_pb2,
     common_pb2,
     event_pb2,
+    event_pb2_grpc,
     function_pb2,
     function_pb2_grpc,
     run_pb2,
@@ -25,6 +27,7 @@ from stepwell.v1 import (
     step_pb2,
     step_pb2_grpc,
 )
+from stepwell_server.engine import sessions
 from stepwell_server.engine.sessions import hash_of
 from stepwell_server.main import Server
 from stepwell_server.model.limits import LIMITS
@@ -142,11 +145,16 @@ def test_the_service_config_names_what_exists() -> None:
 
 
 @pytest.fixture
-async def address() -> AsyncGenerator[str]:
+async def server() -> AsyncGenerator[Server]:
     server = Server(Settings(database="memory:", listen="127.0.0.1:0"))
     await server.start()
-    yield server.address
+    yield server
     await server.stop()
+
+
+@pytest.fixture
+def address(server: Server) -> str:
+    return server.address
 
 
 def json_payload(value: Any) -> common_pb2.Payload:
@@ -170,15 +178,21 @@ class Stranger:
             self.call.cancel()
         await self.channel.close()
 
-    async def hello(self, session_id: str = "", *residents: step_pb2.Resident, **fields: Any) -> step_pb2.Welcome:
+    async def hello(
+        self, session_id: str = "", *residents: step_pb2.Resident, timeout_ms: int = 0, **fields: Any
+    ) -> step_pb2.Welcome:
         """Says Hello, one resident a frame."""
         self.call = step_pb2_grpc.StepServiceStub(self.channel).Connect()
-        spec = function_pb2.FunctionSpec(name="f", retry=common_pb2.RetryPolicy(initial_ms=1))
+        retry = common_pb2.RetryPolicy(initial_ms=1)
+        spec = function_pb2.FunctionSpec(name="f", retry=retry, timeout_ms=timeout_ms)
         hello = step_pb2.Hello(
             app="raw", deployment="d1", instance="i", sdk="raw", session_id=session_id, functions=[spec], capacity=10
         )
         for name, value in fields.items():
-            setattr(hello, name, value)
+            if isinstance(value, list):
+                getattr(hello, name).extend(value)
+            else:
+                setattr(hello, name, value)
         for at, resident in enumerate(residents):
             hello.residents.append(resident)
             hello.more = at + 1 < len(residents)
@@ -213,8 +227,6 @@ class Stranger:
 
     async def end(self) -> tuple[grpc.StatusCode, str]:
         """How the stream ended: its code and the reason in ErrorInfo."""
-        from stepwell.api_errors import from_rpc_error
-
         try:
             while await asyncio.wait_for(self.call.read(), _READ_S):
                 pass
@@ -346,6 +358,65 @@ async def test_a_cancel_is_numbered_and_ends_as_cancelled(address: str) -> None:
         assert (await worker.run(a.run_id)).status == run_pb2.RUN_STATUS_CANCELLED
 
 
+async def test_a_time_out_is_told_like_a_cancel_with_its_reason(address: str) -> None:
+    async with Stranger(address) as first:
+        await first.hello(timeout_ms=300)
+        a = await first.begin()
+        (cancel,) = (await first.work()).cancels
+        assert (cancel.run_id, cancel.turn, cancel.failure.reason) == (a.run_id, 1, "TIMED_OUT")
+        assert cancel.failure.message == "the run had not ended 300ms after its start (timeout)"
+    async with Stranger(address) as second:  # the first is gone before its code has seen that
+        await second.hello(timeout_ms=300)
+        (again,) = (await second.work()).assigns
+        assert (again.run_id, again.turn, again.cancelled) == (a.run_id, 2, True)
+        assert again.cancel_failure == cancel.failure
+        await second.send(
+            delivered=[step_pb2.Delivered(**of(again), keys=[step_pb2.DeliveredKey(key="$cancel", number=1)])],
+            cancelled=[step_pb2.Cancelled(**of(again), number=2)],
+        )
+        assert [ack.number for ack in (await second.work()).acks] == [2]
+        run = await second.run(a.run_id)
+        assert (run.status, run.failure) == (run_pb2.RUN_STATUS_TIMED_OUT, cancel.failure)
+
+
+async def test_a_completion_that_was_on_its_way_is_kept(address: str) -> None:
+    async with Stranger(address) as worker:
+        await worker.hello(timeout_ms=300)
+        a = await worker.begin()
+        assert (await worker.work()).cancels
+        await worker.send(completes=[step_pb2.Complete(**of(a), number=1, output=json_payload(7))])
+        assert [ack.number for ack in (await worker.work()).acks] == [1]
+        assert (await worker.run(a.run_id)).status == run_pb2.RUN_STATUS_COMPLETED
+
+
+async def test_a_server_that_leaves_says_drain_and_takes_nothing_new(server: Server) -> None:
+    async with Stranger(server.address) as worker, Stranger(server.address) as late:
+        await worker.hello()
+        a = await worker.begin()
+        draining = asyncio.ensure_future(server.drain())
+        frame = await asyncio.wait_for(worker.call.read(), _READ_S)
+        assert frame.drain.reconnect_after_ms >= server.node.tuning.drain_ms
+        assert frame.drain.reason
+        await worker.send(completes=[step_pb2.Complete(**of(a), number=1, output=json_payload(1))])
+        assert [ack.number for ack in (await worker.work()).acks] == [1], "what is on its way is finished"
+        await draining
+        functions: Any = function_pb2_grpc.FunctionServiceStub(worker.channel)
+        events: Any = event_pb2_grpc.EventServiceStub(worker.channel)
+        for call, request in (
+            (functions.Invoke, function_pb2.InvokeRequest(function_id="raw/f")),
+            (events.SendEvents, event_pb2.SendEventsRequest(events=[event_pb2.NewEvent(name="a")])),
+        ):
+            with pytest.raises(grpc.aio.AioRpcError) as refused:
+                await call(request)
+            error = from_rpc_error(refused.value)
+            assert (error.code, error.reason) == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")
+            assert error.retry_after_s is not None
+        with pytest.raises(grpc.aio.AioRpcError):
+            await late.hello()
+        assert await late.end() == (grpc.StatusCode.UNAVAILABLE, "SERVER_STOPPING")
+        assert (await worker.run(a.run_id)).status == run_pb2.RUN_STATUS_COMPLETED, "what is, can still be asked for"
+
+
 def _bad(name: str, a: step_pb2.Assign) -> dict[str, Any]:
     sleep, number = step_pb2.Sleep, step_pb2.DeliveredKey
     return {
@@ -398,6 +469,41 @@ async def test_a_bad_hello_ends_the_stream(address: str) -> None:
             with pytest.raises(grpc.aio.AioRpcError):
                 await worker.hello(**fields)
             assert await worker.end() == (grpc.StatusCode.INVALID_ARGUMENT, expected)
+
+
+async def test_capabilities_are_named_and_unknown_ones_ignored(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with Stranger(address) as worker:
+        welcome = await worker.hello(capabilities=["telepathy"])
+        assert list(welcome.capabilities) == ["timeouts"]
+    monkeypatch.setattr(sessions, "NEEDED", frozenset({"patience", "timeouts"}))
+    async with Stranger(address) as worker:
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await worker.hello(capabilities=["timeouts"])
+        error = from_rpc_error(refused.value)
+        assert (error.code, error.reason) == (grpc.StatusCode.FAILED_PRECONDITION, "CAPABILITY_MISSING")
+        assert "patience" in error.message
+        assert "timeouts" not in error.message
+    async with Stranger(address) as worker:
+        assert await worker.hello(capabilities=["timeouts", "patience"])
+
+
+async def test_hello_is_bounded(address: str) -> None:
+    resident = step_pb2.Resident(run_id="run_" + "0" * 32, turn=1)
+    schema = function_pb2.FunctionSpec(name="g", input_schema=b'"' + b"x" * 900_000 + b'"')
+    for hello, reason in (
+        (step_pb2.Hello(functions=[schema] * 5), "TOO_LARGE"),
+        (step_pb2.Hello(residents=[step_pb2.Resident(run_id="x" * 200)]), "TOO_LARGE"),
+        (step_pb2.Hello(residents=[resident] * 50_000, more=True), "TOO_MANY"),
+    ):
+        async with Stranger(address) as worker:
+            worker.call = step_pb2_grpc.StepServiceStub(worker.channel).Connect()
+            hello.app, hello.deployment = "raw", "d1"
+            for _ in range(4 if hello.more else 1):
+                await worker.call.write(step_pb2.ConnectRequest(hello=hello))
+            assert await worker.end() == (grpc.StatusCode.INVALID_ARGUMENT, reason)
+    async with Stranger(address) as worker:
+        welcome = await worker.hello("", *[resident] * 3)
+        assert [one.run_id for one in welcome.refused] == [resident.run_id] * 3, "one that fits is answered"
 
 
 async def test_two_heartbeats_that_differ_end_the_stream(address: str) -> None:

@@ -86,6 +86,8 @@ HELLOS: list[tuple[str, dict[str, Any], str, tuple[str, ...]]] = [
     ("too many attempts", {"functions": [spec(retry={"max_attempts": 101})]}, "BAD_RETRY", ("/f", "max_attempts")),
     ("a factor below one", {"functions": [spec(retry={"factor": 0.5})]}, "BAD_RETRY", ("/f", "factor")),
     ("a factor that is no number", {"functions": [spec(retry={"factor": float("nan")})]}, "BAD_RETRY", ("factor",)),
+    ("a time-out too long", {"functions": [spec(timeout_ms=LONG)]}, "BAD_TIMEOUT", ("/f", "timeout")),
+    ("a start too late", {"functions": [spec(start_timeout_ms=2**64 - 1)]}, "BAD_TIMEOUT", ("/f", "start_timeout")),
     ("two functions of one id", {"functions": [spec(), spec("g"), spec()]}, "DUPLICATE_FUNCTION", ("/f", "twice")),
     ("a schema that is no JSON", {"functions": [spec(input_schema=b"{")]}, "BAD_SCHEMA", ("/f", "input_schema")),
     ("a function's name", {"functions": [spec("a/b")]}, "BAD_NAME", ("functions.name",)),

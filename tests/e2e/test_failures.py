@@ -128,6 +128,9 @@ def test_a_run_that_swallows_its_cancellation_ends_after_the_grace(short: World)
     until(lambda: short.executed(busy.run_id, "swallower"), "the body has begun")
     for handle in (parked, busy):
         handle.cancel("enough")
+        listed = {run.id: run for run in client.list_runs(function="features/stubborn")}
+        assert listed[handle.run_id].cancel_requested
+        assert listed[busy.run_id].cancel_requested is (handle is busy)
         run = ended(client, handle.run_id, 20)
         assert run.status is RunStatus.CANCELLED
         assert run.failure is not None

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import signal
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -16,7 +20,7 @@ from stepwell.v1 import function_pb2, run_pb2
 from stepwell.values import Run, RunStatus, WaitingFor
 
 from tests.e2e.conftest import APPS, World
-from tests.support.servers import Server, ended, reached, until
+from tests.support.servers import Server, ended, environment, reached, running, until
 
 
 def one_reason(client: Client, run_id: str, kind: str) -> WaitingFor:
@@ -73,8 +77,60 @@ def test_a_run_without_a_worker_or_without_a_place_says_so(store: str, database:
         assert ended(client, first.run_id).status is RunStatus.CANCELLED
 
 
+def test_a_run_whose_worker_is_away_says_until_when(store: str, database: str, tmp_path: Path) -> None:
+    effects = tmp_path / "effects"
+    effects.touch()
+    server = Server(database, tmp_path, profile="serve")
+    with running(server, APPS / "features.py", EFFECTS=str(effects)) as (client, worker):
+        handle = client.start("features/cancellable", "async")
+        until(effects.read_text, "its body executes")
+        worker.signal(signal.SIGSTOP)
+        try:
+            server.kill()
+            server.start()
+            reason = one_reason(client, handle.run_id, "LEASE")
+            assert reason.until is not None
+            left = (reason.until - client.server_info().now).total_seconds()
+            assert 0 < left <= 10
+        finally:
+            worker.signal(signal.SIGCONT)
+
+
 def no_worker(run: Run) -> bool:
     return any(one.kind == "NO_WORKER" for one in run.waiting_for)
+
+
+def test_a_wait_whose_look_back_was_cut_says_so(store: str, database: str, tmp_path: Path) -> None:
+    effects = tmp_path / "effects"
+    server = Server(database, tmp_path)
+    server.command[1:3] = [str(APPS / "tuned_server.py"), json.dumps({"lookback_events": 5, "lookback_pages": 2})]
+    with running(server, APPS / "features.py", EFFECTS=str(effects)) as (client, _):
+        hold = {"event": "w/go", "timeout": "1h"}
+        late = {"event": "w/late", "match": "data.u", "timeout": "1h"}
+        runs = {}
+        for user in ("many", "few"):
+            (runs[user],) = client.get_event(client.send("w/start", {"u": user, "waits": [hold, late]})).run_ids
+            reached(client, runs[user], lambda run: [one.event for one in run.waiting_for] == ["w/go"])
+            ids = [client.send("w/late", {"u": "other"}) for _ in range(30 if user == "many" else 9)]
+            if user == "many":
+                before = ids[9]
+                client.send("w/late", {"u": "many", "n": "out of sight"})
+        client.send("w/go")
+        cut, whole = (
+            reached(client, runs[user], lambda run: [one.event for one in run.waiting_for] == ["w/late"])
+            for user in ("many", "few")
+        )
+        cut = reached(client, cut.id, lambda run: bool(run.waiting_for[0].cut_after))
+        assert cut.waiting_for[0].cut_after == before
+        assert f"its look-back was cut after event {before}" in cut.waiting_for[0].message
+        assert whole.waiting_for[0].cut_after == ""
+        page = subprocess.run(
+            [sys.executable, "-m", "stepwell", "runs", "get", cut.id, "--address", server.address],
+            env=environment(COLUMNS="300"), capture_output=True, text=True, timeout=60, check=True,
+        ).stdout  # fmt: skip
+        assert f"its look-back was cut after event {before}" in page
+        client.send("w/late", {"u": "many", "n": 1})
+        assert ended(client, cut.id).output == [None, 1], "new events are seen"
 
 
 def test_a_watch_shows_every_entry_once_and_ends_with_the_run(world: World) -> None:

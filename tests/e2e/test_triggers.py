@@ -12,7 +12,7 @@ from stepwell.event import NewEvent
 from stepwell.values import EventOutcome, RunStatus
 
 from tests.e2e.conftest import World
-from tests.support.servers import ended, until
+from tests.support.servers import ended, reached, until
 
 
 def runs_of(world: World, event_id: str) -> dict[str, Any]:
@@ -57,6 +57,31 @@ def test_an_event_sent_twice_with_its_id_is_one_event(world: World) -> None:
     stored = world.client.get_event(first.event_id)
     assert stored.event.sender_id == own
     assert len(stored.run_ids) == 1
+
+
+def test_a_condition_that_takes_too_long_starts_nothing_and_is_shown(world: World) -> None:
+    client = world.client
+    assert client.get_event(client.send("t/costly", {"l": [1, 2]})).run_ids
+    assert client.get_function("features/costly").unjudged == ""
+    event_id = client.send("t/costly", {"l": list(range(20_000))})
+    assert client.get_event(event_id).run_ids == ()
+    said = client.get_function("features/costly").unjudged
+    assert event_id in said
+    assert "Iteration budget exceeded" in said
+    listed = {one.id: one.unjudged for one in client.functions("features")}
+    assert (listed["features/costly"], listed["features/echo"]) == (said, "")
+
+
+def test_a_wait_whose_condition_takes_too_long_says_so_and_waits_on(world: World) -> None:
+    client, user = world.client, uuid.uuid4().hex
+    wait = {"event": "w/costly", "match": "data.u", "if_": "async.data.l.all(x, x >= 0)", "timeout": "30s"}
+    (run_id,) = client.get_event(client.send("w/start", {"u": user, "waits": [wait]})).run_ids
+    reached(client, run_id, lambda run: any(one.event == "w/costly" for one in run.waiting_for))
+    event_id = client.send("w/costly", {"u": user, "l": list(range(20_000))})
+    run = reached(client, run_id, lambda run: event_id in run.waiting_for[0].message)
+    assert "could not be judged" in run.waiting_for[0].message
+    client.send("w/costly", {"u": user, "l": [1], "n": 5})
+    assert ended(client, run_id).output == [5]
 
 
 def test_a_request_sent_twice_is_answered_again(world: World) -> None:

@@ -47,7 +47,7 @@ class Generator:
             "numbers": (self._number, 0.2),
             "outcome_deletes": (lambda: OutcomeDelete(*pools.place()), 0.1),
             "waits": (pools.wait, 0.35),
-            "looked_back": (lambda: LookedBack(*pools.place()), 0.15),
+            "looked_back": (lambda: LookedBack(*pools.place(), self.rng.choice((None, b"cut"))), 0.15),
             "wait_deletes": (lambda: WaitDelete(*pools.place()), 0.1),
             "moves": (pools.move, 0.25),
             "takes": (pools.take, 0.1),

@@ -148,7 +148,8 @@ async def _history(store: FullStore, env: str, rng: Random) -> dict[str, Any]:
         "list runs": (filter_, await store.list_runs(env, filter_)),
         "known functions": sorted(await store.known_functions(env)),
         "setting": await store.setting(rng.choice(("x", "y"))),
-        "dedup": await store.dedup(env, ["r:1", "r:2", "e:1"]),
+        "changes": await store.changes(env, rng.choice(RUNS), rng.randrange(0, 6)),
+        "cancel requested": await store.cancel_requested(env, rng.sample(RUNS, 3)),
         "due after": await store.due_after(NOW + rng.randrange(-1, 6)),
         "purged": await store.purge(NOW + rng.choice((1, DAY_MS + 2)), _ALL) if rng.random() < 0.05 else 0,
     }

@@ -7,7 +7,7 @@ from typing import Any
 
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
-from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.model.run import ENDS, LIVE, End, Enqueue, Move, RunRow, RunStatus, Take
 from stepwell_server.model.session import Fence, LeaseRow, LeaseWrite, SessionRow, SessionWrite
@@ -106,10 +106,12 @@ class Pools:
         )
 
     def outcome(self) -> OutcomeRow:
+        place = self.place()
+        own = (StepKind.CANCEL, StepKind.TIMEOUT)
         return OutcomeRow(
-            *self.place(),
+            *place,
             number=self.maybe(self.rng.randrange(1, 7)),
-            kind=int(self.rng.choice((StepKind.RUN, StepKind.EVENT))),
+            kind=int(self.rng.choice(own if place[2] == CANCEL_KEY else (StepKind.RUN, StepKind.EVENT))),
             target=self.text(),
             output=self.rng.choice((None, b"1")),
             output_encoding="",

@@ -31,8 +31,14 @@ def build(name: str, programs: list[Program], world: World, number: int = 1) -> 
             on=program["on"] or (),
             name=program["name"],
             retries=Retry(attempts=program["attempts"], initial=0.2, factor=2, max=2),
+            timeout=_seconds(program.get("timeout_ms")),
+            start_timeout=_seconds(program.get("start_timeout_ms")),
         )(_function(program, world, number))
     return app
+
+
+def _seconds(ms: int | None) -> float | None:
+    return None if ms is None else ms / 1000
 
 
 def _function(program: Program, world: World, number: int) -> Any:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 _LIVE = frozenset(int(status) for status in LIVE)
 _EARLY_MS = 6_000
 """An event that was accepted this long before a time-out must win against it."""
+_LATE_MS = 10_000
+"""A time-out fires no later than this after the faults are over."""
 
 
 async def check(world: World) -> None:
@@ -41,6 +43,7 @@ async def check(world: World) -> None:
             continue
         _journal(world, state)
         _waits(world, state)
+        _timeouts(world, run)
         outputs.check(state)
         _reentry(world, state)
     for (_, run_id), waits in tables.wait.items():
@@ -129,6 +132,28 @@ def _waits(world: World, state: RunState) -> None:
                 world.problem(f"run {state.run.id}: {outcome.key} timed out {early} ms after {event.id} was accepted")
 
 
+def _timeouts(world: World, run: RunRow) -> None:
+    """A run ends TIMED_OUT when a time-out of its function is over, and says which; it never outlives one."""
+    program = world.by_name[run.function_id.partition("/")[2]]
+    began, option = (run.created_ms, "start_timeout") if run.started_ms is None else (run.started_ms, "timeout")
+    limit = program.get(f"{option}_ms")
+    assert run.ended_ms is not None, "only runs that have ended are checked"
+    if run.status == RunStatus.TIMED_OUT:
+        said = json.loads(run.failure or b"{}").get("details")
+        if limit is None or said != {"option": option, "ms": limit}:
+            world.problem(f"run {run.id} of {program} timed out by {option}, and says {said}")
+        elif run.ended_ms < began + limit:
+            world.problem(f"run {run.id} timed out {began + limit - run.ended_ms} ms before its {option} was over")
+    slack = world.tuning.cancel_grace_ms + 2 * world.tuning.lease_ms + _LATE_MS
+    if limit is not None and run.ended_ms > max(began + limit, world.faults_over_ms) + slack:
+        world.problem(f"run {run.id} has outlived its {option} by {run.ended_ms - began - limit} ms")
+    limit = program.get("start_timeout_ms")
+    if run.started_ms is not None and limit is not None:
+        late = run.started_ms - max(run.created_ms + limit, world.faults_over_ms)
+        if late > _LATE_MS:
+            world.problem(f"run {run.id} was started {late} ms after its start_timeout")
+
+
 def _uid(state: RunState) -> str:
     data = state.event.data if state.event is not None else state.run.input or b"{}"
     return json.loads(data)["uid"]
@@ -163,6 +188,8 @@ class _Outputs:
 
     def check(self, state: RunState) -> None:
         run, world = state.run, self.world
+        if run.status == RunStatus.TIMED_OUT:
+            return
         if run.status == RunStatus.CANCELLED:
             if run.id not in world.clients.cancels and not self._may_be_cancelled(run):
                 world.problem(f"run {run.id} was cancelled, and nobody asked for it")

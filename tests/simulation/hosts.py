@@ -118,6 +118,7 @@ class ServerProcess:
         stop = asyncio.ensure_future(self._stop.wait())
         await asyncio.wait((lost, stop), return_when=asyncio.FIRST_COMPLETED)
         self.serving = False
+        await self.server.drain()
         self._close_streams()
         await self.server.stop()
         self.ended = True

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from stepwell_server.engine.node import Tuning
+from stepwell_server.model.run import RunStatus
 
 from tests.simulation import apps, checks
 from tests.simulation.clients import Clients
@@ -94,6 +95,7 @@ class World:
         self.started = 0
         self.calm = False
         self.clients = Clients(self)
+        self.faults_over_ms = 0
         self.monitor = Monitor(self)
         self.store.watch = self.monitor.committed
         self.problems: list[str] = []
@@ -147,9 +149,11 @@ class World:
             self.problems.extend(self.store.overlaps)
             self.loop.finish()
         self.monitor.close()
+        runs = self.store.memory.tables.run.values()
+        timed_out = sum(run.status == RunStatus.TIMED_OUT for run in runs)
         return Report(
             self.seed, self.problems, self.loop.trace, self.loop.turns, self.loop.now, time.monotonic() - began,
-            {"runs": len(self.store.memory.tables.run), **self.monitor.counts}, self.monitor.edges,
+            {"runs": len(runs), "timed out": timed_out, **self.monitor.counts}, self.monitor.edges,
         )  # fmt: skip
 
     async def _story(self) -> None:
@@ -171,6 +175,7 @@ class World:
         self.calm = not faults.weights and not isinstance(self.story, Deadly)
         await faults.run(self.options.faulty_s)
         await meanwhile
+        self.faults_over_ms = self.now_ms
         self.say("faults are over")
         await self._rest(self.story.rests)
         await self.story.close()

@@ -1,7 +1,8 @@
 """Random programs as JSON trees, and what each must come to: shared by simulation, verification and conformance.
 
 A program is {"name", "on", "attempts", "body"}: `on` is the event that starts it ("" for one that is only invoked),
-`attempts` those of the function, `body` a list of nodes that run in order. The nodes, by their "do":
+`attempts` those of the function, `body` a list of nodes that run in order. It may have `timeout_ms` and
+`start_timeout_ms`, those of the function. The nodes, by their "do":
 
   run       name, ms, fails, attempts, catch    a body takes ms and raises in its first `fails` attempts
   sleep     name, ms
@@ -222,11 +223,14 @@ class Taste:
     nodes: int = 5
     depth: int = 2
     longest_ms: int = 8_000
+    timeouts: float = 0.0
+    """Share of the programs that have time-outs of their own."""
 
 
 PLAIN = Taste(
     {"run": 6, "repeat": 1, "sleep": 1.5, "wait": 2, "send": 1, "invoke": 1.5, "gather": 1.5, "first": 1.5,
-     "deadline": 1, "raise": 0.5, "guard": 0.7}
+     "deadline": 1, "raise": 0.5, "guard": 0.7},
+    timeouts=0.25,
 )  # fmt: skip
 CHANGES = Taste({**PLAIN.weights, "changed": 5})
 DEATHS = Taste({**PLAIN.weights, "deadly": 0.8})
@@ -259,7 +263,14 @@ class Generator:
     def _program(self, name: str, on: str, *, depth: int, children: list[str], sends: bool = True) -> Program:
         body = self._body(name, depth, children, sends and on != "")
         raises = any(node["do"] == "raise" for node in body)
-        return {"name": name, "on": on, "attempts": self.rng.choice((2, 3)) if raises else 2, "body": body}
+        attempts = self.rng.choice((2, 3)) if raises else 2
+        return {"name": name, "on": on, "attempts": attempts, "body": body, **self._timeouts()}
+
+    def _timeouts(self) -> dict[str, int]:
+        if not self.taste.timeouts or self.rng.random() >= self.taste.timeouts:
+            return {}
+        limits = {"timeout_ms": (300, 2_000, 10_000, 30_000), "start_timeout_ms": (50, 500, 3_000, 20_000)}
+        return {name: self.rng.choice(limits[name]) for name in self.rng.choice((["timeout_ms"], list(limits)))}
 
     def _body(self, program: str, depth: int, children: list[str], sends: bool) -> list[Node]:
         count = self.rng.randint(1, self.taste.nodes)

@@ -158,7 +158,7 @@ class Worker(Process):
     def __init__(self, server: Server, app: Path, instance: str, variables: dict[str, str]) -> None:
         self.server = server
         self.instance = instance
-        env = environment(STEPWELL_ADDRESS=server.address, WORKER_INSTANCE=instance, **variables)
+        env = environment(**{"STEPWELL_ADDRESS": server.address, "WORKER_INSTANCE": instance, **variables})
         super().__init__(
             [sys.executable, app], server.directory / f"worker-{instance}.log", cwd=server.directory, env=env
         )

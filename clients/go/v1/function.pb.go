@@ -35,9 +35,15 @@ type FunctionSpec struct {
 	// JSON Schema of the output, as JSON text; may be empty.
 	OutputSchema []byte `protobuf:"bytes,5,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
 	// A journal entry must match the input of the call too, not only its kind and target.
-	Strict        bool `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Strict bool `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`
+	// The longest a run may take from its first assignment to a worker until its end, all attempts included. Then it is
+	// unwound as by a cancel, and ends TIMED_OUT. Zero: no limit. At most 366 days.
+	TimeoutMs uint64 `protobuf:"varint,7,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// The longest a run may wait for its first assignment. Then it ends TIMED_OUT without having started. Zero: no limit.
+	// At most 366 days.
+	StartTimeoutMs uint64 `protobuf:"varint,8,opt,name=start_timeout_ms,json=startTimeoutMs,proto3" json:"start_timeout_ms,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *FunctionSpec) Reset() {
@@ -112,6 +118,20 @@ func (x *FunctionSpec) GetStrict() bool {
 	return false
 }
 
+func (x *FunctionSpec) GetTimeoutMs() uint64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+func (x *FunctionSpec) GetStartTimeoutMs() uint64 {
+	if x != nil {
+		return x.StartTimeoutMs
+	}
+	return 0
+}
+
 // Starts a function when an event fits.
 type Trigger struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -179,7 +199,10 @@ type Function struct {
 	// Its configuration.
 	Spec *FunctionSpec `protobuf:"bytes,4,opt,name=spec,proto3" json:"spec,omitempty"`
 	// Workers connected that serve it.
-	Workers       uint32 `protobuf:"varint,5,opt,name=workers,proto3" json:"workers,omitempty"`
+	Workers uint32 `protobuf:"varint,5,opt,name=workers,proto3" json:"workers,omitempty"`
+	// A condition of it could not be judged, because it took more than its budget of iterations: in words which, and at
+	// which event, the last time since the server started. The event did not start it. Empty if none was.
+	Unjudged      string `protobuf:"bytes,6,opt,name=unjudged,proto3" json:"unjudged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -247,6 +270,13 @@ func (x *Function) GetWorkers() uint32 {
 		return x.Workers
 	}
 	return 0
+}
+
+func (x *Function) GetUnjudged() string {
+	if x != nil {
+		return x.Unjudged
+	}
+	return ""
 }
 
 // Asks for all functions.
@@ -592,17 +622,20 @@ var File_stepwell_v1_function_proto protoreflect.FileDescriptor
 
 const file_stepwell_v1_function_proto_rawDesc = "" +
 	"\n" +
-	"\x1astepwell/v1/function.proto\x12\vstepwell.v1\x1a\x18stepwell/v1/common.proto\x1a\x15stepwell/v1/run.proto\"\xe4\x01\n" +
+	"\x1astepwell/v1/function.proto\x12\vstepwell.v1\x1a\x18stepwell/v1/common.proto\x1a\x15stepwell/v1/run.proto\"\xad\x02\n" +
 	"\fFunctionSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\btriggers\x18\x02 \x03(\v2\x14.stepwell.v1.TriggerR\btriggers\x12.\n" +
 	"\x05retry\x18\x03 \x01(\v2\x18.stepwell.v1.RetryPolicyR\x05retry\x12!\n" +
 	"\finput_schema\x18\x04 \x01(\fR\vinputSchema\x12#\n" +
 	"\routput_schema\x18\x05 \x01(\fR\foutputSchema\x12\x16\n" +
-	"\x06strict\x18\x06 \x01(\bR\x06strict\"=\n" +
+	"\x06strict\x18\x06 \x01(\bR\x06strict\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\a \x01(\x04R\ttimeoutMs\x12(\n" +
+	"\x10start_timeout_ms\x18\b \x01(\x04R\x0estartTimeoutMs\"=\n" +
 	"\aTrigger\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x1c\n" +
-	"\tcondition\x18\x02 \x01(\tR\tcondition\"\x95\x01\n" +
+	"\tcondition\x18\x02 \x01(\tR\tcondition\"\xb1\x01\n" +
 	"\bFunction\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1e\n" +
@@ -610,7 +643,8 @@ const file_stepwell_v1_function_proto_rawDesc = "" +
 	"deployment\x18\x03 \x01(\tR\n" +
 	"deployment\x12-\n" +
 	"\x04spec\x18\x04 \x01(\v2\x19.stepwell.v1.FunctionSpecR\x04spec\x12\x18\n" +
-	"\aworkers\x18\x05 \x01(\rR\aworkers\"J\n" +
+	"\aworkers\x18\x05 \x01(\rR\aworkers\x12\x1a\n" +
+	"\bunjudged\x18\x06 \x01(\tR\bunjudged\"J\n" +
 	"\x14ListFunctionsRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\"L\n" +

@@ -41,7 +41,7 @@ const (
 	RunStatus_RUN_STATUS_FAILED RunStatus = 6
 	// Ended because somebody asked for it.
 	RunStatus_RUN_STATUS_CANCELLED RunStatus = 7
-	// Ended because its time was over.
+	// Ended because a time-out of its function was over.
 	RunStatus_RUN_STATUS_TIMED_OUT RunStatus = 8
 	// Never started; see the failure's reason.
 	RunStatus_RUN_STATUS_SKIPPED RunStatus = 9
@@ -276,7 +276,10 @@ type Run struct {
 	// Its output, once COMPLETED.
 	Output *Payload `protobuf:"bytes,14,opt,name=output,proto3" json:"output,omitempty"`
 	// Its failure, once FAILED, CANCELLED, TIMED_OUT or SKIPPED; the mismatch or the losses while PAUSED.
-	Failure       *Failure `protobuf:"bytes,15,opt,name=failure,proto3" json:"failure,omitempty"`
+	Failure *Failure `protobuf:"bytes,15,opt,name=failure,proto3" json:"failure,omitempty"`
+	// When the time-out of its function that runs now will be over: of its start while it has not started, of the whole run
+	// from then on. Zero where there is none, once it has ended, and in lists.
+	DeadlineMs    int64 `protobuf:"varint,16,opt,name=deadline_ms,json=deadlineMs,proto3" json:"deadline_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -416,6 +419,13 @@ func (x *Run) GetFailure() *Failure {
 	return nil
 }
 
+func (x *Run) GetDeadlineMs() int64 {
+	if x != nil {
+		return x.DeadlineMs
+	}
+	return 0
+}
+
 // One thing that a run waits for.
 type WaitingFor struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -432,7 +442,10 @@ type WaitingFor struct {
 	// When the wait, the sleep or the back-off ends.
 	UntilMs int64 `protobuf:"varint,6,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
 	// The child run awaited.
-	RunId         string `protobuf:"bytes,7,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	RunId string `protobuf:"bytes,7,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	// A wait looks back at the events since its run began, and was cut off after this one: of those between it and the
+	// wait one may have fitted. Empty where all were looked at.
+	CutAfter      string `protobuf:"bytes,8,opt,name=cut_after,json=cutAfter,proto3" json:"cut_after,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -512,6 +525,13 @@ func (x *WaitingFor) GetUntilMs() int64 {
 func (x *WaitingFor) GetRunId() string {
 	if x != nil {
 		return x.RunId
+	}
+	return ""
+}
+
+func (x *WaitingFor) GetCutAfter() string {
+	if x != nil {
+		return x.CutAfter
 	}
 	return ""
 }
@@ -1415,7 +1435,7 @@ var File_stepwell_v1_run_proto protoreflect.FileDescriptor
 
 const file_stepwell_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x15stepwell/v1/run.proto\x12\vstepwell.v1\x1a\x18stepwell/v1/common.proto\"\x9a\x04\n" +
+	"\x15stepwell/v1/run.proto\x12\vstepwell.v1\x1a\x18stepwell/v1/common.proto\"\xbb\x04\n" +
 	"\x03Run\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vfunction_id\x18\x02 \x01(\tR\n" +
@@ -1438,7 +1458,9 @@ const file_stepwell_v1_run_proto_rawDesc = "" +
 	"\bended_ms\x18\f \x01(\x03R\aendedMs\x12)\n" +
 	"\x10cancel_requested\x18\r \x01(\bR\x0fcancelRequested\x12,\n" +
 	"\x06output\x18\x0e \x01(\v2\x14.stepwell.v1.PayloadR\x06output\x12.\n" +
-	"\afailure\x18\x0f \x01(\v2\x14.stepwell.v1.FailureR\afailure\"\x83\x03\n" +
+	"\afailure\x18\x0f \x01(\v2\x14.stepwell.v1.FailureR\afailure\x12\x1f\n" +
+	"\vdeadline_ms\x18\x10 \x01(\x03R\n" +
+	"deadlineMs\"\xa0\x03\n" +
 	"\n" +
 	"WaitingFor\x120\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1c.stepwell.v1.WaitingFor.KindR\x04kind\x12\x10\n" +
@@ -1447,7 +1469,8 @@ const file_stepwell_v1_run_proto_rawDesc = "" +
 	"\x05event\x18\x04 \x01(\tR\x05event\x12\x14\n" +
 	"\x05match\x18\x05 \x01(\tR\x05match\x12\x19\n" +
 	"\buntil_ms\x18\x06 \x01(\x03R\auntilMs\x12\x15\n" +
-	"\x06run_id\x18\a \x01(\tR\x05runId\"\xb8\x01\n" +
+	"\x06run_id\x18\a \x01(\tR\x05runId\x12\x1b\n" +
+	"\tcut_after\x18\b \x01(\tR\bcutAfter\"\xb8\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +

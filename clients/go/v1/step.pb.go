@@ -2716,7 +2716,9 @@ type Assign struct {
 	// The end of this run was asked for.
 	Cancelled bool `protobuf:"varint,8,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
 	// When the run was created: the code's "now" at its start, and the seed of its random numbers together with its id.
-	CreatedMs     int64 `protobuf:"varint,9,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	CreatedMs int64 `protobuf:"varint,9,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	// If cancelled: what Cancel would say.
+	CancelFailure *Failure `protobuf:"bytes,10,opt,name=cancel_failure,json=cancelFailure,proto3" json:"cancel_failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2812,6 +2814,13 @@ func (x *Assign) GetCreatedMs() int64 {
 		return x.CreatedMs
 	}
 	return 0
+}
+
+func (x *Assign) GetCancelFailure() *Failure {
+	if x != nil {
+		return x.CancelFailure
+	}
+	return nil
 }
 
 // A further part of a long journal.
@@ -3137,13 +3146,15 @@ func (x *OpenKey) GetInputHash() []byte {
 	return nil
 }
 
-// The end of a run was asked for: interrupt its bodies and raise in its code; clean-up steps may run.
+// The end of a run was asked for, or its time is over: interrupt its bodies and raise in its code; clean-up steps may run.
 type Cancel struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The run.
 	RunId string `protobuf:"bytes,1,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
 	// Its turn.
-	Turn          uint32 `protobuf:"varint,2,opt,name=turn,proto3" json:"turn,omitempty"`
+	Turn uint32 `protobuf:"varint,2,opt,name=turn,proto3" json:"turn,omitempty"`
+	// What the run will end with. Its reason is CANCELLED or TIMED_OUT; its message says who or what ends the run.
+	Failure       *Failure `protobuf:"bytes,3,opt,name=failure,proto3" json:"failure,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -3190,6 +3201,13 @@ func (x *Cancel) GetTurn() uint32 {
 		return x.Turn
 	}
 	return 0
+}
+
+func (x *Cancel) GetFailure() *Failure {
+	if x != nil {
+		return x.Failure
+	}
+	return nil
 }
 
 // The run is no longer this worker's: stop its bodies, forget it, send nothing more for it.
@@ -3609,7 +3627,7 @@ const file_stepwell_v1_step_proto_rawDesc = "" +
 	"\x03Ack\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
 	"\x04turn\x18\x02 \x01(\rR\x04turn\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xa9\x02\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\xe6\x02\n" +
 	"\x06Assign\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
 	"\x04turn\x18\x02 \x01(\rR\x04turn\x12\x1f\n" +
@@ -3621,7 +3639,9 @@ const file_stepwell_v1_step_proto_rawDesc = "" +
 	"\x04more\x18\a \x01(\bR\x04more\x12\x1c\n" +
 	"\tcancelled\x18\b \x01(\bR\tcancelled\x12\x1d\n" +
 	"\n" +
-	"created_ms\x18\t \x01(\x03R\tcreatedMs\"\xa6\x01\n" +
+	"created_ms\x18\t \x01(\x03R\tcreatedMs\x12;\n" +
+	"\x0ecancel_failure\x18\n" +
+	" \x01(\v2\x14.stepwell.v1.FailureR\rcancelFailure\"\xa6\x01\n" +
 	"\vJournalPart\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
 	"\x04turn\x18\x02 \x01(\rR\x04turn\x12.\n" +
@@ -3648,10 +3668,11 @@ const file_stepwell_v1_step_proto_rawDesc = "" +
 	"\x04kind\x18\x02 \x01(\x0e2\x15.stepwell.v1.StepKindR\x04kind\x12\x16\n" +
 	"\x06target\x18\x03 \x01(\tR\x06target\x12\x1d\n" +
 	"\n" +
-	"input_hash\x18\x04 \x01(\fR\tinputHash\"3\n" +
+	"input_hash\x18\x04 \x01(\fR\tinputHash\"c\n" +
 	"\x06Cancel\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
-	"\x04turn\x18\x02 \x01(\rR\x04turn\"2\n" +
+	"\x04turn\x18\x02 \x01(\rR\x04turn\x12.\n" +
+	"\afailure\x18\x03 \x01(\v2\x14.stepwell.v1.FailureR\afailure\"2\n" +
 	"\x05Evict\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
 	"\x04turn\x18\x02 \x01(\rR\x04turn\"x\n" +
@@ -3783,19 +3804,21 @@ var file_stepwell_v1_step_proto_depIdxs = []int32{
 	43, // 44: stepwell.v1.Assign.event:type_name -> stepwell.v1.Event
 	32, // 45: stepwell.v1.Assign.journal:type_name -> stepwell.v1.Outcome
 	33, // 46: stepwell.v1.Assign.open:type_name -> stepwell.v1.OpenKey
-	32, // 47: stepwell.v1.JournalPart.journal:type_name -> stepwell.v1.Outcome
-	33, // 48: stepwell.v1.JournalPart.open:type_name -> stepwell.v1.OpenKey
-	0,  // 49: stepwell.v1.Outcome.kind:type_name -> stepwell.v1.StepKind
-	39, // 50: stepwell.v1.Outcome.output:type_name -> stepwell.v1.Payload
-	40, // 51: stepwell.v1.Outcome.failure:type_name -> stepwell.v1.Failure
-	0,  // 52: stepwell.v1.OpenKey.kind:type_name -> stepwell.v1.StepKind
-	2,  // 53: stepwell.v1.StepService.Connect:input_type -> stepwell.v1.ConnectRequest
-	3,  // 54: stepwell.v1.StepService.Connect:output_type -> stepwell.v1.ConnectResponse
-	54, // [54:55] is the sub-list for method output_type
-	53, // [53:54] is the sub-list for method input_type
-	53, // [53:53] is the sub-list for extension type_name
-	53, // [53:53] is the sub-list for extension extendee
-	0,  // [0:53] is the sub-list for field type_name
+	40, // 47: stepwell.v1.Assign.cancel_failure:type_name -> stepwell.v1.Failure
+	32, // 48: stepwell.v1.JournalPart.journal:type_name -> stepwell.v1.Outcome
+	33, // 49: stepwell.v1.JournalPart.open:type_name -> stepwell.v1.OpenKey
+	0,  // 50: stepwell.v1.Outcome.kind:type_name -> stepwell.v1.StepKind
+	39, // 51: stepwell.v1.Outcome.output:type_name -> stepwell.v1.Payload
+	40, // 52: stepwell.v1.Outcome.failure:type_name -> stepwell.v1.Failure
+	0,  // 53: stepwell.v1.OpenKey.kind:type_name -> stepwell.v1.StepKind
+	40, // 54: stepwell.v1.Cancel.failure:type_name -> stepwell.v1.Failure
+	2,  // 55: stepwell.v1.StepService.Connect:input_type -> stepwell.v1.ConnectRequest
+	3,  // 56: stepwell.v1.StepService.Connect:output_type -> stepwell.v1.ConnectResponse
+	56, // [56:57] is the sub-list for method output_type
+	55, // [55:56] is the sub-list for method input_type
+	55, // [55:55] is the sub-list for extension type_name
+	55, // [55:55] is the sub-list for extension extendee
+	0,  // [0:55] is the sub-list for field type_name
 }
 
 func init() { file_stepwell_v1_step_proto_init() }

@@ -9,20 +9,24 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class FunctionSpec(_message.Message):
-    __slots__ = ("name", "triggers", "retry", "input_schema", "output_schema", "strict")
+    __slots__ = ("name", "triggers", "retry", "input_schema", "output_schema", "strict", "timeout_ms", "start_timeout_ms")
     NAME_FIELD_NUMBER: _ClassVar[int]
     TRIGGERS_FIELD_NUMBER: _ClassVar[int]
     RETRY_FIELD_NUMBER: _ClassVar[int]
     INPUT_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_SCHEMA_FIELD_NUMBER: _ClassVar[int]
     STRICT_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    START_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     name: str
     triggers: _containers.RepeatedCompositeFieldContainer[Trigger]
     retry: _common_pb2.RetryPolicy
     input_schema: bytes
     output_schema: bytes
     strict: bool
-    def __init__(self, name: _Optional[str] = ..., triggers: _Optional[_Iterable[_Union[Trigger, _Mapping]]] = ..., retry: _Optional[_Union[_common_pb2.RetryPolicy, _Mapping]] = ..., input_schema: _Optional[bytes] = ..., output_schema: _Optional[bytes] = ..., strict: bool = ...) -> None: ...
+    timeout_ms: int
+    start_timeout_ms: int
+    def __init__(self, name: _Optional[str] = ..., triggers: _Optional[_Iterable[_Union[Trigger, _Mapping]]] = ..., retry: _Optional[_Union[_common_pb2.RetryPolicy, _Mapping]] = ..., input_schema: _Optional[bytes] = ..., output_schema: _Optional[bytes] = ..., strict: bool = ..., timeout_ms: _Optional[int] = ..., start_timeout_ms: _Optional[int] = ...) -> None: ...
 
 class Trigger(_message.Message):
     __slots__ = ("event", "condition")
@@ -33,18 +37,20 @@ class Trigger(_message.Message):
     def __init__(self, event: _Optional[str] = ..., condition: _Optional[str] = ...) -> None: ...
 
 class Function(_message.Message):
-    __slots__ = ("id", "app", "deployment", "spec", "workers")
+    __slots__ = ("id", "app", "deployment", "spec", "workers", "unjudged")
     ID_FIELD_NUMBER: _ClassVar[int]
     APP_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
+    UNJUDGED_FIELD_NUMBER: _ClassVar[int]
     id: str
     app: str
     deployment: str
     spec: FunctionSpec
     workers: int
-    def __init__(self, id: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., workers: _Optional[int] = ...) -> None: ...
+    unjudged: str
+    def __init__(self, id: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., workers: _Optional[int] = ..., unjudged: _Optional[str] = ...) -> None: ...
 
 class ListFunctionsRequest(_message.Message):
     __slots__ = ("environment", "app")

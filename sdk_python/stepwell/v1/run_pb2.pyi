@@ -45,7 +45,7 @@ PAUSED_REASON_FUNCTION_PAUSED: PausedReason
 PAUSED_REASON_OPERATOR: PausedReason
 
 class Run(_message.Message):
-    __slots__ = ("id", "function_id", "status", "paused_reason", "event_id", "parent_run_id", "parent_key", "deployment", "turn", "created_ms", "started_ms", "ended_ms", "cancel_requested", "output", "failure")
+    __slots__ = ("id", "function_id", "status", "paused_reason", "event_id", "parent_run_id", "parent_key", "deployment", "turn", "created_ms", "started_ms", "ended_ms", "cancel_requested", "output", "failure", "deadline_ms")
     ID_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
     STATUS_FIELD_NUMBER: _ClassVar[int]
@@ -61,6 +61,7 @@ class Run(_message.Message):
     CANCEL_REQUESTED_FIELD_NUMBER: _ClassVar[int]
     OUTPUT_FIELD_NUMBER: _ClassVar[int]
     FAILURE_FIELD_NUMBER: _ClassVar[int]
+    DEADLINE_MS_FIELD_NUMBER: _ClassVar[int]
     id: str
     function_id: str
     status: RunStatus
@@ -76,10 +77,11 @@ class Run(_message.Message):
     cancel_requested: bool
     output: _common_pb2.Payload
     failure: _common_pb2.Failure
-    def __init__(self, id: _Optional[str] = ..., function_id: _Optional[str] = ..., status: _Optional[_Union[RunStatus, str]] = ..., paused_reason: _Optional[_Union[PausedReason, str]] = ..., event_id: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., parent_key: _Optional[str] = ..., deployment: _Optional[str] = ..., turn: _Optional[int] = ..., created_ms: _Optional[int] = ..., started_ms: _Optional[int] = ..., ended_ms: _Optional[int] = ..., cancel_requested: bool = ..., output: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., failure: _Optional[_Union[_common_pb2.Failure, _Mapping]] = ...) -> None: ...
+    deadline_ms: int
+    def __init__(self, id: _Optional[str] = ..., function_id: _Optional[str] = ..., status: _Optional[_Union[RunStatus, str]] = ..., paused_reason: _Optional[_Union[PausedReason, str]] = ..., event_id: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., parent_key: _Optional[str] = ..., deployment: _Optional[str] = ..., turn: _Optional[int] = ..., created_ms: _Optional[int] = ..., started_ms: _Optional[int] = ..., ended_ms: _Optional[int] = ..., cancel_requested: bool = ..., output: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., failure: _Optional[_Union[_common_pb2.Failure, _Mapping]] = ..., deadline_ms: _Optional[int] = ...) -> None: ...
 
 class WaitingFor(_message.Message):
-    __slots__ = ("kind", "key", "message", "event", "match", "until_ms", "run_id")
+    __slots__ = ("kind", "key", "message", "event", "match", "until_ms", "run_id", "cut_after")
     class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         KIND_UNSPECIFIED: _ClassVar[WaitingFor.Kind]
@@ -109,6 +111,7 @@ class WaitingFor(_message.Message):
     MATCH_FIELD_NUMBER: _ClassVar[int]
     UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    CUT_AFTER_FIELD_NUMBER: _ClassVar[int]
     kind: WaitingFor.Kind
     key: str
     message: str
@@ -116,7 +119,8 @@ class WaitingFor(_message.Message):
     match: str
     until_ms: int
     run_id: str
-    def __init__(self, kind: _Optional[_Union[WaitingFor.Kind, str]] = ..., key: _Optional[str] = ..., message: _Optional[str] = ..., event: _Optional[str] = ..., match: _Optional[str] = ..., until_ms: _Optional[int] = ..., run_id: _Optional[str] = ...) -> None: ...
+    cut_after: str
+    def __init__(self, kind: _Optional[_Union[WaitingFor.Kind, str]] = ..., key: _Optional[str] = ..., message: _Optional[str] = ..., event: _Optional[str] = ..., match: _Optional[str] = ..., until_ms: _Optional[int] = ..., run_id: _Optional[str] = ..., cut_after: _Optional[str] = ...) -> None: ...
 
 class JournalEntry(_message.Message):
     __slots__ = ("key", "kind", "target", "number", "attempt", "started_ms", "ended_ms", "until_ms", "output", "failure", "run_id")

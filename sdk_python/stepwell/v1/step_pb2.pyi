@@ -456,7 +456,7 @@ class Ack(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., turn: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Assign(_message.Message):
-    __slots__ = ("run_id", "turn", "function_id", "event", "journal", "open", "more", "cancelled", "created_ms")
+    __slots__ = ("run_id", "turn", "function_id", "event", "journal", "open", "more", "cancelled", "created_ms", "cancel_failure")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -466,6 +466,7 @@ class Assign(_message.Message):
     MORE_FIELD_NUMBER: _ClassVar[int]
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
     CREATED_MS_FIELD_NUMBER: _ClassVar[int]
+    CANCEL_FAILURE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     turn: int
     function_id: str
@@ -475,7 +476,8 @@ class Assign(_message.Message):
     more: bool
     cancelled: bool
     created_ms: int
-    def __init__(self, run_id: _Optional[str] = ..., turn: _Optional[int] = ..., function_id: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., journal: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., open: _Optional[_Iterable[_Union[OpenKey, _Mapping]]] = ..., more: bool = ..., cancelled: bool = ..., created_ms: _Optional[int] = ...) -> None: ...
+    cancel_failure: _common_pb2.Failure
+    def __init__(self, run_id: _Optional[str] = ..., turn: _Optional[int] = ..., function_id: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., journal: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., open: _Optional[_Iterable[_Union[OpenKey, _Mapping]]] = ..., more: bool = ..., cancelled: bool = ..., created_ms: _Optional[int] = ..., cancel_failure: _Optional[_Union[_common_pb2.Failure, _Mapping]] = ...) -> None: ...
 
 class JournalPart(_message.Message):
     __slots__ = ("run_id", "turn", "journal", "open", "more")
@@ -530,12 +532,14 @@ class OpenKey(_message.Message):
     def __init__(self, key: _Optional[str] = ..., kind: _Optional[_Union[StepKind, str]] = ..., target: _Optional[str] = ..., input_hash: _Optional[bytes] = ...) -> None: ...
 
 class Cancel(_message.Message):
-    __slots__ = ("run_id", "turn")
+    __slots__ = ("run_id", "turn", "failure")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
+    FAILURE_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     turn: int
-    def __init__(self, run_id: _Optional[str] = ..., turn: _Optional[int] = ...) -> None: ...
+    failure: _common_pb2.Failure
+    def __init__(self, run_id: _Optional[str] = ..., turn: _Optional[int] = ..., failure: _Optional[_Union[_common_pb2.Failure, _Mapping]] = ...) -> None: ...
 
 class Evict(_message.Message):
     __slots__ = ("run_id", "turn")

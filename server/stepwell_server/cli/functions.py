@@ -60,6 +60,7 @@ def get(
 
     from stepwell_server.cli.connection import CALL_TIMEOUT_S, connect
     from stepwell_server.cli.output import facts
+    from stepwell_server.cli.timeline import length
 
     request = function_pb2.GetFunctionRequest(environment=environment, function_id=function_id)
     with connect(address) as stubs:
@@ -74,6 +75,9 @@ def get(
         ("input", f.spec.input_schema.decode("utf-8", "replace")),
         ("output", f.spec.output_schema.decode("utf-8", "replace")),
         ("strict", "yes" if f.spec.strict else ""),
+        ("timeout", length(f.spec.timeout_ms) if f.spec.timeout_ms else ""),
+        ("unjudged", f.unjudged),
+        ("start timeout", length(f.spec.start_timeout_ms) if f.spec.start_timeout_ms else ""),
     ]
     facts(output, f, pairs)
 
@@ -111,4 +115,5 @@ def _on(function: function_pb2.Function) -> str:
 
 
 def _cells(function: function_pb2.Function) -> tuple[object, ...]:
-    return function.id, _on(function), function.workers, function.deployment
+    on = _on(function) + (" (could not be judged: see functions get)" if function.unjudged else "")
+    return function.id, on, function.workers, function.deployment

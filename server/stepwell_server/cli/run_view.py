@@ -39,7 +39,11 @@ def view(
         out.append(" (its end is asked for)", "yellow")
     cause = run.event_id or (f"step {run.parent_key} of {run.parent_run_id}" if run.parent_run_id else "an invoke")
     took = f"took {length(run.ended_ms - run.created_ms)}" if run.ended_ms else f"for {length(now_ms - run.created_ms)}"
-    out.append(f"\ncreated {clock_time(run.created_ms)} by {clean(cause)}, {took}, turn {run.turn}\n\n", "bright_black")
+    out.append(f"\ncreated {clock_time(run.created_ms)} by {clean(cause)}, {took}, turn {run.turn}", "bright_black")
+    if run.deadline_ms:
+        what = "times out" if run.started_ms else "must start"
+        out.append(f", {what} {length(run.deadline_ms - now_ms)} from now", "bright_black")
+    out.append("\n\n")
     out.append_text(render(timeline(run, journal, waiting, now_ms), width))
     if status == "completed":
         out.append("\n\noutput ", "bold").append(_cut(one_line_json(payload(run.output)), 2_000))

@@ -30,6 +30,7 @@ class Bar(Enum):
     WAITED = ("┄", "magenta")
     INVOKED = ("▒", "cyan")
     SENT = ("▪", "green")
+    STOPPED = ("✕", "red")
 
 
 _OF_KIND = {
@@ -39,6 +40,10 @@ _OF_KIND = {
     "invoke": Bar.INVOKED,
     "send": Bar.SENT,
 }
+
+
+# What unwinds a run, and its label.
+_STOPS = {"cancel": "cancel requested", "timeout": "timed out"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +114,10 @@ def _attempts(journal: Sequence[JournalEntry]) -> dict[str, list[JournalEntry]]:
 
 def _row(entry: JournalEntry, backoffs: Sequence[JournalEntry], last_ms: int, now_ms: int, *, live: bool) -> Row:
     kind, open_ = entry.kind.lower(), not entry.ended_ms
-    failed = entry.HasField("failure") and kind != "retry"
+    if kind in _STOPS:
+        at = (Piece(Bar.STOPPED, entry.ended_ms, entry.ended_ms),)
+        return Row(_STOPS[kind], at, failure_line(entry.failure), failed=kind == "timeout")
+    failed = entry.HasField("failure") and not open_ and kind != "retry"
     pieces: list[Piece] = []
     begin_ms = min(last_ms, backoffs[0].started_ms) if backoffs else (entry.started_ms or last_ms)
     for backoff in backoffs:
@@ -136,14 +144,14 @@ def _row(entry: JournalEntry, backoffs: Sequence[JournalEntry], last_ms: int, no
         note.append(until(entry.until_ms, now_ms))
     if entry.HasField("failure"):
         note.append(failure_line(entry.failure))
-    if entry.ended_ms and not entry.number and kind not in ("retry", "cancel"):
+    if entry.ended_ms and not entry.number and kind != "retry":
         note.append("not yet seen by the code" if live else "never seen by the code")
-    return Row(_label(entry, kind), tuple(pieces), " · ".join(note), failed)
+    return Row(_label(entry), tuple(pieces), " · ".join(note), failed)
 
 
-def _label(entry: JournalEntry, kind: str) -> str:
-    names = {"$run": "(function)", "$cancel": "cancel requested", "$grace": "grace of the cancel"}
-    return names.get(_base(entry), _base(entry))
+def _label(entry: JournalEntry) -> str:
+    base = _base(entry)
+    return "(function)" if base == "$run" else base
 
 
 def _kind_name(item: WaitingFor) -> str:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stepwell_server.engine import dispatch
+from stepwell_server.engine import dispatch, timeouts
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Session
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.function import FunctionSpec
+from stepwell_server.model.journal import WaitRow
 from stepwell_server.model.run import Priority, RunRow, RunStatus
 from stepwell_server.ports.store import RunState
 
@@ -17,11 +18,12 @@ _QUEUED, _NEW = int(RunStatus.QUEUED), Priority.NEW
 
 
 class Start(NamedTuple):
-    """A run that a commit creates: with a place in a session, or in the queue."""
+    """A run that a commit creates: with a place in a session, or in the queue. waits: its time-outs."""
 
     run: RunRow
     session: Session | None
     event: EventRow | None
+    waits: timeouts.Waits
 
 
 def start(
@@ -31,7 +33,7 @@ def start(
     return begin(
         node,
         env,
-        function.id,
+        function,
         RunRow(
             env.name,
             run_id,
@@ -64,23 +66,34 @@ def start(
     )
 
 
-def begin(node: Node, env: Environment, function_id: str, run: RunRow, event: EventRow | None) -> Start:
+def begin(node: Node, env: Environment, function: FunctionSpec, run: RunRow, event: EventRow | None) -> Start:
     """Gives a new run a place in a session, or in the queue. The caller commits it, then calls started()."""
-    session = None if node.queue.waiting(env.name, function_id) else dispatch.pick(env, function_id)
+    session = None if node.queue.waiting(env.name, function.id) else dispatch.pick(env, function.id)
     if session is None:
-        place = dispatch.ready_row(node, env.name, run.id, function_id, priority=_NEW)
-        return Start(run.in_place(place.priority, place.queued_ms), None, event)
+        place = dispatch.ready_row(node, env.name, run.id, function.id, priority=_NEW)
+        waits = timeouts.until_started(function, env.name, run.id, run.created_ms)
+        return Start(run.in_place(place.priority, place.queued_ms), None, event, waits)
     dispatch.reserve(node, session)
-    return Start(run.held(session.id, 1, session.row.deployment, run.created_ms), session, event)
+    held = run.held(session.id, 1, session.row.deployment, run.created_ms)
+    return Start(held, session, event, timeouts.from_start(function, env.name, run.id, run.created_ms))
+
+
+def opened(starts: Sequence[Start]) -> list[WaitRow]:
+    """The time-outs of new runs: they open in the commit that creates the runs."""
+    return [wait for start in starts if start.waits for wait in start.waits]
 
 
 def started(node: Node, starts: Sequence[Start], applied: bool) -> None:
     """New runs are durable, or were not wanted: assign or queue them, or give their places back."""
-    for run, session, event in starts:
+    for run, session, event, waits in starts:
         if not applied:
             if session is not None:
                 dispatch.not_coming(node, session)
-        elif session is not None:
-            dispatch.assign(node, session, RunState(run, event, (), ()))
+            continue
+        if waits:
+            dispatch.ring(node, waits)
+        state = RunState(run, event, (), waits)
+        if session is not None:
+            dispatch.assign(node, session, state)
         else:
-            dispatch.queued(node, dispatch.place(run), RunState(run, event, (), ()))
+            dispatch.queued(node, dispatch.place(run), state)

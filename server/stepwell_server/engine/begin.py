@@ -66,8 +66,11 @@ def wait_for_event(
         return
     resident = draft.resident
     if (event, match_path) not in frame.env.kept:
-        frame.env.shapes[event] = frame.env.shapes.get(event, frozenset()) | {match_path}
-        draft.shapes = [*(draft.shapes or ()), ShapeRow(resident.env, event, match_path)]
+        shapes = frame.env.shapes
+        shapes[event] = shapes.get(event, frozenset()) | {match_path}
+        row = ShapeRow(resident.env, event, match_path)
+        if row not in (draft.shapes or ()):
+            draft.shapes = [*(draft.shapes or ()), row]
     began = resident.run.event_id or f"evt_{ids.time_part(resident.run.created_ms)}{'0' * 20}"
     open_wait(
         frame,
@@ -165,7 +168,7 @@ def invoke(
     )
     if draft.children is None:
         draft.children = []
-    draft.children.append(admission.begin(frame.node, frame.env, function_id, child, None))
+    draft.children.append(admission.begin(frame.node, frame.env, function, child, None))
     draft.size += len(data)
 
 
@@ -235,7 +238,7 @@ def open_wait(frame: Frame, draft: Draft, wait: WaitRow) -> bool:
         resident.open = {}
     if wait.key in resident.open or (resident.unseen is not None and wait.key in resident.unseen):
         return False
-    if len(resident.open) >= LIMITS.branches:
+    if len(resident.open) >= LIMITS.branches and resident.open_steps() >= LIMITS.branches:
         too_many = InvalidError("TOO_MANY", f"a run has at most {LIMITS.branches} open keys")
         _reject(frame, draft, wait.key, StepKind(wait.kind), wait.target, too_many)
         return False

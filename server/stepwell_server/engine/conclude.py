@@ -77,7 +77,7 @@ def fail(
     policy = function.retry if function is not None else RetryPolicy()
     delay = (
         None
-        if resident.cancelled
+        if resident.cancel is not None
         else next_delay_ms(
             policy,
             max(attempt, 1),
@@ -87,8 +87,8 @@ def fail(
         )
     )
     if delay is None:
-        if resident.cancelled:
-            _end(frame, draft, RunStatus.CANCELLED, None, "", resident.cancel_failure or b"{}")
+        if resident.cancel is not None:
+            _unwound(frame, draft, resident.cancel)
         else:
             _end(frame, draft, RunStatus.FAILED, None, "", failure_json(failure))
         return
@@ -105,11 +105,12 @@ def cancelled(frame: Frame, run_id: str, turn: int, number: int) -> None:
     draft = frame.draft(run_id, turn, CANCEL_KEY)
     if draft is None or not frame.numbered(draft, number):
         return
-    if not draft.resident.cancelled:
+    request = draft.resident.cancel
+    if request is None:
         draft.named -= 1
         frame.refuse(draft, "", "BAD_COMMAND", "nobody asked for the end of this run")
         return
-    _end(frame, draft, RunStatus.CANCELLED, None, "", draft.resident.cancel_failure or b"{}")
+    _unwound(frame, draft, request)
 
 
 def mismatch(frame: Frame, run_id: str, turn: int, key: str, recorded: str, attempted: str, location: str) -> None:
@@ -202,6 +203,11 @@ def _failed(
             None,
         ),
     )
+
+
+def _unwound(frame: Frame, draft: Draft, request: OutcomeRow) -> None:
+    status, failure = ending.unwound(request)
+    _end(frame, draft, status, None, "", failure)
 
 
 def _end(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from stepwell_server.engine import admission, ending, fence, ingest, query
+from stepwell_server.engine import admission, fence, ingest, query, unwind
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.register import refresh
 from stepwell_server.model import ids
@@ -24,6 +24,7 @@ async def invoke(
 
     Raises NotFoundError, InvalidError, ExistsError (the request id was used for something else), UnavailableError.
     """
+    node.check_accepting()
     env = node.environment(env_name)
     if not env.loaded:
         await refresh(node, env)
@@ -51,8 +52,8 @@ async def invoke(
         env_name, run_id, function_id, function.app, int(RunStatus.QUEUED), 0, 0, None, None, None, None, False, 0,
         "", 0, 0, 0, now, None, None, data, encoding, None, "", None, metadata,
     )  # fmt: skip
-    start = admission.begin(node, env, function_id, run, None)
-    commit = Commit(env_name, runs=(start.run,), size=len(data))
+    start = admission.begin(node, env, function, run, None)
+    commit = Commit(env_name, runs=(start.run,), waits=start.waits, size=len(data))
     if request_id:
         commit.touches = (f"dedup:i:{request_id}",)
         commit.decider = DedupRow(env_name, "i:" + request_id, f"{digest}:{run_id}", now + LIMITS.dedup_ms)
@@ -77,4 +78,4 @@ async def cancel(node: Node, env_name: str, run_id: str, reason: str) -> None:
     """
     ingest.check_text(reason, "reason", LIMITS.metadata_bytes, empty=True)
     query.check_run_id(run_id)
-    await ending.cancel(node, env_name, run_id, reason)
+    await unwind.cancel(node, env_name, run_id, reason)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import heapq
+from collections.abc import Sequence
 
+from stepwell_server.engine import timeouts
 from stepwell_server.engine.failures import tried
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.function import FunctionSpec
+from stepwell_server.model.journal import CANCEL_KEY, START_KEY, WaitRow
 from stepwell_server.model.run import Move, Priority, ReadyRow, RunRow, RunStatus, Take
 from stepwell_server.ports.queue import Queued
 from stepwell_server.ports.store import RunState
@@ -165,28 +169,60 @@ def take(node: Node, session: Session, item: Queued) -> bool:
         return False
     reserve(node, session)
     node.arriving[row.run_id] = []
-    commit = Commit(
-        row.env,
-        touches=(row.run_id,),
-        decider=Take(row.env, row.run_id, session.id, node.clock.now_ms(), session.row.deployment),
-    )
-    node.lane.submit(commit, _taken, (node, session, item))
+    function = node.environment(row.env).triggers.known.get(row.function_id)
+    if function is None or not (function.timeout_ms or function.start_timeout_ms):
+        _take(node, session, item, None)
+    elif item.state is not None:
+        _take(node, session, item, function)
+    else:
+        node.spawn(_take_timed(node, session, item, function))
     return True
 
 
-def _taken(result: CommitResult, argument: tuple[Node, Session, Queued]) -> None:
-    node, session, item = argument
+async def _take_timed(node: Node, session: Session, item: Queued, function: FunctionSpec) -> None:
+    """Of a run that is only in the store it has to be asked first whether it has started before."""
+    node.busy += 1
+    try:
+        run = await read_run(node, item.row.env, item.row.run_id)
+    finally:
+        node.busy -= 1
+    _take(node, session, item, function if run is not None and run.turn == 0 else None)
+
+
+def _take(node: Node, session: Session, item: Queued, first: FunctionSpec | None) -> None:
+    """first: of a run with time-outs that never started; its start closes one of them and opens the other."""
+    env, run_id = item.row.env, item.row.run_id
+    now = node.clock.now_ms()
+    commit = Commit(env, touches=(run_id,), decider=Take(env, run_id, session.id, now, session.row.deployment))
+    if first is not None:
+        commit.waits = timeouts.from_start(first, env, run_id, now)
+        commit.wait_deletes = (timeouts.started(env, run_id),)
+        commit.touches = (run_id, f"{run_id}/{START_KEY}", f"{run_id}/{CANCEL_KEY}")
+    node.lane.submit(commit, _taken, (node, session, item, commit.waits))
+
+
+def _taken(result: CommitResult, argument: tuple[Node, Session, Queued, Sequence[WaitRow]]) -> None:
+    node, session, item, waits = argument
     row = item.row
     node.queue.settled(row.env, row.function_id, row.run_id)
     if result.verdict is not _APPLIED:
         not_taken(node, session, row.env, row.run_id, row.function_id)
         return
+    if waits:
+        ring(node, waits)
     if item.state is None:
         load_soon(node, session, row.env, row.run_id, row.function_id)
         return
     run = item.state.run
     held = run.held(session.id, run.turn + 1, run.deployment, run.started_ms)
-    assign(node, session, RunState(held, item.state.event, (), ()))
+    assign(node, session, RunState(held, item.state.event, (), tuple(waits)))
+
+
+def ring(node: Node, waits: Sequence[WaitRow]) -> None:
+    """Waits are durable: their timers are armed."""
+    for wait in waits:
+        if wait.due_ms is not None:
+            node.wake_timers(wait.due_ms)
 
 
 def not_taken(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:
@@ -268,6 +304,15 @@ async def read(node: Node, env: str, run_ids: list[str]) -> dict[str, RunState]:
     while True:
         try:
             return await node.store.load(env, run_ids)
+        except UnavailableError:
+            await asyncio.sleep(0.5)
+
+
+async def read_run(node: Node, env: str, run_id: str) -> RunRow | None:
+    """As read, without the journal."""
+    while True:
+        try:
+            return await node.history.run(env, run_id)
         except UnavailableError:
             await asyncio.sleep(0.5)
 

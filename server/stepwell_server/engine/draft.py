@@ -123,6 +123,7 @@ class Draft:
             commit.touches = (*commit.touches, f"registry:{env}")
         if self.children is not None:
             commit.runs = [item.run for item in self.children]
+            commit.waits = [*commit.waits, *admission.opened(self.children)]
         if self.events is not None:
             self._with_events(node, environment, commit)
         if self.end is not None:
@@ -156,6 +157,7 @@ class Draft:
         commit.cursor_deletes = accepting.cursor_deletes
         commit.looked_back = accepting.looked_back
         commit.runs = [*commit.runs, *accepting.runs]
+        commit.waits = [*commit.waits, *accepting.waits]
 
 
 def together(drafts: Sequence[Draft], session: Session) -> Commit:

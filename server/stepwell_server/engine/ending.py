@@ -1,7 +1,4 @@
-"""The end of a run: what it closes, what its parent gets, and that its children are cancelled.
-
-Cancel is here too: the end of a run cancels its children, and a run that no session holds ends by that.
-"""
+"""The end of a run: what it closes, what its parent gets, and that its children are cancelled."""
 
 from __future__ import annotations
 
@@ -12,10 +9,8 @@ from stepwell_server.engine.failures import failure_json, of_child
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
-from stepwell_server.model.errors import InvalidError, NotFoundError, UnavailableError
 from stepwell_server.model.journal import (
     ASK_KEY,
-    CANCEL_KEY,
     GRACE_KEY,
     OutcomeDelete,
     OutcomeRow,
@@ -23,12 +18,10 @@ from stepwell_server.model.journal import (
     WaitDelete,
     WaitRow,
 )
-from stepwell_server.model.run import LIVE, End, RunStatus
+from stepwell_server.model.run import End, RunStatus
 from stepwell_server.ports.store import RunState
 
-_LIVE = frozenset(int(status) for status in LIVE)
-_LOOK_AGAIN_MS = 500
-_REASONS = {RunStatus.FAILED: "RUN_FAILED", RunStatus.CANCELLED: "CANCELLED", RunStatus.TIMED_OUT: "TIMEOUT"}
+_REASONS = {RunStatus.FAILED: "RUN_FAILED", RunStatus.CANCELLED: "CANCELLED", RunStatus.TIMED_OUT: "TIMED_OUT"}
 
 
 def parent_outcome(
@@ -85,6 +78,18 @@ def child_outcome(
     )
 
 
+def unwound(request: OutcomeRow) -> tuple[RunStatus, bytes]:
+    """What a run ends with whose end was asked for, or whose time was over."""
+    status = RunStatus.TIMED_OUT if request.kind == StepKind.TIMEOUT else RunStatus.CANCELLED
+    return status, request.failure or b"{}"
+
+
+def cancelled(reason: str) -> bytes:
+    """The failure of a run whose end was asked for."""
+    message = f"the run was cancelled: {reason}" if reason else "the run was cancelled"
+    return failure_json({"type": "RunCancelledError", "message": message, "reason": "CANCELLED", "non_retriable": True})
+
+
 def cancel_order(wait: WaitRow, now: int, reason: str) -> WaitRow | None:
     """What has a child cancelled that its parent no longer waits for: a wait of the child that is due at once.
 
@@ -94,7 +99,7 @@ def cancel_order(wait: WaitRow, now: int, reason: str) -> WaitRow | None:
         return None
     kind = int(StepKind.CANCEL)
     return WaitRow(
-        wait.env, wait.child_id, ASK_KEY, kind, "", None, "", now, None, False, 1, _cancelled(reason), b"", now, None,
+        wait.env, wait.child_id, ASK_KEY, kind, "", None, "", now, None, False, 1, cancelled(reason), b"", now, None,
         wait.target,
     )  # fmt: skip
 
@@ -107,18 +112,11 @@ def order_cancels(commit: Commit, waits: Iterable[WaitRow], now: int, reason: st
         commit.touches = (*commit.touches, *(f"{order.run_id}/{ASK_KEY}" for order in orders))
 
 
-def ring(node: Node, commit: Commit) -> None:
-    """Timers that a durable commit brought."""
-    for wait in commit.waits:
-        if wait.due_ms is not None:
-            node.wake_timers(wait.due_ms)
-
-
 def close_open(resident: Resident, commit: Commit) -> None:
     """The end of a run closes what is open, and orders that its children be cancelled unless they are detached."""
     env, run_id = resident.env, resident.run_id
     keys = dict.fromkeys(resident.open or ())
-    if resident.cancelled:
+    if resident.cancel is not None:
         keys[GRACE_KEY] = None  # it came with the request, whether the run was in memory then or not
     if keys:
         order_cancels(commit, (resident.open or {}).values(), commit.ends[0].ended_ms, "its parent has ended")
@@ -158,7 +156,7 @@ def end_now(node: Node, session: Session, resident: Resident, status: RunStatus,
 def _ended_now(result: CommitResult, argument: tuple[Node, Session, Resident, OutcomeRow | None, Commit]) -> None:
     node, session, resident, parent, commit = argument
     if result.verdict is Verdict.APPLIED:
-        ring(node, commit)
+        dispatch.ring(node, commit.waits)
         ended(node, resident, commit.ends[0], parent)
     elif result.verdict is Verdict.FENCED:
         fence.fenced(node, session)
@@ -200,101 +198,6 @@ async def end_unowned(node: Node, state: RunState, status: RunStatus, failure: b
         return False
     if parent is not None:
         wake.child_ended(node, parent)
-    ring(node, commit)
+    dispatch.ring(node, commit.waits)
     node.changed(run.id)
     return True
-
-
-# -- cancel --------------------------------------------------------------------------------------------------------
-
-
-async def cancel(node: Node, env_name: str, run_id: str, reason: str) -> None:
-    """Asks a run to end: at once where it never started or is paused, else it is unwound within the grace.
-
-    Raises NotFoundError, UnavailableError. A run that has ended stays as it is.
-    """
-    for _ in range(5):
-        state = (await node.store.load(env_name, [run_id])).get(run_id)
-        if state is None:
-            raise NotFoundError("RUN_NOT_FOUND", f"there is no run {run_id[:64]!r}")
-        if state.run.status not in _LIVE:
-            return
-        never = state.run.status == RunStatus.QUEUED and state.run.turn == 0
-        if not never and state.run.status != RunStatus.PAUSED:
-            await _request(node, state, reason)
-            return
-        if await end_unowned(node, state, RunStatus.CANCELLED, _cancelled(reason)):
-            return
-    raise UnavailableError("BUSY", "the run keeps changing; try again", retry_ms=200)
-
-
-async def asked(node: Node, wait: WaitRow) -> None:
-    """A run whose parent no longer wants it is cancelled; the order goes when that is durable."""
-    try:
-        await cancel(node, wait.env, wait.run_id, "its parent no longer waits for it")
-    except NotFoundError:
-        pass
-    except UnavailableError:
-        node.wake_timers(node.clock.now_ms() + _LOOK_AGAIN_MS)  # it stays due
-        return
-    await _close(node, wait)
-
-
-async def _request(node: Node, state: RunState, reason: str) -> None:
-    """Records the request and the forced end after the grace; then tells the worker."""
-    run = state.run
-    now = node.clock.now_ms()
-    due = now + node.tuning.cancel_grace_ms
-    failure = _cancelled(reason)
-    request = OutcomeRow(
-        run.env, run.id, CANCEL_KEY, None, int(StepKind.CANCEL), "", None, "", failure, 1, now, now, b"", None, None
-    )
-    grace = WaitRow(
-        run.env, run.id, GRACE_KEY, int(StepKind.GRACE), "", None, "", due, None, False, 1, failure, b"", now, None,
-        run.function_id,
-    )  # fmt: skip
-    touches = (f"{run.id}/{CANCEL_KEY}", f"{run.id}/{GRACE_KEY}")
-    commit = Commit(run.env, touches=touches, outcomes=(request,), waits=(grace,))
-    order_cancels(commit, state.waits, now, "its parent was cancelled")
-    result = await node.lane.apply(commit)
-    if result.verdict is Verdict.FENCED:
-        raise fence.taken_over()
-    if result.verdict is not Verdict.APPLIED:
-        raise InvalidError("STORE_REFUSED", f"the store refused: {result.existing}")
-    ring(node, commit)
-    resident = node.residents.get(run.id)
-    if resident is not None:
-        wake.unwind(node, resident, request)
-    elif run.id not in node.arriving:
-        wake.unowned(node, run.env, run.id, run.function_id)
-    else:
-        node.arriving[run.id].append(wake.later(node, request))
-    node.changed(run.id)
-
-
-async def grace_over(node: Node, wait: WaitRow) -> None:
-    """A cancelled run did not unwind in time: the server ends it. One that changes hands is looked at again soon."""
-    failure = wait.failure or _cancelled("")
-    resident = node.residents.get(wait.run_id)
-    if resident is not None and not resident.ended:
-        end_now(node, resident.session, resident, RunStatus.CANCELLED, failure, node.clock.now_ms())
-    elif resident is None and wait.run_id not in node.arriving:
-        state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id)
-        if state is None or state.run.status not in _LIVE:
-            await _close(node, wait, OutcomeDelete(wait.env, wait.run_id, CANCEL_KEY))
-            return
-        if await end_unowned(node, state, RunStatus.CANCELLED, failure):
-            return
-    node.wake_timers(node.clock.now_ms() + _LOOK_AGAIN_MS)
-
-
-async def _close(node: Node, wait: WaitRow, *unseen: OutcomeDelete) -> None:
-    """A wait goes, and outcomes that nobody will see."""
-    grave = WaitDelete(wait.env, wait.run_id, wait.key)
-    touches = (f"{wait.run_id}/{wait.key}", *(f"{row.run_id}/{row.key}" for row in unseen))
-    await node.lane.apply(Commit(wait.env, touches=touches, wait_deletes=(grave,), outcome_deletes=unseen))
-
-
-def _cancelled(reason: str) -> bytes:
-    message = f"the run was cancelled: {reason}" if reason else "the run was cancelled"
-    return failure_json({"type": "RunCancelledError", "message": message, "reason": "CANCELLED", "non_retriable": True})

@@ -1,17 +1,58 @@
-"""CEL conditions: compiled once, bounded, and false when they cannot be evaluated."""
+"""CEL conditions: compiled once, bounded, and false when they cannot be evaluated.
+
+One that takes more than its budget of iterations fits nothing either; that is noted, because nobody could guess it.
+"""
 
 from __future__ import annotations
 
+import logging
 from functools import lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 from cel_expr_python import cel
 
 from stepwell_server.model.errors import InvalidError
 from stepwell_server.model.limits import LIMITS
 
+log = logging.getLogger("stepwell.expressions")
+_NOTES = 1_000
 _TRIGGER = cel.NewEnv(variables={"event": cel.Type.DYN})
 _WAIT = cel.NewEnv(variables={"event": cel.Type.DYN, "async": cel.Type.DYN})
+
+
+class UnjudgedError(Exception):
+    """The evaluation was broken off: the condition fits nothing, though nobody knows whether it would."""
+
+
+class Note(NamedTuple):
+    """What broke an evaluation off: of which condition, at which event, and why."""
+
+    condition: str
+    event_id: str
+    why: str
+
+    def __str__(self) -> str:
+        return f"condition {self.condition!r} could not be judged for event {self.event_id}: {self.why}"
+
+
+class Unjudged:
+    """The last such evaluation of each function, or of each wait; the longest known ones are forgotten first."""
+
+    def __init__(self) -> None:
+        self._notes: dict[str, Note] = {}
+
+    def note(self, owner: str, note: Note) -> None:
+        """Keeps it; the first one of an owner is logged. owner: id of a function, or "run/key" of a wait."""
+        if owner not in self._notes:
+            log.warning("%s: %s; it does not fit", owner, note)
+            if len(self._notes) >= _NOTES:
+                del self._notes[next(iter(self._notes))]
+        self._notes[owner] = note
+
+    def of(self, owner: str) -> str:
+        """In words; empty where there is none."""
+        note = self._notes.get(owner)
+        return "" if note is None else str(note)
 
 
 def check_trigger(text: str, field: str) -> None:
@@ -25,12 +66,15 @@ def check_wait(text: str, field: str) -> None:
 
 
 def trigger_fits(text: str, event: dict[str, Any]) -> bool:
-    """Whether an event fits a checked condition; an evaluation error (a missing field) does not fit."""
+    """Whether an event fits a checked condition; an evaluation error (a missing field) does not fit.
+
+    Raises UnjudgedError.
+    """
     return _evaluate(_compile(_TRIGGER, text, ""), {"event": event})
 
 
 def wait_fits(text: str, event: dict[str, Any], awaited: dict[str, Any]) -> bool:
-    """Whether an awaited event fits a checked condition of a run that `event` started."""
+    """Whether an awaited event fits a checked condition of a run that `event` started. Raises UnjudgedError."""
     return _evaluate(_compile(_WAIT, text, ""), {"event": event, "async": awaited})
 
 
@@ -61,6 +105,6 @@ def _compile(env: Any, text: str, field: str) -> Any:
 def _evaluate(expression: Any, data: dict[str, Any]) -> bool:
     try:
         value = expression.eval(data=data)
-        return value.type() == cel.Type.BOOL and bool(value.value())
-    except RuntimeError:
-        return False
+    except RuntimeError as error:
+        raise UnjudgedError(str(error).split("\n")[0].removeprefix("INTERNAL: ").removesuffix(" [INTERNAL]")) from error
+    return value.type() == cel.Type.BOOL and bool(value.value())

@@ -50,6 +50,22 @@ def of_child(failure: bytes | None, reason: str) -> bytes:
     return failure_json(told)
 
 
+def look_back_cut(event_id: str) -> bytes:
+    """What is noted with a wait that has not looked at all the events since its run began."""
+    message = f"its look-back was cut after event {event_id}: events between that one and the wait were not looked at"
+    return failure_json({"type": "LookBackCut", "message": message, "details": {"after": event_id}})
+
+
+def cut_after(failure: bytes | None) -> str:
+    """The event after which the look-back of a wait was cut; empty where it was not."""
+    return orjson.loads(failure)["details"]["after"] if failure else ""
+
+
+def message_of(failure: bytes | None) -> str:
+    """The text of a failure."""
+    return str(orjson.loads(failure).get("message", "")) if failure else ""
+
+
 def tried(failure: bytes | None) -> set[str]:
     """Deployments that a paused run did not fit."""
     if not failure:

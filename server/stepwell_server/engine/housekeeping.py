@@ -48,7 +48,7 @@ class Housekeeping:
             left.remove(row)
             await sessions.close(node, row, lost=True)
         if left:
-            node.loop.call_later(node.tuning.lease_ms / 1000, self._give_up, left)
+            self._await(left)
         self._tasks = [node.loop.create_task(self._streams()), node.loop.create_task(self._sweeps())]
 
     def stop(self) -> None:
@@ -56,6 +56,12 @@ class Housekeeping:
         for task in self._tasks:
             task.cancel()
         self._tasks = []
+
+    def _await(self, rows: list[SessionRow]) -> None:
+        """Their workers have one lease to come back."""
+        node = self._node
+        node.awaited_until_ms = node.clock.now_ms() + node.tuning.lease_ms
+        node.loop.call_later(node.tuning.lease_ms / 1000, self._give_up, rows)
 
     def _give_up(self, rows: list[SessionRow]) -> None:
         node = self._node
@@ -73,7 +79,7 @@ class Housekeeping:
             rows = [row]
         left = [now for now in rows if now.id == row.id and now.id not in node.sessions]
         if left:
-            node.loop.call_later(node.tuning.lease_ms / 1000, self._give_up, left)
+            self._await(left)
 
     async def _streams(self) -> None:
         while True:
@@ -103,7 +109,8 @@ class Housekeeping:
         log.warning("worker %s is silent: its runs move", session.row.instance or session.id)
         link, session.link = session.link, None
         if link is not None:
-            link.close("LEASE_OVER", "nothing was heard from the worker for a whole lease")
+            lease_s = self._node.tuning.lease_ms / 1000
+            link.close("LEASE_OVER", f"nothing was heard from the worker for a whole lease ({lease_s:g} s)")
         self._node.spawn(sessions.expire(self._node, session, lost=True))
 
     async def _sweeps(self) -> None:

@@ -138,6 +138,7 @@ async def send_events(node: Node, env_name: str, request_id: str, events: Sequen
     Raises InvalidError for the batch as a whole (size, request id), ExistsError where the request id was used for
     other events, UnavailableError where the store does not answer in time: the same request id is then safe.
     """
+    node.check_accepting()
     if len(events) > LIMITS.send_events:
         raise InvalidError(
             "TOO_MANY", f"{len(events)} events, more than {LIMITS.send_events}", fields=(("events", "too many"),)
@@ -289,6 +290,9 @@ def accepting(
         looked_back=marks if decider is None else (),
         size=size,
     )
+    waits = admission.opened(starts)
+    if waits:
+        commit.waits = waits
     if decider is not None:
         # What rides along must not depend on the decider.
         node.cursor_deletes = deletes

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from stepwell_server.engine import dispatch, matching, serve, wake
+from stepwell_server.engine import dispatch, failures, matching, serve, wake
 from stepwell_server.engine.node import Node
 from stepwell_server.model import ids
 from stepwell_server.model.errors import UnavailableError
@@ -37,8 +37,9 @@ async def finish(node: Node, wait: WaitRow) -> None:
         await _look(node, wait, after)
 
 
-def _mark(node: Node, wait: WaitRow) -> None:
-    node.looked_back.append(LookedBack(wait.env, wait.run_id, wait.key))
+def _mark(node: Node, wait: WaitRow, cut_after: str = "") -> None:
+    cut = failures.look_back_cut(cut_after) if cut_after else None
+    node.looked_back.append(LookedBack(wait.env, wait.run_id, wait.key, cut))
     serve.tidy_soon(node)
 
 
@@ -47,14 +48,19 @@ async def _look(node: Node, wait: WaitRow, after: str) -> None:
     try:
         while node.environment(wait.env).unmarked.get(wait.target):  # noqa: ASYNC110 (rare, and over within a commit)
             await asyncio.sleep(0.001)
-        if not await _search(node, wait, after):
-            _mark(node, wait)
+        found, cut_after = await _search(node, wait, after)
+        if not found:
+            _mark(node, wait, cut_after)
     finally:
         node.busy -= 1
 
 
-async def _search(node: Node, wait: WaitRow, after: str) -> bool:
-    """Reads events page by page until one is for the wait, within bounds of count and time (H18d)."""
+async def _search(node: Node, wait: WaitRow, after: str) -> tuple[bool, str]:
+    """Reads events page by page until one is for the wait, within bounds of count and time (H18d).
+
+    Answers whether one was, and the event after which it was cut, if it was.
+    """
+    env = node.environment(wait.env)
     page_size = node.tuning.lookback_events
     until = node.clock.monotonic_ms() + node.tuning.lookback_ms
     for _ in range(node.tuning.lookback_pages):
@@ -62,18 +68,18 @@ async def _search(node: Node, wait: WaitRow, after: str) -> bool:
         fitting = [event for event in events if _fits(wait, event)]
         state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id) if fitting else None
         for event in fitting:
-            if state is not None and serve.may_take(wait, state, event, matching.event_data(event)):
+            if state is not None and serve.may_take(env, wait, state, event, matching.event_data(event)):
                 output = matching.event_json(event)
                 outcome = wake.outcome_of(wait, node.clock.now_ms(), output=output, event_id=event.id)
                 wake.resolve(node, wait.function_id, outcome)
-                return True
+                return True, ""
         if len(events) < page_size:
-            return False
+            return False, ""
         after = events[-1].id
         if node.clock.monotonic_ms() > until:
             break
     log.warning("run %s: the look-back of %s was cut after event %s", wait.run_id, wait.key, after)
-    return False
+    return False, after
 
 
 async def _page(node: Node, wait: WaitRow, after: str, limit: int) -> list[EventRow]:

@@ -93,9 +93,10 @@ def match_keys(event: dict[str, Any], paths: Iterable[str]) -> tuple[str, ...]:
 class TriggerIndex:
     """Functions by event name; wildcards by prefix."""
 
-    __slots__ = ("_exact", "_prefixes", "known")
+    __slots__ = ("_exact", "_prefixes", "_unjudged", "known")
 
-    def __init__(self, functions: Iterable[FunctionSpec]) -> None:
+    def __init__(self, functions: Iterable[FunctionSpec], unjudged: expressions.Unjudged) -> None:
+        self._unjudged = unjudged
         self._exact: dict[str, list[tuple[FunctionSpec, str]]] = {}
         self._prefixes: list[tuple[str, FunctionSpec, str]] = []
         self.known: dict[str, FunctionSpec] = {}
@@ -119,7 +120,7 @@ class TriggerIndex:
                 continue
             if condition:
                 value = value or event_value(event, data)
-                if not expressions.trigger_fits(condition, value):
+                if not self._fits(function, condition, value):
                     continue
             found[function.id] = function
         for prefix, function, condition in self._prefixes:
@@ -127,7 +128,14 @@ class TriggerIndex:
                 continue
             if condition:
                 value = value or event_value(event, data)
-                if not expressions.trigger_fits(condition, value):
+                if not self._fits(function, condition, value):
                     continue
             found[function.id] = function
         return list(found.values())
+
+    def _fits(self, function: FunctionSpec, condition: str, event: dict[str, Any]) -> bool:
+        try:
+            return expressions.trigger_fits(condition, event)
+        except expressions.UnjudgedError as error:
+            self._unjudged.note(function.id, expressions.Note(condition, event["id"], str(error)))
+            return False

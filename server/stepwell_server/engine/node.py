@@ -7,10 +7,12 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
+from stepwell_server.engine.expressions import Unjudged
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model import ids
+from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.journal import LookedBack
 from stepwell_server.model.run import End, RunRow
@@ -36,19 +38,22 @@ class Tuning:
     lookback_pages: int = 50
     lookback_ms: int = 2_000
     max_losses: int = 5
+    drain_ms: int = 2_000
 
 
 @dataclass(slots=True)
 class Environment:
     """The registry of one environment as this node last read it, and who serves it.
 
-    shapes: what events are matched with, from the moment when a wait asks for it. kept: those of them that are durable.
+    shapes: paths by event name that waits use, from the moment when a wait asks for one. kept: (event name, path) of
+    those that are durable.
     """
 
     name: str
     version: int = 0
     loaded: bool = False
-    triggers: TriggerIndex = field(default_factory=lambda: TriggerIndex(()))
+    unjudged: Unjudged = field(default_factory=Unjudged)
+    triggers: TriggerIndex = field(default_factory=lambda: TriggerIndex((), Unjudged()))
     shapes: dict[str, frozenset[str]] = field(default_factory=dict[str, frozenset[str]])
     kept: set[tuple[str, str]] = field(default_factory=set[tuple[str, str]])
     current: dict[str, str] = field(default_factory=dict[str, str])
@@ -103,6 +108,8 @@ class Node:
         self.wake_timers: Callable[[int], None] = lambda due_ms: None  # the timers, once they run: see engine/timers.py
         self._tasks: set[asyncio.Task[Any]] = set()
         self.alone_since_ms: int | None = None
+        self.awaited_until_ms = 0
+        """Until when workers of an earlier server may take their sessions up."""
         self._event_ms = 0
         self._event_tail = 0
         self.tidying = False
@@ -114,6 +121,11 @@ class Node:
         if env is None:
             env = self.environments[name] = Environment(name)
         return env
+
+    def check_accepting(self) -> None:
+        """Raises UnavailableError while the server leaves: the next one takes what is asked."""
+        if self.stopping:
+            raise UnavailableError("SERVER_STOPPING", "this server is stopping: try again", retry_ms=200)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Runs something in the background; a failure is logged by the loop's handler."""

@@ -6,13 +6,23 @@ import re
 from enum import IntEnum
 from typing import NamedTuple
 
+from stepwell_server.engine.failures import cut_after, message_of
 from stepwell_server.engine.ingest import check_text
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import base_key
 from stepwell_server.model import ids
 from stepwell_server.model.errors import InvalidError, NotFoundError
 from stepwell_server.model.event import EventRow
-from stepwell_server.model.journal import INNER, RUN_KEY, OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.journal import (
+    CANCEL_KEY,
+    INNER,
+    RUN_KEY,
+    START_KEY,
+    UNWINDING,
+    OutcomeRow,
+    StepKind,
+    WaitRow,
+)
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import LIVE, RunRow, RunStatus
 from stepwell_server.ports.store import RunFilter, RunState
@@ -36,7 +46,7 @@ class Waiting(IntEnum):
 
 
 class Reason(NamedTuple):
-    """One thing that a run waits for. until_ms: 0 if there is no time."""
+    """One thing that a run waits for. until_ms: 0 if there is no time. cut_after: where a look-back was cut."""
 
     kind: Waiting
     key: str
@@ -45,6 +55,7 @@ class Reason(NamedTuple):
     match: str = ""
     until_ms: int = 0
     run_id: str = ""
+    cut_after: str = ""
 
 
 def check_run_id(run_id: str) -> None:
@@ -57,6 +68,15 @@ async def run_state(node: Node, env: str, run_id: str) -> RunState:
     """A run with its journal; raises NotFoundError."""
     check_run_id(run_id)
     state = (await node.store.load(env, [run_id])).get(run_id)
+    if state is None:
+        raise NotFoundError("RUN_NOT_FOUND", f"there is no run {run_id[:64]!r}")
+    return state
+
+
+async def changes(node: Node, env: str, run_id: str, after_number: int) -> RunState:
+    """A run with what of its journal is behind a number; raises NotFoundError."""
+    check_run_id(run_id)
+    state = await node.history.changes(env, run_id, after_number)
     if state is None:
         raise NotFoundError("RUN_NOT_FOUND", f"there is no run {run_id[:64]!r}")
     return state
@@ -82,7 +102,7 @@ def reasons(node: Node, state: RunState) -> list[Reason]:
         return []
     if status is RunStatus.PAUSED:
         return [Reason(Waiting.PAUSED, "", _paused(run))]
-    found = [_open(wait) for wait in state.waits if wait.kind not in INNER]
+    found = [_open(node, wait) for wait in state.waits if wait.kind not in INNER]
     if status is RunStatus.PARKED:
         if any(outcome.number is None for outcome in state.outcomes):
             return [_place(node, run), *found]
@@ -91,10 +111,23 @@ def reasons(node: Node, state: RunState) -> list[Reason]:
         return [_place(node, run)]
     session = node.sessions.get(run.session_id or "")
     if session is None or session.link is None:
-        until = 0
+        until = session.until_ms if session is not None else node.awaited_until_ms
         message = "its worker is not connected: another gets it once the lease is over"
-        return [Reason(Waiting.LEASE, "", message, until_ms=until)]
-    return [Reason(Waiting.EXECUTING, "", f"worker {session.row.instance or session.id} executes it"), *found]
+        return [Reason(Waiting.LEASE, "", message, until_ms=until if until > node.clock.now_ms() else 0)]
+    request = unwinding(state)
+    what = "executes it" if request is None else f"unwinds it: {message_of(request.failure)}"
+    return [Reason(Waiting.EXECUTING, "", f"worker {session.row.instance or session.id} {what}"), *found]
+
+
+def unwinding(state: RunState) -> OutcomeRow | None:
+    """Why a run is being unwound, or was: somebody asked for its end, or its time was over."""
+    return next((outcome for outcome in state.outcomes if outcome.kind in UNWINDING), None)
+
+
+def deadline_ms(state: RunState) -> int:
+    """When the time-out that runs now will be over; 0 if there is none."""
+    key = CANCEL_KEY if state.run.turn else START_KEY
+    return next((wait.due_ms or 0 for wait in state.waits if (wait.key, wait.kind) == (key, StepKind.TIMEOUT)), 0)
 
 
 def _paused(run: RunRow) -> str:
@@ -111,7 +144,7 @@ def _place(node: Node, run: RunRow) -> Reason:
     return Reason(Waiting.CAPACITY, "", f"all {len(connected)} workers that serve {run.function_id} are full")
 
 
-def _open(wait: WaitRow) -> Reason:
+def _open(node: Node, wait: WaitRow) -> Reason:
     until = wait.due_ms or 0
     if wait.kind == StepKind.SLEEP:
         return Reason(Waiting.SLEEP, wait.key, f"sleeps ({wait.key})", until_ms=until)
@@ -119,7 +152,10 @@ def _open(wait: WaitRow) -> Reason:
         match = wait.match_key or ""
         where = " and ".join(filter(None, (match, wait.condition)))
         message = f"waits for event {wait.target}" + (f" with {where}" if where else "")
-        return Reason(Waiting.EVENT, wait.key, message, event=wait.target, match=where, until_ms=until)
+        cut = cut_after(wait.failure)
+        unjudged = node.environment(wait.env).unjudged.of(f"{wait.run_id}/{wait.key}")
+        message = "; ".join(filter(None, (message, message_of(wait.failure), unjudged)))
+        return Reason(Waiting.EVENT, wait.key, message, event=wait.target, match=where, until_ms=until, cut_after=cut)
     if wait.kind == StepKind.INVOKE:
         message = f"waits for {wait.target}, run {wait.child_id}"
         return Reason(Waiting.CHILD, wait.key, message, until_ms=until, run_id=wait.child_id or "")
@@ -137,13 +173,16 @@ class Entry(NamedTuple):
 
 def journal(state: RunState) -> list[Entry]:
     """First what the code saw, in its order; then what is on its way; then what is open."""
-    entries = [Entry(outcome, None) for outcome in state.outcomes if outcome.kind != StepKind.CANCEL]
+    entries = [Entry(outcome, None) for outcome in state.outcomes]
     entries.extend(Entry(None, wait) for wait in state.waits if wait.kind not in INNER)
     return entries
 
 
-async def list_runs(node: Node, env: str, filter_: RunFilter) -> list[RunRow]:
-    """A page of runs; raises InvalidError for a bad page size or token, or text that no field can hold."""
+async def list_runs(node: Node, env: str, filter_: RunFilter) -> tuple[list[RunRow], set[str]]:
+    """A page of runs, and the ids of those whose end was asked for.
+
+    Raises InvalidError for a bad page size or token, or text that no field can hold.
+    """
     _check_page(filter_.limit, filter_.before, ids.RUN_PREFIX)
     for field, text in (
         ("function_id", filter_.function_id),
@@ -152,7 +191,8 @@ async def list_runs(node: Node, env: str, filter_: RunFilter) -> list[RunRow]:
         ("parent_run_id", filter_.parent_id),
     ):
         check_text(text, field, 2 * LIMITS.name_bytes, empty=True)
-    return await node.history.list_runs(env, filter_)
+    rows = await node.history.list_runs(env, filter_)
+    return rows, await node.history.cancel_requested(env, [row.id for row in rows]) if rows else set()
 
 
 async def event_with_runs(node: Node, env: str, event_id: str) -> tuple[EventRow, list[str]]:

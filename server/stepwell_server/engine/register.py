@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from typing import Any
 
 import orjson
 
@@ -49,6 +50,7 @@ def check_functions(app: str, functions: Sequence[FunctionSpec]) -> None:
         for trigger in function.triggers:
             _check_trigger(where, trigger)
         _check_retry(where, function.retry)
+        _check_timeouts(where, function)
         for option, schema in (("input_schema", function.input_schema), ("output_schema", function.output_schema)):
             if schema:
                 _check_schema(where, option, schema)
@@ -81,6 +83,13 @@ def _check_retry(where: str, retry: RetryPolicy) -> None:
         raise InvalidError("BAD_RETRY", f"{field}: a delay is longer than 366 days", fields=((field, "delay"),))
 
 
+def _check_timeouts(where: str, function: FunctionSpec) -> None:
+    for option, ms in (("timeout", function.timeout_ms), ("start_timeout", function.start_timeout_ms)):
+        if ms > LIMITS.wait_ms:
+            field = f"{where}: {option}"
+            raise InvalidError("BAD_TIMEOUT", f"{field} is longer than 366 days", fields=((field, "too long"),))
+
+
 def _check_schema(where: str, option: str, schema: bytes) -> None:
     field = f"{where}: {option}"
     if len(schema) > LIMITS.event_bytes:
@@ -93,20 +102,21 @@ def _check_schema(where: str, option: str, schema: bytes) -> None:
 
 def pack(functions: Sequence[FunctionSpec]) -> bytes:
     """The functions of a deployment as JSON."""
-    return orjson.dumps(
-        [
-            {
-                "id": f.id,
-                "name": f.name,
-                "triggers": [{"event": t.event, "if": t.condition} for t in f.triggers],
-                "retry": [f.retry.max_attempts, f.retry.initial_ms, f.retry.factor, f.retry.max_ms, f.retry.jitter],
-                "input": f.input_schema.decode(),
-                "output": f.output_schema.decode(),
-                "strict": f.strict,
-            }
-            for f in functions
-        ]
-    )
+    packed: list[dict[str, Any]] = []
+    for f in functions:
+        item = {
+            "id": f.id,
+            "name": f.name,
+            "triggers": [{"event": t.event, "if": t.condition} for t in f.triggers],
+            "retry": [f.retry.max_attempts, f.retry.initial_ms, f.retry.factor, f.retry.max_ms, f.retry.jitter],
+            "input": f.input_schema.decode(),
+            "output": f.output_schema.decode(),
+            "strict": f.strict,
+        }
+        if f.timeout_ms or f.start_timeout_ms:
+            item["timeouts"] = [f.timeout_ms, f.start_timeout_ms]
+        packed.append(item)
+    return orjson.dumps(packed)
 
 
 def unpack(row: DeploymentRow) -> list[FunctionSpec]:
@@ -125,6 +135,7 @@ def unpack(row: DeploymentRow) -> list[FunctionSpec]:
                 item["output"].encode(),
                 item["strict"],
                 row.id,
+                *item.get("timeouts", ()),
             )
         )
     return functions
@@ -172,7 +183,7 @@ def apply(env: Environment, registry: Registry) -> None:
     functions: list[FunctionSpec] = []
     for row in current.values():
         functions.extend(unpack(row))
-    env.triggers = TriggerIndex(functions)
+    env.triggers = TriggerIndex(functions, env.unjudged)
     env.current = {app: row.id for app, row in current.items()}
     shapes_kept(env, registry.shapes)
     env.version = registry.version

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import Any
 
-from stepwell_server.model.journal import CANCEL_KEY, INNER, OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.journal import CANCEL_KEY, INNER, UNWINDING, OutcomeRow, WaitRow
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.model.session import Fence, SessionRow
 from stepwell_server.ports.link import Link
@@ -42,14 +42,13 @@ class Resident:
 
     last_number: the last that a command named; durable: the last that is committed. unseen: outcomes sent or held
     that no command has named yet. held: outcomes that wait for a place. open: waits at the server by key.
-    consumed: events the run has taken. stored: the status that the store shows. assigned_frame: the server frame of the
-    stream that carried its Assign.
+    cancel: why it is to be unwound, if it is. consumed: events the run has taken. stored: the status that the store
+    shows. assigned_frame: the server frame of the stream that carried its Assign.
     """
 
     executing = True
     ended = False
-    cancelled = False
-    cancel_failure: bytes | None = None
+    cancel: OutcomeRow | None = None
     assigned_frame = 0
     last_number = 0
     durable = 0
@@ -78,9 +77,8 @@ class Resident:
         """A run as the store shows it."""
         resident = cls(session, state.run)
         for outcome in state.outcomes:
-            if outcome.kind == StepKind.CANCEL:
-                resident.cancelled = True
-                resident.cancel_failure = outcome.failure
+            if outcome.kind in UNWINDING:
+                resident.cancel = outcome
             if outcome.number is None:
                 resident.see(outcome)
                 continue
@@ -114,9 +112,13 @@ class Resident:
             return True
         return not (tree.all_keys() & {base_key(key) for key in self.unseen or ()})
 
-    def cancel_unseen(self) -> bool:
-        """The code has not seen yet that its end was asked for."""
-        return self.unseen is not None and CANCEL_KEY in self.unseen
+    def cancel_unseen(self) -> OutcomeRow | None:
+        """Why the run is to be unwound, if its code has not seen that yet."""
+        return self.unseen.get(CANCEL_KEY) if self.unseen is not None else None
+
+    def open_steps(self) -> int:
+        """Keys of the code that are open."""
+        return sum(wait.kind not in INNER for wait in (self.open or {}).values())
 
     def consume(self, event_id: str) -> None:
         """The run has taken an event: no other wait of it may."""
@@ -145,6 +147,7 @@ class Session:
         "sdk",
         "suspect",
         "unlike",
+        "until_ms",
         "wakes",
     )
 
@@ -165,6 +168,8 @@ class Session:
         self.ended: dict[str, tuple[int, int, int]] = {}
         self.suspect: str | None = None
         self.unlike = 0
+        self.until_ms = 0
+        """Once its stream has ended: until when it may come back."""
         self.sdk = row.sdk
 
     def note_end(self, resident: Resident, number: int) -> None:

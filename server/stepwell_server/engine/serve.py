@@ -151,7 +151,7 @@ def _start_more(
         admission.start(node, env, function, ids.run_id_for_event(env.name, row.id, function.id), row, now)
         for function, row in rest
     ]
-    commit = Commit(env.name, runs=[item.run for item in starts])
+    commit = Commit(env.name, runs=[item.run for item in starts], waits=admission.opened(starts))
     left.more()
 
     def done(result: CommitResult, _: Any) -> None:
@@ -205,7 +205,7 @@ async def _judge(
     now = node.clock.now_ms()
     for wait in waits:
         state = states.get(wait.run_id)
-        if state is not None and may_take(wait, state, row, data):
+        if state is not None and may_take(env, wait, state, row, data):
             left.more()
             wake.resolve(
                 node,
@@ -216,7 +216,7 @@ async def _judge(
     left.one()
 
 
-def may_take(wait: WaitRow, state: RunState, row: EventRow, data: Any) -> bool:
+def may_take(env: Environment, wait: WaitRow, state: RunState, row: EventRow, data: Any) -> bool:
     """Whether an event is for a wait: its condition fits, and the run has neither begun with it nor taken it (H18)."""
     run = state.run
     if row.id <= run.event_id if run.event_id is not None else row.accepted_ms < run.created_ms:
@@ -226,7 +226,11 @@ def may_take(wait: WaitRow, state: RunState, row: EventRow, data: Any) -> bool:
     if not wait.condition:
         return True
     trigger = matching.event_value(state.event) if state.event is not None else {"data": invoked_data(run)}
-    return expressions.wait_fits(wait.condition, trigger, matching.event_value(row, data))
+    try:
+        return expressions.wait_fits(wait.condition, trigger, matching.event_value(row, data))
+    except expressions.UnjudgedError as error:
+        env.unjudged.note(f"{wait.run_id}/{wait.key}", expressions.Note(wait.condition, row.id, str(error)))
+        return False
 
 
 def invoked_data(run: RunRow) -> Any:

@@ -13,7 +13,7 @@ from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session, Tree, base_key
 from stepwell_server.model import ids
 from stepwell_server.model.commit import Commit, Verdict
-from stepwell_server.model.errors import FencedError, InvalidError
+from stepwell_server.model.errors import FencedError, InvalidError, StateError
 from stepwell_server.model.function import FunctionSpec
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import LIVE, RunStatus
@@ -23,6 +23,10 @@ from stepwell_server.ports.store import RunState
 
 log = logging.getLogger("stepwell.sessions")
 _LIVE = frozenset(int(status) for status in LIVE)
+CAPABILITIES = frozenset({"timeouts"})
+"""Features of the protocol that this server has, beside those that every version has. A worker that needs one asks."""
+NEEDED = frozenset[str]()
+"""Those that a worker must have."""
 
 
 class Held(NamedTuple):
@@ -44,13 +48,16 @@ class Hello(NamedTuple):
     functions: Sequence[FunctionSpec]
     capacity: int
     residents: Sequence[Held]
+    capabilities: frozenset[str]
 
 
 async def connect(node: Node, env: Environment, hello: Hello, link: Link) -> tuple[Session, list[Held]]:
     """Opens a session, or takes up the one the worker had; answers with it and the residents it does not hold.
 
-    The link may be written to after the caller has sent Welcome, and calls opened() then. Raises InvalidError.
+    The link may be written to after the caller has sent Welcome, and calls opened() then. Raises InvalidError,
+    StateError, FencedError, UnavailableError.
     """
+    node.check_accepting()
     opening = node.spawn(_connect(node, env, hello, link))
     try:
         return await asyncio.shield(opening)
@@ -68,6 +75,11 @@ def _forsaken(node: Node, opening: asyncio.Task[tuple[Session, list[Held]]]) -> 
 async def _connect(node: Node, env: Environment, hello: Hello, link: Link) -> tuple[Session, list[Held]]:
     if not 0 <= hello.capacity <= LIMITS.capacity:
         raise InvalidError("BAD_CAPACITY", f"capacity is not 0 to {LIMITS.capacity}", fields=(("capacity", "range"),))
+    missing = sorted(NEEDED - hello.capabilities)
+    if missing:
+        raise StateError("CAPABILITY_MISSING", f"this server needs workers with {', '.join(missing)}: update the SDK")
+    if any(len(held.run_id) > LIMITS.key_bytes for held in hello.residents):
+        raise InvalidError("TOO_LARGE", "a resident's run_id is too long", fields=(("residents", "run_id"),))
     for text, field in ((hello.instance, "instance"), (hello.sdk, "sdk")):
         if len(text) > LIMITS.name_bytes or not text.isprintable():
             raise InvalidError("BAD_TEXT", f"{field} is too long or not printable", fields=((field, "bad"),))
@@ -115,9 +127,10 @@ def opened(node: Node, session: Session) -> None:
     if link is None:
         return
     for resident in list(session.residents.values()):
-        if resident.cancel_unseen():
+        request = resident.cancel_unseen()
+        if request is not None:
             dispatch.wake(session, resident)
-            link.cancel(resident.run_id, resident.turn)
+            link.cancel(resident.turn, request)
         for outcome in resident.undelivered():
             if resident.executing:
                 resident.received += 1
@@ -190,8 +203,9 @@ def stream_ended(node: Node, session: Session, goodbye: bool) -> None:
     if goodbye:
         node.spawn(expire(node, session, lost=False))
         return
-    delay = node.tuning.stream_grace_ms / 1000
-    session.expiry = node.loop.call_later(delay, _expire_soon, node, session)
+    delay_ms = node.tuning.stream_grace_ms
+    session.until_ms = node.clock.now_ms() + delay_ms
+    session.expiry = node.loop.call_later(delay_ms / 1000, _expire_soon, node, session)
 
 
 def _expire_soon(node: Node, session: Session) -> None:

@@ -109,7 +109,7 @@ def _durable(node: Node, session: Session, draft: Draft) -> None:
 def _follow_ups(node: Node, draft: Draft, commit: Commit) -> None:
     """Timers, look-backs, children and events that a commit brought."""
     if commit.waits:
-        ending.ring(node, commit)
+        dispatch.ring(node, commit.waits)
         for wait in draft.waits or ():
             if wait.after_event is not None:
                 lookback.look_back(node, wait)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from stepwell_server.engine import ending, lookback, wake
+from stepwell_server.engine import ending, lookback, unwind, wake
 from stepwell_server.engine.failures import failure_json
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.serve import Countdown
@@ -109,17 +109,21 @@ class Timers:
                 self.fired += 1
                 left.more()
                 order = ending.cancel_order(row, now, "its parent no longer waits for it")
-                wake.resolve(self._node, row.function_id, due_outcome(row, now), self._after(row, left), order)
+                opened = () if order is None else (order,)
+                wake.resolve(self._node, row.function_id, due_outcome(row, now), self._after(row, left), opened)
         left.armed()
         await asyncio.gather(*(self._inner(row) for row in inner))
         await settled.wait()
 
     async def _inner(self, row: WaitRow) -> None:
-        """The grace of a cancelled run is over, or a run is to be cancelled."""
-        if row.kind == StepKind.GRACE:
-            await ending.grace_over(self._node, row)
+        """The time of a run, or the grace of one that unwinds, is over; or a run is to be cancelled."""
+        if row.kind == StepKind.TIMEOUT:
+            self.fired += 1
+            await unwind.timed_out(self._node, row)
+        elif row.kind == StepKind.GRACE:
+            await unwind.grace_over(self._node, row)
         else:
-            await ending.asked(self._node, row)
+            await unwind.asked(self._node, row)
 
     def _after(self, row: WaitRow, left: Countdown) -> wake.Then:
         def then(won: bool) -> None:

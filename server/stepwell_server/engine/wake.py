@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from stepwell_server.engine import dispatch
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session, base_key
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
-from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.journal import UNWINDING, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.run import Enqueue, Move, ReadyRow, RunStatus, Take
 
 Then = Callable[[bool], None]
@@ -44,18 +44,18 @@ def outcome_of(
 
 
 def resolve(
-    node: Node, function_id: str, outcome: OutcomeRow, then: Then | None = None, order: WaitRow | None = None
+    node: Node, function_id: str, outcome: OutcomeRow, then: Then | None = None, opened: Sequence[WaitRow] = ()
 ) -> None:
     """A wait resolves, if nothing else was first; its run is woken where it is (H16).
 
-    function_id: of the run, for a run that no worker holds. then: learns whether this outcome won. order: a wait that
-    opens in the same commit.
+    function_id: of the run, for a run that no worker holds. then: learns whether this outcome won. opened: waits that
+    open in the same commit.
     """
     env, run_id = outcome.env, outcome.run_id
     commit = Commit(env, touches=(f"{run_id}/{outcome.key}",), decider=outcome)
-    if order is not None:
-        commit.waits = (order,)
-        commit.touches = (*commit.touches, f"{order.run_id}/{order.key}")
+    if opened:
+        commit.waits = opened
+        commit.touches = (*commit.touches, *(f"{wait.run_id}/{wait.key}" for wait in opened))
     if run_id in node.residents or run_id in node.arriving:
         node.lane.submit(commit, _resolved_here, (node, function_id, outcome, then))
         return
@@ -169,7 +169,7 @@ def deliver(node: Node, resident: Resident, outcome: OutcomeRow) -> None:
     """An outcome goes to the worker that holds the run; a parked run needs a place first (H14)."""
     if resident.open is not None:
         resident.open.pop(outcome.key, None)
-    if outcome.kind == StepKind.CANCEL:
+    if outcome.kind in UNWINDING:
         unwind(node, resident, outcome)
         return
     if outcome.kind == StepKind.GRACE or (resident.unseen is not None and outcome.key in resident.unseen):
@@ -202,10 +202,9 @@ def deliver(node: Node, resident: Resident, outcome: OutcomeRow) -> None:
 
 def unwind(node: Node, resident: Resident, request: OutcomeRow) -> None:
     """A resident run is told to unwind; it needs no free place for that."""
-    if resident.cancelled:
+    if resident.cancel is not None:
         return
-    resident.cancelled = True
-    resident.cancel_failure = request.failure
+    resident.cancel = request
     resident.see(request)
     session = resident.session
     held, resident.held = resident.held, None
@@ -214,7 +213,7 @@ def unwind(node: Node, resident: Resident, request: OutcomeRow) -> None:
         for outcome in held or ():
             resident.received += 1
             session.link.outcome(resident.turn, outcome)
-        session.link.cancel(resident.run_id, resident.turn)
+        session.link.cancel(resident.turn, request)
 
 
 def move_on(node: Node, resident: Resident) -> None:

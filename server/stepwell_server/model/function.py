@@ -27,7 +27,11 @@ class Trigger:
 
 @dataclass(frozen=True, slots=True)
 class FunctionSpec:
-    """What an app says of one function. id: "app/name"."""
+    """What an app says of one function. id: "app/name".
+
+    timeout_ms: the longest from a run's first assignment to its end. start_timeout_ms: the longest from its creation to
+    its first assignment. 0: no limit.
+    """
 
     id: str
     app: str
@@ -38,6 +42,8 @@ class FunctionSpec:
     output_schema: bytes = b""
     strict: bool = False
     deployment: str = ""
+    timeout_ms: int = 0
+    start_timeout_ms: int = 0
 
 
 class DeploymentRow(NamedTuple):

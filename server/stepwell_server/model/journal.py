@@ -8,6 +8,7 @@ from typing import NamedTuple
 CANCEL_KEY = "$cancel"
 GRACE_KEY = "$grace"
 ASK_KEY = "$ask"
+START_KEY = "$start"
 RUN_KEY = "$run"
 
 
@@ -22,10 +23,14 @@ class StepKind(IntEnum):
     RETRY = 6
     CANCEL = 100
     GRACE = 101
+    TIMEOUT = 102
 
 
-INNER = frozenset({int(StepKind.CANCEL), int(StepKind.GRACE)})
+INNER = frozenset({int(StepKind.CANCEL), int(StepKind.GRACE), int(StepKind.TIMEOUT)})
 """Kinds that no worker hears of as a step."""
+
+UNWINDING = frozenset({int(StepKind.CANCEL), int(StepKind.TIMEOUT)})
+"""Kinds of the outcome $cancel: somebody asked for the end of the run, or its time was over."""
 
 
 class OutcomeRow(NamedTuple):
@@ -76,9 +81,12 @@ class WaitRow(NamedTuple):
     """A row of ``waits``: something open. As an operation: insert, or nothing if the key is there.
 
     kind SLEEP: due_ms. EVENT: target = event name, match_key (see engine/matching.py) or "" if only the condition
-    decides, due_ms = time-out. INVOKE: target = function id, child_id, due_ms = time-out or None. RETRY: key =
+    decides, due_ms = time-out, failure = where the look-back was cut, if it was. INVOKE: target = function id,
+    child_id, due_ms = time-out or None. RETRY: key =
     "step#attempt", due_ms, failure = of the attempt before. GRACE: due_ms = forced end of a cancelled run.
     CANCEL: the run is to be cancelled, because its parent no longer wants it; due at once.
+    TIMEOUT: a time-out of the function, failure = what the run then ends with. Under $start that of the start; under
+    $cancel that of the whole run, so that a request to cancel and the time-out are one key of which the first wins.
     after_event: the look-back considers events with greater ids; None once it has looked back (H17).
     function_id: of the run, so that a wake knows who can take it.
     """
@@ -110,8 +118,9 @@ class WaitDelete(NamedTuple):
 
 
 class LookedBack(NamedTuple):
-    """A wait has looked back: only new events can resolve it from now on."""
+    """A wait has looked back: only new events can resolve it from now on. cut: becomes the wait's failure."""
 
     env: str
     run_id: str
     key: str
+    cut: bytes | None = None

@@ -36,6 +36,7 @@ class Limits:
     functions_per_app: int = 10_000
     triggers_per_function: int = 10
     capacity: int = 100_000
+    residents: int = 150_000
 
 
 LIMITS = Limits()

@@ -18,16 +18,16 @@ class Link(Protocol):
         """Everything of the run up to the number is durable."""
         ...
 
-    def assign(self, state: RunState, cancelled: bool) -> None:
-        """A run to execute. state.run.turn is the turn; undelivered outcomes in it are not sent."""
+    def assign(self, state: RunState, cancel: OutcomeRow | None) -> None:
+        """A run to execute. state.run.turn is the turn. cancel: why it is to be unwound, unless its code knows."""
         ...
 
     def outcome(self, turn: int, outcome: OutcomeRow) -> None:
         """An outcome of an open key."""
         ...
 
-    def cancel(self, run_id: str, turn: int) -> None:
-        """Unwind a run."""
+    def cancel(self, turn: int, request: OutcomeRow) -> None:
+        """Unwind the run that the request, the outcome $cancel, is of."""
         ...
 
     def evict(self, run_id: str, turn: int) -> None:

@@ -141,6 +141,10 @@ class History(Protocol):
         """A run."""
         ...
 
+    async def changes(self, env: str, run_id: str, after_number: int) -> RunState | None:
+        """A run as Store.load answers it, but of the numbered outcomes only those behind a number, and $cancel."""
+        ...
+
     async def list_runs(self, env: str, filter_: RunFilter) -> list[RunRow]:
         """Runs newest first, without input and output."""
         ...
@@ -153,8 +157,8 @@ class History(Protocol):
         """A setting."""
         ...
 
-    async def dedup(self, env: str, keys: Sequence[str]) -> dict[str, str]:
-        """Values that stand under dedup keys and have not expired."""
+    async def cancel_requested(self, env: str, run_ids: Sequence[str]) -> set[str]:
+        """Those of the runs whose end was asked for."""
         ...
 
     async def due_after(self, after_ms: int) -> int | None:

@@ -174,12 +174,14 @@ def function_specs(app: str, deployment: str, messages: Iterable[function_pb2.Fu
             message.output_schema,
             message.strict,
             deployment,
+            message.timeout_ms,
+            message.start_timeout_ms,
         )
         for message in messages
     ]
 
 
-def function_message(function: FunctionSpec, workers: int) -> function_pb2.Function:
+def function_message(function: FunctionSpec, workers: int, unjudged: str) -> function_pb2.Function:
     """A registered function."""
     spec = function_pb2.FunctionSpec(
         name=function.name,
@@ -194,14 +196,23 @@ def function_message(function: FunctionSpec, workers: int) -> function_pb2.Funct
         input_schema=function.input_schema,
         output_schema=function.output_schema,
         strict=function.strict,
+        timeout_ms=function.timeout_ms,
+        start_timeout_ms=function.start_timeout_ms,
     )
     return function_pb2.Function(
-        id=function.id, app=function.app, deployment=function.deployment, spec=spec, workers=workers
+        id=function.id,
+        app=function.app,
+        deployment=function.deployment,
+        spec=spec,
+        workers=workers,
+        unjudged=unjudged,
     )
 
 
-def run_message(run: RunRow, status: RunStatus | None = None, *, cancelled: bool = False) -> run_pb2.Run:
-    """A run."""
+def run_message(
+    run: RunRow, status: RunStatus | None = None, *, cancelled: bool = False, deadline_ms: int = 0
+) -> run_pb2.Run:
+    """A run. cancelled: somebody asked for its end."""
     message = run_pb2.Run(
         id=run.id,
         function_id=run.function_id,
@@ -216,6 +227,7 @@ def run_message(run: RunRow, status: RunStatus | None = None, *, cancelled: bool
         started_ms=run.started_ms or 0,
         ended_ms=run.ended_ms or 0,
         cancel_requested=cancelled or run.status == RunStatus.CANCELLED,
+        deadline_ms=deadline_ms,
     )
     if run.output is not None:
         message.output.data = run.output
@@ -223,11 +235,6 @@ def run_message(run: RunRow, status: RunStatus | None = None, *, cancelled: bool
     if run.failure is not None:
         message.failure.CopyFrom(failure_message(run.failure))
     return message
-
-
-def is_cancelled(state: RunState) -> bool:
-    """Somebody asked for the run's end."""
-    return any(outcome.kind == StepKind.CANCEL for outcome in state.outcomes)
 
 
 def reason_message(reason: Reason) -> run_pb2.WaitingFor:
@@ -240,6 +247,7 @@ def reason_message(reason: Reason) -> run_pb2.WaitingFor:
         match=reason.match,
         until_ms=reason.until_ms,
         run_id=reason.run_id,
+        cut_after=reason.cut_after,
     )
 
 

@@ -33,7 +33,8 @@ class FunctionService(function_pb2_grpc.FunctionServiceServicer):
 
     def _message(self, env: Environment, function: FunctionSpec) -> function_pb2.Function:
         serving = env.serving.get(function.id) or []
-        return convert.function_message(function, sum(session.link is not None for session in serving))
+        workers = sum(session.link is not None for session in serving)
+        return convert.function_message(function, workers, env.unjudged.of(function.id))
 
     async def ListFunctions(
         self, request: function_pb2.ListFunctionsRequest, context: Context

@@ -11,6 +11,7 @@ from stepwell.v1 import run_pb2, run_pb2_grpc
 from stepwell_server.engine import control, query, watch
 from stepwell_server.engine.node import Node
 from stepwell_server.model.errors import InvalidError, ServerError
+from stepwell_server.model.journal import StepKind
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import RunStatus
 from stepwell_server.ports.store import RunFilter, RunState
@@ -22,7 +23,7 @@ _WAIT_MS = 55_000
 _JOURNAL_PAGE = 10_000
 _TICK_S = 1.0
 _PAUSE_MS = 250
-"""A watcher of a live run looks at most this often: each look reads the whole journal."""
+"""A watcher of a live run looks at most this often."""
 _PAUSE_LOOKS = 4
 """… and pauses at least this many times as long as its look took."""
 _STATUSES = frozenset(int(status) for status in RunStatus)
@@ -47,17 +48,18 @@ class _Sent:
     """The entries of a journal that a watcher has."""
 
     def __init__(self) -> None:
-        self._numbered: set[str] = set()  # they never change again
+        self.number = 0
+        """The last one of which it has the entry. Numbers only grow, and numbered entries never change again."""
         self._others: dict[tuple[str, bool], int] = {}
 
     def news(self, entries: list[query.Entry]) -> list[run_pb2.JournalEntry]:
-        """The entries that are new or changed since the last call."""
+        """The entries that are new or changed since the last call, of all those behind the last number."""
         found: list[run_pb2.JournalEntry] = []
         for entry in entries:
             outcome = entry.outcome
             if outcome is not None and outcome.number is not None:
-                if outcome.key not in self._numbered:
-                    self._numbered.add(outcome.key)
+                if outcome.number > self.number:
+                    self.number = outcome.number
                     found.append(convert.entry_message(entry))
                 continue
             message = convert.entry_message(entry)
@@ -78,7 +80,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
 
     def _message(self, state: RunState) -> run_pb2.Run:
         shown = query.shown_status(self._node, state)
-        return convert.run_message(state.run, shown, cancelled=convert.is_cancelled(state))
+        request = query.unwinding(state)
+        cancelled = request is not None and request.kind == StepKind.CANCEL
+        deadline_ms = query.deadline_ms(state)
+        return convert.run_message(state.run, shown, cancelled=cancelled, deadline_ms=deadline_ms)
 
     def _reasons(self, state: RunState) -> list[run_pb2.WaitingFor]:
         return [convert.reason_message(reason) for reason in query.reasons(self._node, state)]
@@ -113,9 +118,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                 before=request.page_token,
                 limit=limit,
             )
-            rows = await query.list_runs(self._node, env, filter_)
+            rows, asked = await query.list_runs(self._node, env, filter_)
+            runs = [convert.run_message(row, cancelled=row.id in asked) for row in rows]
             token = rows[-1].id if len(rows) == limit else ""
-            return run_pb2.ListRunsResponse(runs=[convert.run_message(row) for row in rows], next_page_token=token)
+            return run_pb2.ListRunsResponse(runs=runs, next_page_token=token)
 
         return await status.answered(context, work)
 
@@ -168,7 +174,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
             with watch.watching(self._node, request.run_id) as changes:
                 while True:
                     began_ms = now_ms()
-                    state = await query.run_state(self._node, env, request.run_id)
+                    state = await query.changes(self._node, env, request.run_id, sent.number)
                     response = run_pb2.WatchRunResponse(run=self._message(state), waiting_for=self._reasons(state))
                     news = sent.news(query.journal(state))
                     whole = response.SerializeToString(deterministic=True)

@@ -83,8 +83,14 @@ class StepService(step_pb2_grpc.StepServiceServicer):
             part: step_pb2.Hello = frame.hello
             if whole is None:
                 whole = part
+                if part.ByteSize() > LIMITS.frame_bytes:
+                    message = f"Hello has more than {LIMITS.frame_bytes} bytes: the app registers too much at once"
+                    raise InvalidError("TOO_LARGE", message, fields=(("functions", "too large"),))
             else:
                 whole.residents.extend(part.residents)
+            if len(whole.residents) > LIMITS.residents:
+                message = f"Hello names more than {LIMITS.residents} residents"
+                raise InvalidError("TOO_MANY", message, fields=(("residents", "too many"),))
             if not part.more:
                 return whole
         raise InvalidError("TOO_MANY", f"Hello spans more than {_HELLO_FRAMES} frames")
@@ -102,6 +108,7 @@ class StepService(step_pb2_grpc.StepServiceServicer):
             functions,
             hello.capacity,
             [sessions.Held(item.run_id, item.turn, item.parked) for item in hello.residents],
+            frozenset(hello.capabilities),
         )
         return await sessions.connect(self._node, env, value, link)
 
@@ -124,6 +131,7 @@ class StepService(step_pb2_grpc.StepServiceServicer):
                 branches=LIMITS.branches,
                 frame_bytes=LIMITS.frame_bytes,
             ),
+            capabilities=sorted(sessions.CAPABILITIES),
             environment=session.row.env,
             now_ms=self._node.clock.now_ms(),
             refused=[step_pb2.Resident(run_id=held.run_id, turn=held.turn) for held in refused],
@@ -152,7 +160,7 @@ class StepService(step_pb2_grpc.StepServiceServicer):
                 if frame.capacity.capacity > LIMITS.capacity:
                     raise InvalidError("BAD_CAPACITY", f"capacity is not 0 to {LIMITS.capacity}")
                 session.capacity = frame.capacity.capacity
-                session.draining = frame.capacity.capacity == 0
+                session.draining = node.stopping or frame.capacity.capacity == 0
                 dispatch.freed(node, session)
             elif kind == "goodbye":
                 return True

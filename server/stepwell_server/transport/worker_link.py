@@ -64,7 +64,7 @@ class WorkerLink:
     def ack(self, run_id: str, turn: int, number: int) -> None:
         self._work(64).acks.add(run_id=run_id, turn=turn, number=number)
 
-    def assign(self, state: RunState, cancelled: bool) -> None:
+    def assign(self, state: RunState, cancel: OutcomeRow | None) -> None:
         run = state.run
         # What the code has not seen yet comes with the journal, without a number: it must not come later than the code.
         journal = [outcome for outcome in state.outcomes if outcome.number is not None or outcome.kind not in INNER]
@@ -73,9 +73,11 @@ class WorkerLink:
             run_id=run.id,
             turn=run.turn,
             function_id=run.function_id,
-            cancelled=cancelled,
+            cancelled=cancel is not None,
             created_ms=run.created_ms,
         )
+        if cancel is not None:
+            message.cancel_failure.CopyFrom(convert.failure_message(cancel.failure))
         convert.input_message(message.event, state)
         waits = [wait for wait in state.waits if wait.kind not in INNER]
         if not journal and not waits:
@@ -104,8 +106,9 @@ class WorkerLink:
         message = self._work(size).outcomes.add(run_id=outcome.run_id, turn=turn)
         convert.outcome_into(message, outcome)
 
-    def cancel(self, run_id: str, turn: int) -> None:
-        self._work(64).cancels.add(run_id=run_id, turn=turn)
+    def cancel(self, turn: int, request: OutcomeRow) -> None:
+        message = self._work(256).cancels.add(run_id=request.run_id, turn=turn)
+        message.failure.CopyFrom(convert.failure_message(request.failure))
 
     def evict(self, run_id: str, turn: int) -> None:
         self._work(64).evicts.add(run_id=run_id, turn=turn)

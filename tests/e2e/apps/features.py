@@ -84,6 +84,12 @@ async def by_condition(event: Event[Any]) -> int:
     return event.data["amount"]
 
 
+@app.function(on=Trigger("t/costly", "event.data.l.all(x, x >= 0)"))
+async def costly(event: Event[Any]) -> int:
+    """Its condition looks at every element."""
+    return len(event.data["l"])
+
+
 @app.function(on=["t/one", Trigger("t/two", "event.data.yes == true"), "t/o*"])
 async def by_several(event: Event[Any]) -> str:
     return event.name

@@ -48,6 +48,22 @@ def test_every_kind_of_entry_has_its_own_bar() -> None:
     assert {row.label: row.pieces[0].bar for row in drawn.rows[1:]} == kinds
 
 
+def test_what_unwinds_a_run_is_a_mark_and_says_why() -> None:
+    late = common_pb2.Failure(type="RunTimedOutError", message="the run had not ended 1h after its start (timeout)")
+    asked = common_pb2.Failure(type="RunCancelledError", message="the run was cancelled: ordered twice")
+    journal = [
+        an_entry("$cancel", "TIMEOUT", 10, 50, 1, failure=late),
+        an_entry("clean", "run", 50, 60, 2),
+        an_entry("$cancel", "CANCEL", 70, 70, 3, failure=asked),
+    ]
+    rows = timeline(a_run(ended_ms=T + 70), journal, [], T + 70).rows
+    timed_out = row_of(rows, "timed out")
+    assert timed_out.pieces == (Piece(Bar.STOPPED, T + 50, T + 50),)
+    assert timed_out.failed
+    assert timed_out.note == "RunTimedOutError: the run had not ended 1h after its start (timeout)"
+    assert "ordered twice" in row_of(rows, "cancel requested").note
+
+
 def test_retries_are_pieces_of_their_steps_bar() -> None:
     failure = common_pb2.Failure(type="Down", message="no answer")
     journal = [

@@ -195,7 +195,9 @@ class Rig:
 
     def hello(self, *, capacity: int = 10, session_id: str = "", residents: Sequence[sessions.Held] = (),
               functions: Sequence[str] = ("f",), instance: str = "worker") -> sessions.Hello:  # fmt: skip
-        return sessions.Hello(APP, "one", instance, "hand", session_id, self.functions(*functions), capacity, residents)
+        return sessions.Hello(
+            APP, "one", instance, "hand", session_id, self.functions(*functions), capacity, residents, frozenset()
+        )
 
     async def connect(self, **hello: Any) -> Worker:
         """A worker that is welcomed."""

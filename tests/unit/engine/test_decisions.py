@@ -9,11 +9,13 @@ import pytest
 from stepwell_server.engine import expressions
 from stepwell_server.engine.failures import failure_json, of_child, tried
 from stepwell_server.engine.ingest import check_text
+from stepwell_server.engine.matching import TriggerIndex, event_data
 from stepwell_server.engine.query import check_run_id
 from stepwell_server.engine.residents import Tree, base_key
 from stepwell_server.engine.retry import next_delay_ms
 from stepwell_server.model.errors import InvalidError, NotFoundError
-from stepwell_server.model.function import RetryPolicy
+from stepwell_server.model.event import EventRow
+from stepwell_server.model.function import FunctionSpec, RetryPolicy, Trigger
 from stepwell_server.model.limits import DAY_MS, LIMITS
 from stepwell_server.model.run import RunRow, RunStatus
 
@@ -66,6 +68,38 @@ EVENT: dict[str, Any] = {"id": "1", "name": "n", "data": {"n": 5, "s": "x", "l":
 def test_a_condition_that_cannot_be_evaluated_does_not_fit(condition: str, fits: bool) -> None:
     expressions.check_trigger(condition, "f")
     assert expressions.trigger_fits(condition, EVENT) is fits
+
+
+COSTLY = "event.data.l.all(x, x >= 0)"
+
+
+def test_a_condition_that_takes_too_many_iterations_is_no_condition_that_does_not_fit() -> None:
+    assert expressions.trigger_fits(COSTLY, EVENT | {"data": {"l": list(range(9_000))}})
+    with pytest.raises(expressions.UnjudgedError, match="budget"):
+        expressions.trigger_fits(COSTLY, EVENT | {"data": {"l": list(range(11_000))}})
+
+
+def test_a_trigger_that_could_not_be_judged_is_noted_with_its_event_and_logged_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    unjudged = expressions.Unjudged()
+    functions = [FunctionSpec("shop/f", "shop", "f", (Trigger("n", COSTLY), Trigger("*", COSTLY)))]
+    index = TriggerIndex([*functions, FunctionSpec("shop/g", "shop", "g", (Trigger("n"),))], unjudged)
+    for id_ in ("evt_1", "evt_2"):
+        event = EventRow("dev", id_, "n", orjson.dumps({"l": list(range(11_000))}), "", "", 1, 1, b"")
+        assert [found.id for found in index.fitting(event, event_data(event))] == ["shop/g"], "the others are started"
+    said = f"condition {COSTLY!r} could not be judged for event evt_2: Iteration budget exceeded"
+    assert unjudged.of("shop/f") == said
+    assert unjudged.of("shop/g") == ""
+    assert [record.message.split(":")[0] for record in caplog.records] == ["shop/f"]
+
+
+def test_notes_of_what_could_not_be_judged_are_bounded() -> None:
+    unjudged = expressions.Unjudged()
+    for number in range(1_500):
+        unjudged.note(f"run_{number}/wait", expressions.Note("c", "evt_1", "why"))
+    assert sum(bool(unjudged.of(f"run_{number}/wait")) for number in range(1_500)) == 1_000
+    assert unjudged.of("run_1499/wait")
 
 
 @pytest.mark.parametrize("condition", ["", "event.", "1 + 1", "'x'", "async.data.x == 1", "a\0", "true || " * 999])

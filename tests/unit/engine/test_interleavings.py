@@ -6,7 +6,7 @@ import asyncio
 from contextlib import suppress
 from typing import Any
 
-from stepwell_server.engine import begin, conclude, control, dispatch, ending, recover, sessions
+from stepwell_server.engine import begin, conclude, control, dispatch, recover, sessions, unwind
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.journal import CANCEL_KEY, GRACE_KEY, WaitRow
 from stepwell_server.model.run import Move, ReadyRow, RunStatus, Take
@@ -67,12 +67,12 @@ async def test_h16_a_grace_that_is_over_while_its_run_changes_hands_ends_nothing
         taking.release()
         await world.settle()
         assert (world.status(run_id), reading.calls) == (RunStatus.RUNNING, 1), "taken, and on its way to the worker"
-        await ending.grace_over(world.node, grace_of(world, run_id))
+        await unwind.grace_over(world.node, grace_of(world, run_id))
         assert world.status(run_id) is RunStatus.RUNNING
         reading.release()
         await world.settle()
         assert worker.turn(run_id) == 2
-        await ending.grace_over(world.node, grace_of(world, run_id))
+        await unwind.grace_over(world.node, grace_of(world, run_id))
         await world.settle()
         assert world.status(run_id) is RunStatus.CANCELLED
         assert worker.told("evict", run_id) == [("evict", run_id, 2)]
@@ -108,7 +108,7 @@ async def test_a_request_to_cancel_that_comes_after_the_end_goes_when_its_grace_
         reading.release()
         await cancelling
         await world.settle()
-        await ending.grace_over(world.node, grace_of(world, run_id))
+        await unwind.grace_over(world.node, grace_of(world, run_id))
         assert world.status(run_id) is RunStatus.COMPLETED
         assert world.waits(run_id) == set()
         assert not world.store.memory.tables.outcome.get((ENV, run_id))
@@ -128,7 +128,7 @@ async def test_h33_two_that_cancel_one_run_at_once_write_different_places() -> N
             await world.settle()
         again = asyncio.ensure_future(control.cancel(world.node, ENV, run_id, "test"))
         await world.settle()
-        over = asyncio.ensure_future(ending.grace_over(world.node, grace_of(world, run_id)))
+        over = asyncio.ensure_future(unwind.grace_over(world.node, grace_of(world, run_id)))
         await world.settle()
         flushing.release()
         await asyncio.gather(again, over)

@@ -66,7 +66,7 @@ async def test_a_row_that_the_store_refuses_costs_its_own_run_and_not_the_others
     await refresh(node, env)
     link = a_link()
     function = FunctionSpec("shop/f", "shop", "f", (Trigger("x/y"),))
-    hello = sessions.Hello("shop", "d1", "host:1", "test", "", [function], 10, [])
+    hello = sessions.Hello("shop", "d1", "host:1", "test", "", [function], 10, [], frozenset())
     session, _ = await sessions.connect(node, env, hello, link)
     sessions.opened(node, session)
     await ingest.send_events(node, "dev", "", [ingest.NewEvent("x/y", b"{}", "", "", 0, b"")] * 3)

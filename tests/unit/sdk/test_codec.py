@@ -14,6 +14,7 @@ import pytest
 from pydantic import BaseModel
 from stepwell.codec import convert_to, decode, encode
 from stepwell.errors import SerializationError
+from stepwell.event import from_unix_ms
 
 T = TypeVar("T")
 
@@ -164,3 +165,9 @@ def test_sets_are_written_in_one_order() -> None:
 
 def test_whole_numbers_are_numbers_for_floats() -> None:
     assert repr(decode(b"3", convert_to(float), "it")) == "3.0"
+
+
+@pytest.mark.parametrize("ms", [-(2**63), -62_135_596_800_001, 253_402_300_800_000, 2**53 - 1, 2**63 - 1])
+def test_a_time_that_no_datetime_can_hold_is_the_nearest_one(ms: int) -> None:
+    year = from_unix_ms(ms).year
+    assert year == (1 if ms < 0 else 9999)

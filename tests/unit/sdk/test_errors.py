@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from stepwell.errors import StepError, StepTimeoutError, invoke_error, step_error, to_failure
+import pytest
+from stepwell.errors import (
+    InvokeError,
+    InvokeTimeoutError,
+    RunCancelledError,
+    RunFailedError,
+    RunTimedOutError,
+    StepError,
+    StepTimeoutError,
+    invoke_error,
+    step_error,
+    to_failure,
+)
 
 
 def test_the_text_of_a_step_error_says_key_type_and_message_once() -> None:
@@ -29,6 +41,22 @@ def test_nested_invokes_keep_the_innermost_message() -> None:
         failure = failure.cause
     assert path[-2:] == ["app/level0: ValueError: broken", "charge: ValueError: broken"]
     assert (failure.type, failure.message) == ("ValueError", "broken")
+
+
+@pytest.mark.parametrize(
+    ("reason", "kind"),
+    [
+        ("RUN_FAILED", RunFailedError),
+        ("CANCELLED", RunCancelledError),
+        ("TIMED_OUT", RunTimedOutError),
+        ("TIMEOUT", InvokeTimeoutError),
+        ("TOO_DEEP", InvokeError),
+    ],
+)
+def test_the_reason_of_a_child_decides_the_error_of_its_parent(reason: str, kind: type[InvokeError]) -> None:
+    failure = to_failure(ValueError("broken"))
+    failure.reason = reason
+    assert type(invoke_error(failure, "call", 1)) is kind
 
 
 def test_an_error_of_ones_own_is_told_as_it_is() -> None:

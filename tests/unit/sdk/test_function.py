@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -33,6 +34,18 @@ def test_a_function_says_what_it_is() -> None:
     assert [(t.event, t.condition) for t in spec.triggers] == [("user/signed.up", ""), ("user/*", "event.data.vip")]
     assert b'"amount"' in spec.input_schema
     assert b'"amount"' in spec.output_schema
+
+
+def test_time_outs_are_registered_in_milliseconds() -> None:
+    app = App("shop")
+
+    @app.function(timeout="1h30m", start_timeout=timedelta(seconds=20))
+    async def timed(step: Step) -> None: ...
+
+    @app.function
+    async def free(step: Step) -> None: ...
+
+    assert [(one.timeout_ms, one.start_timeout_ms) for one in app.specs()] == [(5_400_000, 20_000), (0, 0)]
 
 
 def test_the_event_is_read_as_its_annotation_says() -> None:
@@ -67,6 +80,12 @@ def test_the_event_is_read_as_its_annotation_says() -> None:
         ({"on": "a\n"}, "control"),
         ({"on": "x" * 257}, "256"),
         ({"on": 5}, "neither"),
+        ({"timeout": "4x"}, "function drip, timeout: '4x' is no duration"),
+        ({"timeout": 0}, "function drip, timeout: it must be longer than zero"),
+        ({"timeout": -1}, "negative"),
+        ({"timeout": "367d"}, "366 days"),
+        ({"start_timeout": "2 parsecs"}, "function drip, start_timeout"),
+        ({"start_timeout": True}, "function drip, start_timeout"),
         ({"on": ["a", 5]}, "neither"),
     ],
 )

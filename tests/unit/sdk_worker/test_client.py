@@ -12,7 +12,7 @@ import grpc.aio
 import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
-from stepwell import App, LimitError, NewEvent, RunCancelledError, RunFailedError, Step, connection
+from stepwell import App, LimitError, NewEvent, RunCancelledError, RunFailedError, RunTimedOutError, Step, connection
 from stepwell.api_errors import InvalidArgumentError, NotFoundError, UnavailableError
 from stepwell.client import AsyncClient, Client
 from stepwell.v1 import (
@@ -226,7 +226,11 @@ async def test_a_function_of_ones_own_app_is_invoked_with_its_types(services: Se
 
 @pytest.mark.parametrize(
     ("status", "kind"),
-    [(run_pb2.RUN_STATUS_FAILED, RunFailedError), (run_pb2.RUN_STATUS_CANCELLED, RunCancelledError)],
+    [
+        (run_pb2.RUN_STATUS_FAILED, RunFailedError),
+        (run_pb2.RUN_STATUS_CANCELLED, RunCancelledError),
+        (run_pb2.RUN_STATUS_TIMED_OUT, RunTimedOutError),
+    ],
 )
 async def test_a_run_without_output_raises_what_it_ended_with(
     services: Services, client: AsyncClient, status: Any, kind: type[Exception]

@@ -10,11 +10,12 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from hashlib import blake2b
 from typing import Any
+from unittest import mock
 
 import grpc
 import pytest
-from stepwell import App, Step, SyncStep, connection, current_step
-from stepwell.api_errors import InvalidArgumentError
+from stepwell import App, LimitError, Step, SyncStep, connection, current_step
+from stepwell.api_errors import FailedPreconditionError, InvalidArgumentError
 from stepwell.settings import WorkerSettings
 from stepwell.v1 import step_pb2
 from stepwell.worker import Worker
@@ -386,6 +387,27 @@ async def test_a_server_that_drains_is_left_only_for_another_stream() -> None:
         assert server.streams[:2] == ["opened", "opened"], "the old stream ends after the new one is there"
 
 
+async def test_a_server_that_drains_and_is_gone_is_followed_at_once() -> None:
+    async def body() -> None:
+        began.set()
+        await proceed.wait()
+
+    async def waits(step: Step) -> None:
+        await step.run(body)
+
+    began, proceed = asyncio.Event(), asyncio.Event()
+    async with fake_server() as server, working(server, app_of(waits)):
+        link = await server.link()
+        link.assign("run_1", "waits")
+        await began.wait()
+        link.send(step_pb2.Drain(reconnect_after_ms=600_000, reason="deploy"))
+        link.send(None)
+        proceed.set()  # nobody is there to hear of it
+        again = await server.link()
+        assert again.residents == {"run_1": 1}
+        assert (await server.command("results")).key == "body"
+
+
 async def test_a_wrong_registration_ends_the_worker() -> None:
     async with fake_server() as server:
         server.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "BAD_CONDITION")
@@ -393,6 +415,35 @@ async def test_a_wrong_registration_ends_the_worker() -> None:
         with pytest.raises(InvalidArgumentError) as raised:
             await Worker(three_steps(), settings).run()
         assert raised.value.reason == "BAD_CONDITION"
+
+
+async def test_a_server_that_would_ignore_a_time_out_is_refused_by_the_worker() -> None:
+    app = App("test")
+
+    @app.function(timeout="1h")
+    async def timed(step: Step) -> None: ...
+
+    async with fake_server() as server:
+        settings = WorkerSettings.resolve(f"127.0.0.1:{server.port}")
+        with pytest.raises(FailedPreconditionError) as raised:
+            await Worker(app, settings).run()
+        assert raised.value.reason == "CAPABILITY_MISSING"
+        assert "timeouts of functions, which timed has" in raised.value.message
+        server.welcome.capabilities.append("timeouts")
+        async with working(server, app):
+            await server.link()
+
+
+async def test_what_no_server_takes_is_refused_before_it_connects() -> None:
+    with pytest.raises(ValueError, match="100,000"):
+        WorkerSettings.resolve(capacity=100_001)
+    with pytest.raises(ValueError, match="50,000"):
+        WorkerSettings.resolve(max_parked=50_001)
+    app = three_steps()
+    spec = app.specs()[0]
+    spec.input_schema = b"x" * 4_000_000
+    with mock.patch.object(app, "specs", return_value=[spec]), pytest.raises(LimitError, match="split the app"):
+        Worker(app, WorkerSettings.resolve())
 
 
 async def test_an_unreachable_server_is_tried_again_until_it_is_there() -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from stepwell_server.adapters.memory.tables import Tables
 from stepwell_server.model.event import EventRow
+from stepwell_server.model.journal import CANCEL_KEY, StepKind
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.model.run import RunRow
 from stepwell_server.ports.store import RunFilter
@@ -57,9 +58,9 @@ class MemoryHistory:
     async def setting(self, name: str) -> str | None:
         return self.tables.setting.get(name)
 
-    async def dedup(self, env: str, keys: Sequence[str]) -> dict[str, str]:
-        found = self.tables.dedup
-        return {key: found[env, key].value for key in keys if (env, key) in found}
+    async def cancel_requested(self, env: str, run_ids: Sequence[str]) -> set[str]:
+        found = {run_id: self.tables.outcome.get((env, run_id), {}).get(CANCEL_KEY) for run_id in run_ids}
+        return {run_id for run_id, row in found.items() if row is not None and row.kind == StepKind.CANCEL}
 
     async def due_after(self, after_ms: int) -> int | None:
         due = self.tables.due

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -15,7 +16,7 @@ from stepwell_server.adapters.memory.tables import Tables
 from stepwell_server.model.commit import FENCED, Commit, CommitResult, Verdict
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.function import Registry
-from stepwell_server.model.journal import OutcomeRow, WaitRow
+from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
 from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
@@ -54,6 +55,17 @@ class MemoryStore(MemoryHistory):
     async def load(self, env: str, run_ids: Sequence[str]) -> dict[str, RunState]:
         found = self.tables.run
         return {id_: self._state(found[env, id_]) for id_ in run_ids if (env, id_) in found}
+
+    async def changes(self, env: str, run_id: str, after_number: int) -> RunState | None:
+        run = self.tables.run.get((env, run_id))
+        if run is None:
+            return None
+        state = self._state(run)
+        kept = (
+            row for row in state.outcomes
+            if row.number is None or row.number > after_number or row.key == CANCEL_KEY
+        )  # fmt: skip
+        return replace(state, outcomes=tuple(kept))
 
     def _state(self, run: RunRow) -> RunState:
         at = (run.env, run.id)

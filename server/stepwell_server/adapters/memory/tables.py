@@ -133,12 +133,12 @@ class Tables:
         if row.after_event is not None:
             self.not_looked_back[row.env, row.run_id, row.key] = None
 
-    def look_back_done(self, env: str, run_id: str, key: str) -> None:
+    def look_back_done(self, env: str, run_id: str, key: str, cut: bytes | None) -> None:
         rows = self.wait.get((env, run_id), {})
-        if key in rows and rows[key].after_event is not None:
+        if key in rows:
             self.rows += 1
-            rows[key] = rows[key]._replace(after_event=None)
-            del self.not_looked_back[env, run_id, key]
+            rows[key] = rows[key]._replace(after_event=None, failure=cut)
+            self.not_looked_back.pop((env, run_id, key), None)
 
     def remove_wait(self, env: str, run_id: str, key: str) -> bool:
         """Takes a wait out; False if there was none."""

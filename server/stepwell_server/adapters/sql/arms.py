@@ -89,7 +89,7 @@ ARMS = (
     Arm("numbers", Kind.UPDATE, Number, "outcomes", change="number = v.number", where=_KEY, guard=_UNSEEN),
     Arm("outcome_deletes", Kind.DELETE, OutcomeDelete, "outcomes", where=_KEY, guard=_UNSEEN),
     Arm("waits", Kind.INSERT, WaitRow, "waits"),
-    Arm("looked_back", Kind.UPDATE, LookedBack, "waits", change="after_event = NULL", where=_KEY),
+    Arm("looked_back", Kind.UPDATE, LookedBack, "waits", change="after_event = NULL, failure = v.cut", where=_KEY),
     Arm("wait_deletes", Kind.DELETE, WaitDelete, "waits", where=_KEY),
     Arm("moves", Kind.UPDATE, Move, "runs", change=_MOVE, where=_RUN, guard=f"t.turn = v.expect_turn AND {_LIVE}"),
     Arm(

@@ -16,7 +16,7 @@ from stepwell_server.adapters.sql.postgres_schema import prepare
 from stepwell_server.model.commit import APPLIED, FENCED, Commit, CommitResult, Verdict
 from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
-from stepwell_server.model.journal import OutcomeRow, WaitRow
+from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow, RunRow
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
 from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
@@ -33,6 +33,9 @@ _LOAD = (
     "ORDER BY o.number, CASE WHEN o.number IS NULL THEN o.arrived END, o.key), "
     "ARRAY(SELECT w FROM waits AS w WHERE w.env = r.env AND w.run_id = r.id ORDER BY w.key) "
     "FROM runs AS r WHERE r.env = $1 AND r.id = ANY($2::text[])"
+)
+_CHANGES = _LOAD.replace(
+    "o.run_id = r.id ", f"o.run_id = r.id AND (o.number IS NULL OR o.number > $3::bigint OR o.key = '{CANCEL_KEY}') "
 )
 _MATCH = (
     # Each probe looks into the index; the fence (OFFSET 0) keeps the planner from reading all waits in the final order.
@@ -170,6 +173,10 @@ class PostgresStore(PostgresHistory):
     async def load(self, env: str, run_ids: Sequence[str]) -> dict[str, RunState]:
         rows = await self._fetch(_LOAD, env, list(run_ids))
         return {row[1]: _state(row) for row in rows}
+
+    async def changes(self, env: str, run_id: str, after_number: int) -> RunState | None:
+        rows = await self._fetch(_CHANGES, env, [run_id], after_number)
+        return _state(rows[0]) if rows else None
 
     async def match(self, env: str, probes: Sequence[Probe]) -> Matches:
         targets = [probe.event for probe in probes for _ in probe.match_keys]

@@ -44,8 +44,8 @@ class PostgresHistory:
         rows = await self._fetch(reads.SETTING, name)
         return rows[0][0] if rows else None
 
-    async def dedup(self, env: str, keys: Sequence[str]) -> dict[str, str]:
-        return dict(map(tuple, await self._fetch(reads.DEDUP, env, list(keys))))
+    async def cancel_requested(self, env: str, run_ids: Sequence[str]) -> set[str]:
+        return {run_id for (run_id,) in await self._fetch(reads.CANCEL_REQUESTED, env, list(run_ids))}
 
     async def due_after(self, after_ms: int) -> int | None:
         return (await self._fetch(reads.DUE_AFTER, after_ms))[0][0]

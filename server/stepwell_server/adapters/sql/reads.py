@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from stepwell_server.model.event import CursorRow, DedupRow, EventRow
+from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
-from stepwell_server.model.journal import OutcomeRow, WaitRow
+from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
 from stepwell_server.model.session import LeaseRow, SessionRow
@@ -90,7 +90,10 @@ HELD = (
 EVENTS_BY_ID = f"SELECT {EVENT} FROM events WHERE env = $1 AND id = ANY($2::text[]) ORDER BY id"
 RUN_BY_ID = f"SELECT {RUN} FROM runs WHERE env = $1 AND id = $2"
 SETTING = "SELECT value FROM settings WHERE name = $1"
-DEDUP = f"SELECT {columns(DedupRow._fields[1:3])} FROM dedup WHERE env = $1 AND key = ANY($2::text[])"
+CANCEL_REQUESTED = (
+    f"SELECT run_id FROM outcomes WHERE env = $1 AND run_id = ANY($2::text[]) AND key = '{CANCEL_KEY}' "
+    f"AND kind = {StepKind.CANCEL:d}"
+)
 # One step of the index for each function, however many runs it has.
 FUNCTIONS_WITH_RUNS = (
     'WITH RECURSIVE f(id) AS (SELECT min(function_id) FROM runs WHERE env COLLATE "POSIX" = $1 UNION ALL '

@@ -21,7 +21,7 @@ from stepwell_server.adapters.sql.sqlite_thread import SqliteThread, Work
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
-from stepwell_server.model.journal import OutcomeRow, WaitRow
+from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
 from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
@@ -42,6 +42,7 @@ _OUTCOMES = lite(
     f"SELECT {reads.OUTCOME} FROM outcomes WHERE env = $1 AND run_id = $2 "
     "ORDER BY number IS NULL, number, CASE WHEN number IS NULL THEN rowid END, key"
 )
+_CHANGES = _OUTCOMES.replace("ORDER", f"AND (number IS NULL OR number > ?3 OR key = '{CANCEL_KEY}') ORDER")
 _WAITS = lite(f"SELECT {reads.WAIT} FROM waits WHERE env = $1 AND run_id = $2 ORDER BY key")
 _MATCH = lite(
     f"SELECT {reads.WAIT} FROM {reads.hinted('waits', 'waits_match')} "
@@ -149,7 +150,11 @@ class SqliteStore(SqliteHistory):
         return await self._writer.run(work)
 
     async def load(self, env: str, run_ids: Sequence[str]) -> dict[str, RunState]:
-        return await self._read(lambda db: _load(db, env, run_ids))
+        return await self._read(lambda db: _load(db, env, run_ids, _OUTCOMES, ()))
+
+    async def changes(self, env: str, run_id: str, after_number: int) -> RunState | None:
+        work = partial(_load, env=env, run_ids=[run_id], outcomes=_CHANGES, values=(after_number,))
+        return (await self._bounded(partial(_snapshot, work))).get(run_id)
 
     async def match(self, env: str, probes: Sequence[Probe]) -> Matches:
         def work(db: sqlite3.Connection) -> Matches:
@@ -223,7 +228,10 @@ def _snapshot(work: Work, db: sqlite3.Connection) -> Any:
             db.execute("COMMIT")
 
 
-def _load(db: sqlite3.Connection, env: str, run_ids: Sequence[str]) -> dict[str, RunState]:
+def _load(
+    db: sqlite3.Connection, env: str, run_ids: Sequence[str], outcomes: str, values: tuple[int, ...]
+) -> dict[str, RunState]:
+    """outcomes: how those of a run are read, by env, run, and the values."""
     runs = [run_row(row) for row in db.execute(_RUNS, (env, json.dumps(list(run_ids))))]
     event_ids = list({run.event_id for run in runs if run.event_id is not None})
     events: dict[str, EventRow] = {}
@@ -234,7 +242,7 @@ def _load(db: sqlite3.Connection, env: str, run_ids: Sequence[str]) -> dict[str,
         run.id: RunState(
             run=run,
             event=events.get(run.event_id) if run.event_id is not None else None,
-            outcomes=tuple(OutcomeRow._make(row) for row in db.execute(_OUTCOMES, (env, run.id))),
+            outcomes=tuple(OutcomeRow._make(row) for row in db.execute(outcomes, (env, run.id, *values))),
             waits=tuple(wait_rows(db.execute(_WAITS, (env, run.id)))),
         )
         for run in runs

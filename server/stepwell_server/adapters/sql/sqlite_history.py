@@ -17,7 +17,7 @@ from stepwell_server.ports.store import RunFilter
 
 _EVENTS_BY_ID = lite(reads.EVENTS_BY_ID)
 _RUN_BY_ID = lite(reads.RUN_BY_ID)
-_DEDUP = lite(reads.DEDUP)
+_CANCEL_REQUESTED = lite(reads.CANCEL_REQUESTED)
 
 
 class SqliteHistory:
@@ -53,8 +53,8 @@ class SqliteHistory:
         rows = await self._fetch(lite(reads.SETTING), (name,))
         return rows[0][0] if rows else None
 
-    async def dedup(self, env: str, keys: Sequence[str]) -> dict[str, str]:
-        return dict(await self._fetch(_DEDUP, (env, json.dumps(list(keys)))))
+    async def cancel_requested(self, env: str, run_ids: Sequence[str]) -> set[str]:
+        return {run_id for (run_id,) in await self._fetch(_CANCEL_REQUESTED, (env, json.dumps(list(run_ids))))}
 
     async def due_after(self, after_ms: int) -> int | None:
         return (await self._fetch(lite(reads.DUE_AFTER), (after_ms,)))[0][0]
