@@ -8,19 +8,22 @@ from stepwell_server.model.run import EDGES, RunStatus
 
 Edge = tuple[RunStatus | None, RunStatus]
 
-_Q, _R, _P, _X = RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PARKED, RunStatus.PAUSED
+_Q, _P, _X = RunStatus.QUEUED, RunStatus.PARKED, RunStatus.PAUSED
 _RESERVED = "nothing makes it yet"
 _BY_A_WORKER = "only a run that executes, or is woken, ends by itself"
 _RESUMED = "a paused run is tried at once"
 
 # Edges that the chart has and no decision takes. One that is taken all the same must leave this list.
 NEVER: dict[Edge, str] = {
-    **{(before, RunStatus.TIMED_OUT): _RESERVED for before in (_Q, _R, _P, _X)},
     (None, RunStatus.SKIPPED): _RESERVED,
     **{(before, end): _BY_A_WORKER for before in (_Q, _X) for end in (RunStatus.COMPLETED, RunStatus.FAILED)},
     (_X, _Q): _RESUMED,
     (_X, _P): _RESUMED,
     (_Q, _X): "a run is lost, or does not fit, where it executes",
+}
+# Edges that few seeds take, with the test that takes them always.
+RARE: dict[Edge, str] = {
+    (_X, RunStatus.TIMED_OUT): "tests/e2e/test_timeouts.py::test_a_paused_run_ends_at_once",
 }
 ALL: list[Edge] = [(before, after) for before, found in EDGES.items() for after in sorted(found)]
 
@@ -33,7 +36,7 @@ def name(edge: Edge) -> str:
 
 def missing(taken: Counter[Edge]) -> list[str]:
     """Edges that should have been taken, and those that should not."""
-    found = [f"{name(edge)} was never taken" for edge in ALL if edge not in NEVER and not taken[edge]]
+    found = [f"{name(edge)} was never taken" for edge in ALL if not (edge in NEVER or edge in RARE or taken[edge])]
     return found + [f"{name(edge)} was taken, although {why}" for edge, why in NEVER.items() if taken[edge]]
 
 
