@@ -197,7 +197,7 @@ func TestWaitingAsksAgainUntilTheRunHasEnded(t *testing.T) {
 		"completed": {&stepwellv1.Run{Status: stepwellv1.RunStatus_RUN_STATUS_COMPLETED, Output: &stepwellv1.Payload{Data: []byte("7")}}, nil, ""},
 		"failed":    {&stepwellv1.Run{Status: stepwellv1.RunStatus_RUN_STATUS_FAILED, Failure: failed}, sw.ErrRunFailed, "CardError: no"},
 		"cancelled": {&stepwellv1.Run{Status: stepwellv1.RunStatus_RUN_STATUS_CANCELLED}, sw.ErrRunCancelled, "CANCELLED"},
-		"timed out": {&stepwellv1.Run{Status: stepwellv1.RunStatus_RUN_STATUS_TIMED_OUT}, sw.ErrTimeout, "TIMED_OUT"},
+		"timed out": {&stepwellv1.Run{Status: stepwellv1.RunStatus_RUN_STATUS_TIMED_OUT}, sw.ErrRunTimedOut, "TIMED_OUT"},
 	}
 	for name, one := range cases {
 		t.Run(name, func(t *testing.T) {

@@ -43,9 +43,10 @@ type assignment struct {
 		Name string
 		Data raw
 	}
-	Journal   []outcome
-	Open      []struct{ Key, Kind, Target string }
-	Cancelled bool
+	Journal       []outcome
+	Open          []struct{ Key, Kind, Target string }
+	Cancelled     bool
+	CancelFailure *failed `json:"cancel_failure"`
 }
 
 type outcome struct {
@@ -55,8 +56,10 @@ type outcome struct {
 	TimeMs            int64  `json:"time_ms"`
 	InputHash         string `json:"input_hash"`
 	Output            raw
-	Failure           *struct{ Type, Message, Reason string }
+	Failure           *failed
 }
+
+type failed struct{ Type, Message, Reason string }
 
 func TestTranscripts(t *testing.T) {
 	files, err := filepath.Glob("../../tests/conformance/transcripts/*.json")
@@ -127,7 +130,7 @@ func apply(t *testing.T, core *sw.Core, step map[string]raw) []proto.Message {
 		case "ack":
 			core.Ack(read[uint64](t, spec))
 		case "cancel":
-			core.Cancel()
+			core.Cancel(read[struct{ Failure *failed }](t, spec).Failure.message())
 		case "evict":
 			core.Evict()
 		case "reconnect":
@@ -204,11 +207,16 @@ func (o outcome) message() *stepwellv1.Outcome {
 		TimeMs: o.TimeMs, InputHash: hash, Result: &stepwellv1.Outcome_Output{Output: &stepwellv1.Payload{Data: o.Output}},
 	}
 	if o.Failure != nil {
-		message.Result = &stepwellv1.Outcome_Failure{Failure: &stepwellv1.Failure{
-			Type: o.Failure.Type, Message: o.Failure.Message, Reason: o.Failure.Reason,
-		}}
+		message.Result = &stepwellv1.Outcome_Failure{Failure: o.Failure.message()}
 	}
 	return message
+}
+
+func (f *failed) message() *stepwellv1.Failure {
+	if f == nil {
+		return nil
+	}
+	return &stepwellv1.Failure{Type: f.Type, Message: f.Message, Reason: f.Reason}
 }
 
 func (a assignment) message() *stepwellv1.Assign {
@@ -227,6 +235,7 @@ func (a assignment) message() *stepwellv1.Assign {
 	}
 	message := &stepwellv1.Assign{
 		RunId: "run_1", Turn: 1, FunctionId: "test/program", CreatedMs: 1000, Cancelled: a.Cancelled, Event: event,
+		CancelFailure: a.CancelFailure.message(),
 	}
 	for _, one := range a.Journal {
 		message.Journal = append(message.Journal, one.message())

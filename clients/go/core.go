@@ -58,7 +58,7 @@ type reentry struct {
 	journal     *journal
 	outbox      outbox
 	keys        keys
-	cancelAsked bool
+	cancelAsked *CancelledError // what the code is to be told once it has started
 	number      uint64
 	// What must be durable before a body called now may begin.
 	watermark uint64
@@ -84,13 +84,16 @@ func newReentry(fn *definition, assign *stepwellv1.Assign, limits *stepwellv1.Li
 		fn: fn, runID: assign.GetRunId(), turn: assign.GetTurn(), limits: limits, event: assign.GetEvent(),
 		createdMs: assign.GetCreatedMs(), nowMs: assign.GetCreatedMs(), base: base, log: log, patience: stuckAfter,
 		state: stateNew, journal: newJournal(assign), outbox: outbox{runID: assign.GetRunId(), turn: assign.GetTurn()},
-		keys: newKeys(limits), cancelAsked: assign.GetCancelled(), seen: map[string]bool{}, calls: map[string]*call{},
+		keys: newKeys(limits), seen: map[string]bool{}, calls: map[string]*call{},
 		executing: map[string]*call{}, back: make(chan struct{}),
 	}
 	if n := len(r.journal.outcomes); n > 0 {
 		r.number = r.journal.outcomes[n-1].GetNumber()
 	}
 	r.watermark, r.acked = r.number, r.number
+	if assign.GetCancelled() {
+		r.cancelAsked = cancelledBy(assign.GetCancelFailure())
+	}
 	return r
 }
 

@@ -241,10 +241,13 @@ func TestCancelReachesBranchesAndWaits(t *testing.T) {
 		return nil, do(ctx, "clean")
 	})
 	core.Commands()
-	core.Cancel()
+	core.Cancel(&stepwellv1.Failure{Message: "no longer needed"})
 	core.Ack(1)
-	if !errors.Is(waited, sw.ErrCancelled) || !errors.Is(branch, sw.ErrCancelled) {
-		t.Fatal(waited, branch)
+	for _, told := range []error{waited, branch} {
+		var why *sw.CancelledError
+		if !errors.Is(told, sw.ErrCancelled) || !errors.As(told, &why) || why.Message != "no longer needed" {
+			t.Fatal(waited, branch)
+		}
 	}
 	if keys := begun(core); !slices.Equal(keys, []string{"clean"}) {
 		t.Fatal(keys, core.Commands())

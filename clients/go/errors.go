@@ -7,10 +7,10 @@
 //	  ErrSerialization     a value has no JSON form, or JSON does not fit a type
 //	  ErrLimit             a size or count that the server does not accept
 //	*StepError             a step failed for good
-//	  ErrTimeout           its body, or the run that it invoked, took too long
+//	  ErrTimeout           it took longer than its own Timeout: its body, or the run that it invoked
 //	  ErrInvoke            an invoked function gave no output
-//	    ErrRunFailed, ErrRunCancelled, and ErrTimeout
-//	ErrCancelled           the call was given up: its run was cancelled, or its branch is no longer needed
+//	    ErrRunFailed, ErrRunCancelled, ErrRunTimedOut (a time-out of its function), and ErrTimeout
+//	*CancelledError        ErrCancelled: the call was given up, with its run or because its branch is no longer needed
 //	*NonRetriableError     made by user code: do not try again
 //	*RetryAfterError       made by user code: try again after this long
 //	*PanicError            user code panicked
@@ -38,16 +38,35 @@ var (
 	ErrInvoke        = errors.New("an invoked function gave no output")
 	ErrRunFailed     = errors.New("the run failed")
 	ErrRunCancelled  = errors.New("the run was cancelled")
+	ErrRunTimedOut   = errors.New("a time-out of the run's function was over")
 )
 
-// ErrCancelled is what a waiting call returns when its run is cancelled, or when a Group or Race no longer needs its
-// branch. It is told once: further steps run, to clean up. It is context.Canceled too.
-var ErrCancelled error = cancelled{}
+// ErrCancelled is what a waiting call returns when its run is cancelled or out of time, or when a Group or Race no longer
+// needs its branch. It is told once: further steps run, to clean up. It is context.Canceled too.
+var ErrCancelled error = &CancelledError{}
 
-type cancelled struct{}
+// CancelledError is an ErrCancelled with what is known of its cause.
+type CancelledError struct {
+	// Message says who or what ends the run; empty if nobody said, and where only a branch was given up.
+	Message string
+}
 
-func (cancelled) Error() string        { return "the call was given up" }
-func (cancelled) Is(target error) bool { return target == context.Canceled }
+func (e *CancelledError) Error() string {
+	if e.Message == "" {
+		return "the call was given up"
+	}
+	return "the call was given up: " + e.Message
+}
+
+// Is tells its kind.
+func (e *CancelledError) Is(target error) bool {
+	return target == ErrCancelled || target == context.Canceled
+}
+
+// cancelledBy is what the code of a run is told that ends with this failure.
+func cancelledBy(failure *stepwellv1.Failure) *CancelledError {
+	return &CancelledError{failure.GetMessage()}
+}
 
 // The reasons of Error: what the server and other languages see of them.
 const (
@@ -162,6 +181,7 @@ const (
 	reasonInvoke       = "INVOKE_FAILED"
 	reasonRunFailed    = "RUN_FAILED"
 	reasonRunCancelled = "CANCELLED"
+	reasonRunTimedOut  = "TIMED_OUT"
 )
 
 // StepError is a step, or a run, that failed for good.
@@ -173,7 +193,7 @@ type StepError struct {
 	Message string
 	// Attempts is how many there were.
 	Attempts int
-	// Reason is TIMEOUT, or for invokes RUN_FAILED, CANCELLED, TIMEOUT or INVOKE_FAILED; else empty.
+	// Reason is TIMEOUT, or for invokes RUN_FAILED, CANCELLED, TIMED_OUT, TIMEOUT or INVOKE_FAILED; else empty.
 	Reason  string
 	said    string
 	invoke  bool
@@ -201,6 +221,8 @@ func (e *StepError) Is(target error) bool {
 		return e.invoke && e.Reason == reasonRunFailed
 	case ErrRunCancelled:
 		return e.invoke && e.Reason == reasonRunCancelled
+	case ErrRunTimedOut:
+		return e.invoke && e.Reason == reasonRunTimedOut
 	}
 	return false
 }
@@ -212,6 +234,8 @@ func (e *StepError) name() string {
 		return "RunFailedError"
 	case e.invoke && e.Reason == reasonRunCancelled:
 		return "RunCancelledError"
+	case e.invoke && e.Reason == reasonRunTimedOut:
+		return "RunTimedOutError"
 	case e.invoke && e.Reason == reasonTimeout:
 		return "InvokeTimeoutError"
 	case e.invoke:
@@ -244,7 +268,7 @@ func invokeError(failure *stepwellv1.Failure, key string, attempts uint32) *Step
 	err := stepError(failure, key, attempts)
 	err.invoke = true
 	switch failure.GetReason() {
-	case reasonRunFailed, reasonRunCancelled, reasonTimeout:
+	case reasonRunFailed, reasonRunCancelled, reasonRunTimedOut, reasonTimeout:
 		err.Reason = failure.GetReason()
 	default:
 		err.Reason = reasonInvoke

@@ -33,7 +33,7 @@ func NewCore(function Declared, assign *stepwellv1.Assign, limits *stepwellv1.Li
 func (c *Core) Start()                              { c.r.start() }
 func (c *Core) Resolve(outcome *stepwellv1.Outcome) { c.r.resolve(outcome) }
 func (c *Core) Ack(number uint64)                   { c.r.ack(number) }
-func (c *Core) Cancel()                             { c.r.cancel() }
+func (c *Core) Cancel(failure *stepwellv1.Failure)  { c.r.cancel(failure) }
 func (c *Core) Evict()                              { c.r.evict() }
 func (c *Core) State() string                       { return string(c.r.state) }
 func (c *Core) Commands() []proto.Message           { return messages(c.r.takeCommands()) }

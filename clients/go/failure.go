@@ -79,7 +79,7 @@ func named(err error) (inner error, name string) {
 			return err, e.name()
 		case *StepError:
 			return err, e.name()
-		case cancelled:
+		case *CancelledError:
 			return err, "Cancelled"
 		default:
 			typ := typeOf(err)
@@ -168,7 +168,7 @@ func shrink(failure *stepwellv1.Failure, budget int) {
 // carriers only say which step or run another error came from.
 var carriers = map[string]bool{
 	"StepError": true, "StepTimeoutError": true, "InvokeError": true, "RunFailedError": true,
-	"RunCancelledError": true, "InvokeTimeoutError": true,
+	"RunCancelledError": true, "RunTimedOutError": true, "InvokeTimeoutError": true,
 }
 
 // innermost is what happened first, beneath the steps and invokes that only passed it on.

@@ -39,10 +39,10 @@ type fiber struct {
 	call     *call
 	awaits   *Group
 	children []*fiber
-	// It was given up while it did not wait: its next call says so.
-	cancelled bool
-	done      bool
-	err       error
+	// It was given up while it did not wait: its next call says so, with this error.
+	given error
+	done  bool
+	err   error
 }
 
 // newFiber makes a fiber whose code has not begun; it begins when it first gets the baton.
@@ -137,8 +137,8 @@ func (f *fiber) step(what, name string, c *call, prepare func(*reentry) error) e
 		return err
 	}
 	defer f.leave()
-	if f.takeCancelled() {
-		return ErrCancelled
+	if err := f.takeGiven(); err != nil {
+		return err
 	}
 	if err := checkName(name); err != nil {
 		return err
@@ -165,30 +165,31 @@ func (f *fiber) yield() {
 	}
 }
 
-// giveUp makes the fiber and its branches return ErrCancelled from what they wait for, once. Their steps are abandoned.
-func (f *fiber) giveUp() {
+// giveUp makes the fiber and its branches return why, an ErrCancelled, from what they wait for, once. Their steps are
+// abandoned.
+func (f *fiber) giveUp(why error) {
 	if f.done {
 		return
 	}
-	f.ctx.stop(ErrCancelled)
+	f.ctx.stop(why)
 	for _, child := range f.children {
-		child.giveUp()
+		child.giveUp(why)
 	}
 	switch {
 	case f.call != nil:
 		f.core.abandon(f.call)
-		f.call.err = ErrCancelled
+		f.call.err = why
 		f.core.wake(f)
-	default:
-		f.cancelled = true
+	case f.given == nil:
+		f.given = why
 	}
 }
 
-// takeCancelled tells once that the fiber was given up while it did not wait for a call.
-func (f *fiber) takeCancelled() bool {
-	was := f.cancelled
-	f.cancelled = false
-	return was
+// takeGiven tells once why the fiber was given up while it did not wait for a call; nil if it was not.
+func (f *fiber) takeGiven() error {
+	why := f.given
+	f.given = nil
+	return why
 }
 
 // run gives a fiber the baton and waits until it is back; false if the fiber blocks on something that is no step.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"regexp"
 	"slices"
+	"time"
 
 	stepwellv1 "stepwell.example/stepwell/v1"
 )
@@ -55,7 +56,10 @@ type definition struct {
 	triggers Triggers
 	policy   *stepwellv1.RetryPolicy
 	strict   bool
-	err      error // what is wrong with the declaration
+	// Its time-outs; 0: none.
+	timeoutMs, startTimeoutMs uint64
+
+	err error // what is wrong with the declaration
 	// prepare reads the event of a run; the code it answers is called once.
 	prepare func(event *stepwellv1.Event) (func(Context) (any, error), error)
 
@@ -77,6 +81,8 @@ func Function[In, Out any](name string, on Triggers, code func(ctx Context, even
 	}
 	d := &definition{name: name, strict: options.strict}
 	d.triggers, d.policy, d.err = checkDeclaration(name, on, options.retry, code != nil)
+	d.timeoutMs = d.limit("Timeout", options.timeout)
+	d.startTimeoutMs = d.limit("StartTimeout", options.startTimeout)
 	d.prepare = func(message *stepwellv1.Event) (func(Context) (any, error), error) {
 		event, err := eventFrom[In](message)
 		if err != nil {
@@ -85,6 +91,24 @@ func Function[In, Out any](name string, on Triggers, code func(ctx Context, even
 		return func(ctx Context) (any, error) { return code(ctx, event) }, nil
 	}
 	return &Func[In, Out]{d}
+}
+
+// limit is the milliseconds of a time-out of the function; 0 if it has none.
+func (d *definition) limit(option string, limit *time.Duration) uint64 {
+	if limit == nil {
+		return 0
+	}
+	err := checkDuration(option, *limit)
+	if err == nil && *limit == 0 {
+		err = fmt.Errorf("%s: it must be longer than zero", option)
+	}
+	if err == nil {
+		return uint64(toMs(*limit))
+	}
+	if d.err == nil {
+		d.err = registrationError("function %s, %v", d.name, err)
+	}
+	return 0
 }
 
 // ID is "app/name"; empty until an App has the function.
@@ -185,7 +209,7 @@ func (d *definition) join(app string) error {
 func (a *App) specs() []*stepwellv1.FunctionSpec {
 	var specs []*stepwellv1.FunctionSpec
 	for _, d := range a.order {
-		spec := &stepwellv1.FunctionSpec{Name: d.name, Retry: d.policy, Strict: d.strict}
+		spec := &stepwellv1.FunctionSpec{Name: d.name, Retry: d.policy, Strict: d.strict, TimeoutMs: d.timeoutMs, StartTimeoutMs: d.startTimeoutMs}
 		for _, trigger := range d.triggers {
 			spec.Triggers = append(spec.Triggers, &stepwellv1.Trigger{Event: trigger.Event, Condition: trigger.If})
 		}

@@ -49,7 +49,7 @@ func (g *Group) Go(name string, branch func(ctx Context) error) {
 	g.branches = append(g.branches, b)
 	g.left++
 	if g.err != nil {
-		b.giveUp()
+		b.giveUp(ErrCancelled)
 	}
 	f.core.ready = slices.Insert(f.core.ready, 0, b, f)
 	f.yield()
@@ -66,8 +66,8 @@ func (g *Group) Wait() error {
 	if misuse := g.misused.Load(); misuse != nil && g.err == nil {
 		return misuse
 	}
-	if f.takeCancelled() && g.err == nil {
-		return ErrCancelled
+	if why := f.takeGiven(); why != nil && g.err == nil {
+		return why
 	}
 	return g.err
 }
@@ -102,7 +102,7 @@ func (g *Group) fail(err error) {
 	if g.err == nil {
 		g.err = err
 		for _, b := range g.branches {
-			b.giveUp()
+			b.giveUp(ErrCancelled)
 		}
 	}
 }
@@ -145,13 +145,10 @@ func (g *Group) waitFirst() error {
 	}
 	g.race, g.err = false, ErrCancelled // what the losers return does not matter
 	for _, b := range g.branches {
-		b.giveUp()
+		b.giveUp(ErrCancelled)
 	}
 	g.waitAll()
-	if f.takeCancelled() {
-		return ErrCancelled
-	}
-	return nil
+	return f.takeGiven()
 }
 
 // Within runs code under a durable time-out: when it is over, what the code waits for is given up, and the error is an

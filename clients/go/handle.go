@@ -89,7 +89,7 @@ func (c *Client) start(ctx context.Context, functionID string, input any, wait t
 }
 
 // Result waits for the end of the run, for as long as ctx allows, and decodes its output unless into is nil. Its error is a
-// *StepError that is ErrRunFailed, ErrRunCancelled or ErrTimeout; that of ctx if it is done first, and the run goes on.
+// *StepError that is ErrRunFailed, ErrRunCancelled or ErrRunTimedOut; that of ctx if it is done first, and the run goes on.
 func (h *RunHandle) Result(ctx context.Context, into any) error {
 	if !statusFrom(h.run.GetStatus()).Ended() {
 		run, err := h.client.awaitEnd(ctx, h.RunID)
@@ -119,7 +119,7 @@ func runError(run *stepwellv1.Run, status RunStatus) *StepError {
 	case StatusCancelled:
 		reason = reasonRunCancelled
 	case StatusTimedOut:
-		reason = reasonTimeout
+		reason = reasonRunTimedOut
 	}
 	return &StepError{
 		Type: failure.GetType(), Message: failure.GetMessage(), Reason: reason, invoke: true, failure: failure,

@@ -178,7 +178,7 @@ func (h *host) apply(s *stream, work *stepwellv1.Work) {
 	}
 	for _, cancel := range work.GetCancels() {
 		if one := h.find(cancel.GetRunId(), cancel.GetTurn()); one != nil {
-			h.tell(one, func() { one.core.cancel() })
+			h.tell(one, func() { one.core.cancel(cancel.GetFailure()) })
 		}
 	}
 	if current {

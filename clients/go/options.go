@@ -19,7 +19,7 @@ type InvokeOption interface{ applyInvoke(*invokeOptions) }
 // SendOption is an option of SendEvent and SendEvents: Name.
 type SendOption interface{ applySend(*nameOption) }
 
-// FunctionOption is an option of Function: Retries, Retry, Strict.
+// FunctionOption is an option of Function: Retries, Retry, Strict, Timeout, StartTimeout.
 type FunctionOption interface{ applyFunction(*functionOptions) }
 
 type runOptions struct {
@@ -42,19 +42,32 @@ type invokeOptions struct {
 }
 
 type functionOptions struct {
-	retry  Retry
-	strict bool
+	retry        Retry
+	strict       bool
+	timeout      *time.Duration
+	startTimeout *time.Duration
 }
 
 // TimeoutOption is made by Timeout.
 type TimeoutOption time.Duration
 
-// Timeout bounds one attempt of a body, a wait for an event, or an invoke; at most 366 days.
+// Timeout bounds one attempt of a body, a wait for an event, an invoke, or a whole function: the time from a run's first
+// start to its end. At most 366 days. A run whose time is over is unwound as by a cancel, and ends TIMED_OUT.
 func Timeout(d time.Duration) TimeoutOption { return TimeoutOption(d) }
 
-func (t TimeoutOption) applyRun(o *runOptions)       { o.timeout = (*time.Duration)(&t) }
-func (t TimeoutOption) applyWait(o *waitOptions)     { o.timeout = (*time.Duration)(&t) }
-func (t TimeoutOption) applyInvoke(o *invokeOptions) { o.timeout = (*time.Duration)(&t) }
+func (t TimeoutOption) applyRun(o *runOptions)           { o.timeout = (*time.Duration)(&t) }
+func (t TimeoutOption) applyWait(o *waitOptions)         { o.timeout = (*time.Duration)(&t) }
+func (t TimeoutOption) applyInvoke(o *invokeOptions)     { o.timeout = (*time.Duration)(&t) }
+func (t TimeoutOption) applyFunction(o *functionOptions) { o.timeout = (*time.Duration)(&t) }
+
+// StartTimeoutOption is made by StartTimeout.
+type StartTimeoutOption time.Duration
+
+// StartTimeout bounds the time from the creation of a function's run to its first start: how long it may wait for a worker.
+// At most 366 days. A run that has not started then ends TIMED_OUT.
+func StartTimeout(d time.Duration) StartTimeoutOption { return StartTimeoutOption(d) }
+
+func (t StartTimeoutOption) applyFunction(o *functionOptions) { o.startTimeout = (*time.Duration)(&t) }
 
 // NameOption is made by Name.
 type NameOption string

@@ -43,7 +43,7 @@ var programs = sw.NewApp("test",
 	program("invoke", invoke), program("invoke_uncaught", invokeUncaught), program("send", send),
 	program("caught", caught, sw.Retries(1)), program("raises", raises), program("second_try", secondTry),
 	program("hopeless", hopeless), program("later", later), program("cleanup", cleanup), program("stubborn", stubborn),
-	program("deaf", deaf), program("foreign", foreign), program("pass_on", passOn), program("keys", keyed),
+	program("told", told), program("deaf", deaf), program("foreign", foreign), program("pass_on", passOn), program("keys", keyed),
 	program("other_kind", otherKind), program("other_target", otherTarget), program("strict", strict, sw.Strict()),
 	program("two_waits", twoWaits), program("late_question", lateQuestion), program("unasked", unasked),
 )
@@ -195,6 +195,8 @@ func invoke(ctx sw.Context, _ sw.Event[fields]) (any, error) {
 		return "timed out", nil
 	case errors.Is(err, sw.ErrRunCancelled):
 		return "cancelled", nil
+	case errors.Is(err, sw.ErrRunTimedOut):
+		return "out of time", nil
 	case errors.As(err, &failed) && errors.Is(err, sw.ErrInvoke):
 		return "failed with " + failed.Type, nil
 	}
@@ -267,6 +269,15 @@ func stubborn(ctx sw.Context, _ sw.Event[fields]) (string, error) {
 		return "", fmt.Errorf("not cancelled, but %w", err)
 	}
 	return "went on", nil
+}
+
+func told(ctx sw.Context, _ sw.Event[fields]) (any, error) {
+	err := sw.Sleep(ctx, 24*time.Hour)
+	var why *sw.CancelledError
+	if errors.As(err, &why) {
+		return nil, errors.Join(err, do(ctx, "note", why.Message))
+	}
+	return nil, err
 }
 
 func deaf(ctx sw.Context, _ sw.Event[fields]) (any, error) {

@@ -53,8 +53,8 @@ func (r *reentry) start() {
 	for _, outcome := range early {
 		r.receive(outcome)
 	}
-	if r.cancelAsked {
-		r.deliverCancel()
+	if r.cancelAsked != nil {
+		r.deliverCancel(r.cancelAsked)
 	}
 	r.closeCall()
 }
@@ -104,13 +104,15 @@ func (r *reentry) ack(number uint64) {
 	r.closeCall()
 }
 
-// cancel gives up what the code waits for; it may clean up in further steps. However it ends, it is cancelled.
-func (r *reentry) cancel() {
+// cancel gives up what the code waits for, and tells it why; it may clean up in further steps. However it ends, it is
+// cancelled.
+func (r *reentry) cancel(failure *stepwellv1.Failure) {
+	why := cancelledBy(failure)
 	if r.state == stateNew {
-		r.cancelAsked = true
+		r.cancelAsked = why
 		return
 	}
-	r.deliverCancel()
+	r.deliverCancel(why)
 	r.closeCall()
 }
 
@@ -194,7 +196,7 @@ func (r *reentry) settle(c *call, outcome *stepwellv1.Outcome) {
 func (r *reentry) replay(outcome *stepwellv1.Outcome) {
 	key := outcome.GetKey()
 	if key == cancelKey {
-		r.unwindCode(outcome.GetTimeMs())
+		r.unwindCode(cancelledBy(outcome.GetFailure()), outcome.GetTimeMs())
 		return
 	}
 	if outcome.GetKind() == kindRetry {
@@ -221,7 +223,7 @@ func (r *reentry) receive(outcome *stepwellv1.Outcome) {
 	switch c := r.calls[key]; {
 	case r.state != stateExecuting && r.state != stateParked:
 	case key == cancelKey:
-		r.deliverCancel()
+		r.deliverCancel(cancelledBy(outcome.GetFailure()))
 	case outcome.GetKind() == kindRetry:
 		r.receiveRetry(outcome)
 	case c != nil:
@@ -266,19 +268,19 @@ func (r *reentry) receiveRetry(outcome *stepwellv1.Outcome) {
 	r.waiting = append(r.waiting, c)
 }
 
-func (r *reentry) deliverCancel() {
+func (r *reentry) deliverCancel(why *CancelledError) {
 	if r.cancelled || (r.state != stateExecuting && r.state != stateParked) {
 		return
 	}
 	r.state = stateExecuting
 	r.see(cancelKey)
-	r.unwindCode(0)
+	r.unwindCode(why, 0)
 }
 
-func (r *reentry) unwindCode(timeMs int64) {
+func (r *reentry) unwindCode(why *CancelledError, timeMs int64) {
 	r.cancelled = true
 	r.nowMs = max(r.nowMs, timeMs)
-	r.main.giveUp()
+	r.main.giveUp(why)
 	r.advance()
 }
 

@@ -138,7 +138,8 @@ func (o *waitOptions) apply(r *reentry, c *call, event string) (err error) {
 
 // Invoke runs a function of any app and language ("app/name", or a name of the own app) and returns its output. The key is
 // the function's id. The child is cancelled with its parent and at the time-out, unless Detached. The error is a *StepError,
-// an ErrInvoke; ErrRunFailed, ErrRunCancelled and ErrTimeout tell why.
+// an ErrInvoke; ErrRunFailed, ErrRunCancelled, ErrRunTimedOut (a time-out of the function) and ErrTimeout (that of this call)
+// tell why.
 func Invoke[Out any](ctx Context, function string, input any, opts ...InvokeOption) (Out, error) {
 	var output, none Out
 	var options invokeOptions

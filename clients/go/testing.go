@@ -137,7 +137,8 @@ type TestRun struct {
 	unseen    []*testOutcome
 	open      []*testWait
 	status    RunStatus
-	cancelled bool
+	cancelled *stepwellv1.Failure // what it is to end with; nil: its end was not asked for
+	deadline  int64               // when its time-out is over; 0: never
 	output    []byte
 	failure   *stepwellv1.Failure
 }
@@ -215,23 +216,32 @@ func (r *TestRun) Children() []*TestRun {
 
 // Cancel asks for the end of the run, and returns once nothing can go on without the clock or an event.
 func (r *TestRun) Cancel() {
-	r.cancel()
+	r.cancel("cancelled by the test")
 	r.env.move()
 }
 
-func (r *TestRun) cancel() {
-	if r.status.Ended() || r.cancelled {
+func (r *TestRun) cancel(message string) {
+	r.unwind(&stepwellv1.Failure{Type: "RunCancelledError", Reason: reasonRunCancelled, Message: message})
+}
+
+// unwind lets the run end with a failure, once its code has cleaned up. Of several the first wins.
+func (r *TestRun) unwind(failure *stepwellv1.Failure) {
+	if r.status.Ended() || r.cancelled != nil {
 		return
 	}
-	r.cancelled = true
+	r.cancelled = failure
 	for _, one := range slices.Clone(r.open) {
 		if one.child != nil && !one.lasting {
-			one.child.cancel()
+			one.child.cancel("its parent ends")
 		}
 	}
-	if r.core != nil {
-		r.core.cancel()
-	} else {
+	switch {
+	case r.status == StatusPaused: // no code can be unwound
+		r.endUnwound()
+		return
+	case r.core != nil:
+		r.core.cancel(failure)
+	default:
 		r.open = slices.DeleteFunc(r.open, func(one *testWait) bool { return one.kind == kindRetry && strings.HasPrefix(one.key, runKey) })
 		r.enter()
 	}

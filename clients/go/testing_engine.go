@@ -58,7 +58,10 @@ func (r *TestRun) enter() {
 	r.turn++
 	assign := &stepwellv1.Assign{
 		RunId: r.ID, Turn: r.turn, FunctionId: r.FunctionID, Event: r.event, CreatedMs: r.createdMs,
-		Cancelled: r.cancelled && !slices.Contains(r.Keys(), cancelKey),
+		Cancelled: r.cancelled != nil && !slices.Contains(r.Keys(), cancelKey), CancelFailure: r.cancelled,
+	}
+	if r.turn == 1 && r.fn.timeoutMs > 0 {
+		r.deadline = r.env.nowMs + int64(r.fn.timeoutMs)
 	}
 	for _, outcome := range r.journal {
 		assign.Journal = append(assign.Journal, proto.CloneOf(outcome))
@@ -162,7 +165,7 @@ func (r *TestRun) apply(command command) uint64 {
 			r.end(StatusFailed, nil, m.Failure)
 		}
 	case *stepwellv1.Cancelled:
-		r.end(StatusCancelled, nil, &stepwellv1.Failure{Type: "RunCancelledError", Reason: reasonRunCancelled, Message: "cancelled by the test"})
+		r.endUnwound()
 	}
 	return 0
 }
@@ -271,14 +274,14 @@ func (r *TestRun) abandon(key string) {
 	r.unseen = slices.DeleteFunc(r.unseen, func(one *testOutcome) bool { return one.message.GetKey() == key })
 	for _, one := range closed {
 		if one.child != nil && !one.lasting {
-			one.child.cancel()
+			one.child.cancel("its parent no longer waits for it")
 		}
 	}
 }
 
 func (r *TestRun) delivered(m *stepwellv1.Delivered) (number uint64) {
 	for _, key := range m.Keys {
-		outcome := &stepwellv1.Outcome{Key: key.Key, TimeMs: r.env.nowMs} // $cancel
+		outcome := &stepwellv1.Outcome{Key: key.Key, TimeMs: r.env.nowMs, Result: &stepwellv1.Outcome_Failure{Failure: r.cancelled}} // $cancel
 		if at := slices.IndexFunc(r.unseen, func(one *testOutcome) bool { return one.message.GetKey() == key.Key }); at >= 0 {
 			outcome = r.unseen[at].message
 			r.unseen = slices.Delete(r.unseen, at, at+1)
@@ -288,6 +291,15 @@ func (r *TestRun) delivered(m *stepwellv1.Delivered) (number uint64) {
 		number = max(number, key.Number)
 	}
 	return number
+}
+
+// endUnwound ends the run with what its end was asked for.
+func (r *TestRun) endUnwound() {
+	status := StatusCancelled
+	if r.cancelled.GetReason() == reasonRunTimedOut {
+		status = StatusTimedOut
+	}
+	r.end(status, nil, r.cancelled)
 }
 
 func (r *TestRun) end(status RunStatus, output []byte, failure *stepwellv1.Failure) {
@@ -303,10 +315,7 @@ func (r *TestRun) end(status RunStatus, output []byte, failure *stepwellv1.Failu
 	for _, one := range slices.Clone(r.parent.open) {
 		if one.child == r {
 			passed := proto.CloneOf(failure)
-			switch {
-			case status == StatusCancelled:
-				passed.Reason = reasonRunCancelled
-			case failure != nil:
+			if status == StatusFailed {
 				passed.Reason = reasonRunFailed
 			}
 			r.parent.close(one, output, passed)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
 
 	stepwellv1 "stepwell.example/stepwell/v1"
 )
@@ -113,6 +114,9 @@ func (r *TestRun) answer(one *testWait, data []byte, failure *stepwellv1.Failure
 // nextDue is the next instant at which something falls due.
 func (e *TestEnv) nextDue() (ms int64, found bool) {
 	for _, run := range e.runs {
+		if due := run.deadline; due > 0 && run.cancelled == nil && !run.status.Ended() && (!found || due < ms) {
+			ms, found = due, true
+		}
 		for _, one := range run.open {
 			if one.dueMs > 0 && (!found || one.dueMs < ms) {
 				ms, found = one.dueMs, true
@@ -125,6 +129,12 @@ func (e *TestEnv) nextDue() (ms int64, found bool) {
 // fire makes outcomes of what is due now.
 func (e *TestEnv) fire() {
 	for _, run := range slices.Clone(e.runs) {
+		if run.deadline > 0 && run.deadline <= e.nowMs {
+			limit := time.Duration(run.fn.timeoutMs) * time.Millisecond
+			run.unwind(&stepwellv1.Failure{
+				Type: "RunTimedOutError", Reason: reasonRunTimedOut, Message: fmt.Sprintf("the run had not ended %s after its start (timeout)", limit),
+			})
+		}
 		for _, one := range slices.Clone(run.open) {
 			if one.dueMs == 0 || one.dueMs > e.nowMs || !slices.Contains(run.open, one) {
 				continue
@@ -135,7 +145,7 @@ func (e *TestEnv) fire() {
 			}
 			run.close(one, nil, &stepwellv1.Failure{Type: "InvokeTimeoutError", Reason: reasonTimeout, Message: "it took too long"})
 			if !one.lasting {
-				one.child.cancel()
+				one.child.cancel("the time-out of its call is over")
 			}
 		}
 	}
