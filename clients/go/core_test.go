@@ -376,6 +376,20 @@ func TestTimeAndChanceAreTheSameInReplay(t *testing.T) {
 	}
 }
 
+func TestATimeOutOfNothingIsNotNoTimeOut(t *testing.T) {
+	wait := entered(t, func(ctx sw.Context) (any, error) {
+		_, came, err := sw.WaitForEvent[any](ctx, "a", sw.Timeout(0))
+		return came, err
+	})
+	if ms := command[*stepwellv1.WaitForEvent](t, wait).TimeoutMs; ms != 1 {
+		t.Fatal(ms)
+	}
+	invoke := entered(t, func(ctx sw.Context) (any, error) { return sw.Invoke[any](ctx, "a/b", nil, sw.Timeout(0)) })
+	if ms := command[*stepwellv1.Invoke](t, invoke).TimeoutMs; ms != 1 {
+		t.Fatal(ms)
+	}
+}
+
 func TestWhatCannotBeAskedForIsAnErrorAtTheCall(t *testing.T) {
 	cases := map[string]struct {
 		kind error

@@ -3,6 +3,9 @@
 package stepwell
 
 import (
+	"fmt"
+	"slices"
+
 	"google.golang.org/protobuf/proto"
 
 	stepwellv1 "stepwell.example/stepwell/v1"
@@ -13,6 +16,10 @@ const (
 	frameBytes     = 64 * 1024
 	decisionBytes  = 4 * 1024 * 1024
 	helloResidents = 1000
+	// registrationBytes bounds all functions of an app; what the first frame of Hello may hold in all is a little more.
+	registrationBytes = 4_000_000
+	// capTimeouts is the capability: time-outs of functions. A server without it would ignore them in silence.
+	capTimeouts = "timeouts"
 )
 
 // entry of the way out: commands of one run that belong together (a decision), or a frame of the worker itself.
@@ -128,6 +135,17 @@ func split(runID string, commands []command) []entry {
 		size += weight
 	}
 	return parts
+}
+
+// lacking is what a server would have to have and has not, and the first function that needs it; empty if all is there.
+func lacking(functions []*stepwellv1.FunctionSpec, capabilities []string) string {
+	timed := slices.IndexFunc(functions, func(one *stepwellv1.FunctionSpec) bool {
+		return one.GetTimeoutMs() > 0 || one.GetStartTimeoutMs() > 0
+	})
+	if timed < 0 || slices.Contains(capabilities, capTimeouts) {
+		return ""
+	}
+	return fmt.Sprintf("%s of functions, which %s has", capTimeouts, functions[timed].GetName())
 }
 
 // hello are the frames that open a stream; only the last says that no other follows.

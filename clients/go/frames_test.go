@@ -205,7 +205,7 @@ func TestSettingsComeFromOptionsThenTheEnvironmentThenDefaults(t *testing.T) {
 	if client := newClientSettings([]ClientOption{Address("here:2")}); client.address != "here:2" || client.environment != "staging" {
 		t.Fatalf("%+v", client)
 	}
-	for _, wrong := range []WorkerOption{Capacity(0), Capacity(100_001), MaxParked(-1), DrainTimeout(-1)} {
+	for _, wrong := range []WorkerOption{Capacity(0), Capacity(100_001), MaxParked(-1), MaxParked(50_001), DrainTimeout(-1)} {
 		if _, err := newWorkerSettings([]WorkerOption{wrong}); !errors.Is(err, ErrUsage) {
 			t.Error(err)
 		}

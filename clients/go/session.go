@@ -5,6 +5,7 @@ package stepwell
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -50,7 +51,7 @@ type served struct {
 }
 
 // run keeps a stream open until one is left by Goodbye, or ctx is done. Its error is an APIError: the server refuses the
-// registration, and trying again would not help.
+// registration or is too old for it, and trying again would not help.
 func (s *session) run(ctx context.Context) error {
 	ctx, stop := context.WithCancel(ctx)
 	var watching sync.WaitGroup
@@ -70,14 +71,17 @@ func (s *session) run(ctx context.Context) error {
 		}
 		s.drop(old)
 		old = &served{next, make(chan error, 1)}
-		go func(one *served) { one.ended <- one.stream.serve() }(old)
+		go func(one *served) {
+			err := one.stream.serve()
+			s.host.lost(one.stream) // one that is being left may end before there is another to send to
+			one.ended <- err
+		}(old)
 		err, moves := s.follow(ctx, old)
 		if moves {
 			continue // make before break: the next stream opens while this one goes on
 		}
 		s.drop(old)
 		old = nil
-		s.host.lost(next)
 		if err == nil || ctx.Err() != nil {
 			return nil
 		}
@@ -123,6 +127,13 @@ func (s *session) connect(ctx context.Context) (*stream, error) {
 		first.SessionId, first.Capacity = id, s.capacity.Load()
 		next, err := openStream(ctx, s.host, s.address, hello(first, listed))
 		if err == nil {
+			if lacks := lacking(s.hello.GetFunctions(), next.welcome.GetCapabilities()); lacks != "" {
+				next.close()
+				return nil, &APIError{
+					Code: codes.FailedPrecondition, Reason: "CAPABILITY_MISSING",
+					Message: fmt.Sprintf("the server at %s is too old: it does not know %s", s.address, lacks),
+				}
+			}
 			s.took(next, listed)
 			return next, nil
 		}

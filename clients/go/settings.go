@@ -14,6 +14,7 @@ const (
 	defaultCapacity = 500
 	capacityMax     = 100_000
 	defaultParked   = 1000
+	parkedMax       = 50_000 // a server takes up a session of at most both together
 	defaultDrain    = 30 * time.Second
 	defaultCall     = 30 * time.Second
 )
@@ -63,8 +64,8 @@ func newWorkerSettings(opts []WorkerOption) (workerSettings, error) {
 	for _, opt := range opts {
 		opt.applyWorker(&s)
 	}
-	if s.capacity < 1 || s.capacity > capacityMax || s.maxParked < 0 || s.drain < 0 {
-		return s, usageError("Capacity must be between 1 and %d, MaxParked and DrainTimeout at least 0", capacityMax)
+	if s.capacity < 1 || s.capacity > capacityMax || s.maxParked < 0 || s.maxParked > parkedMax || s.drain < 0 {
+		return s, usageError("Capacity must be between 1 and %d, MaxParked between 0 and %d, DrainTimeout at least 0", capacityMax, parkedMax)
 	}
 	return s, nil
 }
@@ -123,7 +124,8 @@ func Capacity(runs int) WorkerOption {
 	return workerOption(func(s *workerSettings) { s.capacity = runs })
 }
 
-// MaxParked is how many parked runs are kept in memory; the longest parked beyond that are given back. Default 1,000.
+// MaxParked is how many parked runs are kept in memory; the longest parked beyond that are given back. Default
+// 1,000, at most 50,000.
 func MaxParked(runs int) WorkerOption {
 	return workerOption(func(s *workerSettings) { s.maxParked = runs })
 }

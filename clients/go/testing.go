@@ -15,7 +15,8 @@ import (
 )
 
 // TestEnv runs functions of an app in memory. Bodies execute for real, one at a time; sleeps, time-outs and back-offs wait
-// for Advance. It is for one goroutine. Jitter is left out: each delay is the longest it can be.
+// for Advance. It is for one goroutine. Jitter is left out: each delay is the longest it can be. A run starts as soon as it is
+// created, so a StartTimeout is never over.
 type TestEnv struct {
 	// Condition evaluates conditions of triggers and waits, which are CEL: given the condition, the event that started the
 	// run (or may start one), and the awaited event (nil for a trigger). Without it a condition is an ErrUsage.

@@ -202,6 +202,62 @@ func TestCancelRunsTheCleanUp(t *testing.T) {
 	}
 }
 
+func TestARunWhoseTimeIsOverIsUnwoundAndItsParentIsTold(t *testing.T) {
+	var told *sw.CancelledError
+	app := sw.NewApp("test",
+		sw.Function("claim", sw.On(), func(ctx sw.Context, _ sw.Event[any]) (any, error) {
+			_, _, err := sw.WaitForEvent[any](ctx, "claim/decided")
+			errors.As(err, &told)
+			_, failed := sw.Run(ctx, "close", func(context.Context) (bool, error) { return true, nil })
+			return nil, failed
+		}, sw.Timeout(14*24*time.Hour), sw.StartTimeout(time.Hour)),
+		sw.Function("desk", sw.On(), func(ctx sw.Context, _ sw.Event[any]) (string, error) {
+			_, err := sw.Invoke[any](ctx, "claim", nil, sw.Timeout(20*24*time.Hour))
+			var failed *sw.StepError
+			if errors.Is(err, sw.ErrRunTimedOut) && !errors.Is(err, sw.ErrTimeout) && errors.As(err, &failed) {
+				return failed.Message, nil
+			}
+			return "", err
+		}))
+	for _, reenter := range []bool{false, true} {
+		env := newEnv(t, app)
+		env.Reenter = reenter
+		run := start(t, env, "desk", nil)
+		env.Advance(14*24*time.Hour - time.Millisecond)
+		if run.Status() != sw.StatusParked {
+			t.Fatal(run.Status())
+		}
+		env.Advance(time.Millisecond)
+		said := "the run had not ended 336h0m0s after its start (timeout)"
+		if got := resultOf[string](t, run); got != said || told == nil || told.Message != said {
+			t.Fatal(got, told)
+		}
+		child := run.Children()[0]
+		if want := []string{"$cancel", "close"}; child.Status() != sw.StatusTimedOut || !slices.Equal(child.Keys(), want) {
+			t.Fatal(child.Status(), child.Keys())
+		}
+		if err := child.Result(nil); !errors.Is(err, sw.ErrRunTimedOut) || errors.Is(err, sw.ErrRunCancelled) || errors.Is(err, sw.ErrTimeout) {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestARunThatIsPausedEndsAtOnceWhenItsTimeIsOver(t *testing.T) {
+	entries := 0
+	app := sw.NewApp("test", sw.Function("f", sw.On(), func(ctx sw.Context, _ sw.Event[any]) (any, error) {
+		entries++
+		return nil, sw.Sleep(ctx, time.Hour, sw.Name(strings.Repeat("x", entries)))
+	}, sw.Timeout(2*time.Hour)))
+	env := newEnv(t, app)
+	env.Reenter = true
+	run := start(t, env, "f", nil)
+	env.Advance(time.Hour)
+	env.Advance(time.Hour)
+	if run.Status() != sw.StatusTimedOut {
+		t.Fatal(run.Status(), run.Failure())
+	}
+}
+
 func TestCodeThatIsNotDeterministicShowsWhenEnteredAgain(t *testing.T) {
 	entries := 0
 	app := sw.NewApp("test", sw.Function("f", sw.On(), func(ctx sw.Context, _ sw.Event[any]) (any, error) {
@@ -265,6 +321,9 @@ func TestWhatIsDeclaredWronglyIsSaid(t *testing.T) {
 		"a long condition":        sw.NewApp("a", sw.Function("f", sw.On("a").If(strings.Repeat("x", 2049)), code)),
 		"negative retries":        sw.NewApp("a", sw.Function("f", sw.On(), code, sw.Retries(-1))),
 		"a factor below one":      sw.NewApp("a", sw.Function("f", sw.On(), code, sw.Retry{Factor: 0.5})),
+		"no time at all":          sw.NewApp("a", sw.Function("f", sw.On(), code, sw.Timeout(0))),
+		"too much time":           sw.NewApp("a", sw.Function("f", sw.On(), code, sw.Timeout(367*24*time.Hour))),
+		"a negative start":        sw.NewApp("a", sw.Function("f", sw.On(), code, sw.StartTimeout(-1))),
 		"the same function twice": sw.NewApp("a", sw.Function("f", sw.On(), code), sw.Function("f", sw.On(), code)),
 		"a function of two apps":  func() *sw.App { sw.NewApp("one", fine); return sw.NewApp("two", fine) }(),
 	}

@@ -62,15 +62,17 @@ func failureFrom(message *stepwellv1.Failure) *Failure {
 	}
 }
 
-// WaitingFor is one thing that a run waits for. Kind is SLEEP, EVENT, CHILD, RETRY, NO_WORKER, CAPACITY, …
+// WaitingFor is one thing that a run waits for. Kind is SLEEP, EVENT, CHILD, RETRY, NO_WORKER, CAPACITY, … CutAfter is the
+// event after which a wait stopped looking back, if there were too many.
 type WaitingFor struct {
-	Kind    string
-	Message string
-	Key     string
-	Event   string
-	Match   string
-	Until   time.Time
-	RunID   string
+	Kind     string
+	Message  string
+	Key      string
+	Event    string
+	Match    string
+	Until    time.Time
+	RunID    string
+	CutAfter string
 }
 
 func waitingFrom(messages []*stepwellv1.WaitingFor) []WaitingFor {
@@ -79,13 +81,14 @@ func waitingFrom(messages []*stepwellv1.WaitingFor) []WaitingFor {
 		all = append(all, WaitingFor{
 			Kind: strings.TrimPrefix(m.GetKind().String(), "KIND_"), Message: m.GetMessage(), Key: m.GetKey(), Event: m.GetEvent(),
 			Match: m.GetMatch(), Until: timeFrom(m.GetUntilMs()), RunID: m.GetRunId(),
+			CutAfter: m.GetCutAfter(),
 		})
 	}
 	return all
 }
 
-// RunState is a run. Times that have not come are zero. Output is JSON, once COMPLETED; WaitingFor is filled where one run was
-// asked for.
+// RunState is a run. Times that have not come are zero. Output is JSON, once COMPLETED. Where one run was asked for, WaitingFor
+// says why it has not ended, and Deadline when its time-out will be over.
 type RunState struct {
 	ID              string
 	FunctionID      string
@@ -103,6 +106,7 @@ type RunState struct {
 	Output          json.RawMessage
 	Failure         *Failure
 	WaitingFor      []WaitingFor
+	Deadline        time.Time
 }
 
 func runFrom(m *stepwellv1.Run, waiting []*stepwellv1.WaitingFor) *RunState {
@@ -115,7 +119,7 @@ func runFrom(m *stepwellv1.Run, waiting []*stepwellv1.WaitingFor) *RunState {
 		EventID: m.GetEventId(), ParentRunID: m.GetParentRunId(), ParentKey: m.GetParentKey(), Deployment: m.GetDeployment(),
 		Turn: int(m.GetTurn()), Created: timeFrom(m.GetCreatedMs()), Started: timeFrom(m.GetStartedMs()), Ended: timeFrom(m.GetEndedMs()),
 		CancelRequested: m.GetCancelRequested(), Output: m.GetOutput().GetData(), Failure: failureFrom(m.GetFailure()),
-		WaitingFor: waitingFrom(waiting),
+		WaitingFor: waitingFrom(waiting), Deadline: timeFrom(m.GetDeadlineMs()),
 	}
 }
 
@@ -185,21 +189,27 @@ func orEmpty(data []byte) json.RawMessage {
 	return data
 }
 
-// FunctionInfo is a registered function. Workers counts the connected ones that serve it.
+// FunctionInfo is a registered function. Workers counts the connected ones that serve it. A time-out is zero if there is none.
+// Unjudged says, in words, which condition took more than its budget at which event; empty if none did.
 type FunctionInfo struct {
-	ID         string
-	App        string
-	Deployment string
-	Name       string
-	Triggers   Triggers
-	Strict     bool
-	Workers    int
+	ID           string
+	App          string
+	Deployment   string
+	Name         string
+	Triggers     Triggers
+	Strict       bool
+	Workers      int
+	Timeout      time.Duration
+	StartTimeout time.Duration
+	Unjudged     string
 }
 
 func functionFrom(m *stepwellv1.Function) FunctionInfo {
 	info := FunctionInfo{
 		ID: m.GetId(), App: m.GetApp(), Deployment: m.GetDeployment(), Name: m.GetSpec().GetName(),
 		Strict: m.GetSpec().GetStrict(), Workers: int(m.GetWorkers()),
+		Timeout:      time.Duration(m.GetSpec().GetTimeoutMs()) * time.Millisecond,
+		StartTimeout: time.Duration(m.GetSpec().GetStartTimeoutMs()) * time.Millisecond, Unjudged: m.GetUnjudged(),
 	}
 	for _, trigger := range m.GetSpec().GetTriggers() {
 		info.Triggers = append(info.Triggers, Trigger{Event: trigger.GetEvent(), If: trigger.GetCondition()})

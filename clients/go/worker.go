@@ -9,6 +9,8 @@ import (
 	"syscall"
 	"time"
 
+	"google.golang.org/protobuf/proto"
+
 	stepwellv1 "stepwell.example/stepwell/v1"
 )
 
@@ -18,7 +20,8 @@ const (
 )
 
 // Run serves the functions until SIGTERM or SIGINT, then drains; a second signal leaves at once. Its error is an
-// ErrRegistration, or an *APIError where the server refuses the registration: trying again would not help.
+// ErrRegistration or ErrLimit, or an *APIError where the server refuses the registration or is too old for it: trying again
+// would not help.
 func (a *App) Run(opts ...WorkerOption) error {
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT)
@@ -68,6 +71,13 @@ type worker struct {
 
 func newWorker(app *App, base context.Context, settings workerSettings) (*worker, error) {
 	specs := app.specs()
+	size := 0
+	for _, spec := range specs {
+		size += proto.Size(spec)
+	}
+	if size > registrationBytes {
+		return nil, limitError("app %s registers %d bytes, more than %d: split the app", app.name, size, registrationBytes)
+	}
 	if settings.deployment == "" {
 		id, err := deploymentID(specs)
 		if err != nil {
@@ -77,7 +87,7 @@ func newWorker(app *App, base context.Context, settings workerSettings) (*worker
 	}
 	hello := &stepwellv1.Hello{
 		Environment: settings.environment, App: app.name, Deployment: clean(settings.deployment),
-		Instance: clean(settings.instance), Sdk: "go", SdkVersion: Version, Functions: specs,
+		Instance: clean(settings.instance), Sdk: "go", SdkVersion: Version, Functions: specs, Capabilities: []string{capTimeouts},
 	}
 	h := newHost(app, base, settings.log, settings.maxParked)
 	s := &session{host: h, address: settings.address, hello: hello, log: settings.log}

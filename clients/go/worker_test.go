@@ -297,6 +297,72 @@ func TestAServerThatDrainsIsLeftOnlyForAnotherStream(t *testing.T) {
 	}
 }
 
+func TestAStreamThatEndsWhileItIsLeftIsFollowedByAnother(t *testing.T) {
+	s, h := newFakeServer(t), newHung()
+	s.silent = true
+	working(t, s, appOf(h))
+	l := s.link()
+	l.assign("run_1", "three", 1)
+	first := l.commands()
+	stopping := true
+	s.change(func() {
+		s.greet = func(*link) (*stepwellv1.Welcome, error) {
+			if stopping {
+				stopping = false
+				l.end(status.Error(codes.Unavailable, "the server leaves"))
+				return nil, status.Error(codes.Unavailable, "the server leaves")
+			}
+			return welcome(2), nil
+		}
+	})
+	l.out <- &stepwellv1.ConnectResponse{Frame: &stepwellv1.ConnectResponse_Drain{Drain: &stepwellv1.Drain{ReconnectAfterMs: 1}}}
+	again := s.link()
+	if !maps.Equal(again.residents(), map[string]uint32{"run_1": 1}) {
+		t.Fatal(again.hello)
+	}
+	if commands := again.commands(); commands.Epoch != 2 || !equal(commands.Results[0], first.Results[0]) {
+		t.Fatal(commands)
+	}
+}
+
+func TestAServerWithoutTimeOutsIsRefusedByAFunctionThatHasOne(t *testing.T) {
+	code := func(sw.Context, sw.Event[any]) (any, error) { return nil, nil }
+	for name, option := range map[string]sw.FunctionOption{"timeout": sw.Timeout(time.Hour), "start": sw.StartTimeout(time.Hour)} {
+		t.Run(name, func(t *testing.T) {
+			s := newFakeServer(t)
+			_, ended := working(t, s, sw.NewApp("test", sw.Function("plain", sw.On(), code), sw.Function("timed", sw.On(), code, option)))
+			l := s.link()
+			spec := l.hello[0].Functions[1]
+			if !slices.Contains(l.hello[0].Capabilities, "timeouts") || spec.TimeoutMs+spec.StartTimeoutMs != 3_600_000 {
+				t.Fatal(l.hello)
+			}
+			err := <-ended
+			var refused *sw.APIError
+			if !errors.As(err, &refused) || refused.Reason != "CAPABILITY_MISSING" || !strings.HasSuffix(refused.Message, "timeouts of functions, which timed has") {
+				t.Fatal(err)
+			}
+			able := welcome(1)
+			able.Capabilities = []string{"later", "timeouts"}
+			s.change(func() { s.greet = func(*link) (*stepwellv1.Welcome, error) { return able, nil } })
+			working(t, s, sw.NewApp("test", sw.Function("timed", sw.On(), code, option)))
+			l = s.link()
+			l.assign("run_1", "timed", 1)
+			l.waitFor(has((*stepwellv1.Commands).GetCompletes))
+		})
+	}
+}
+
+func TestAnAppWhoseRegistrationIsTooLargeIsNotServed(t *testing.T) {
+	code := func(sw.Context, sw.Event[any]) (any, error) { return nil, nil }
+	var many []sw.Declared
+	for n := range 2000 {
+		many = append(many, sw.Function(fmt.Sprint("f", n), sw.On("a").If("event.data == '"+strings.Repeat("x", 2000)+"'"), code))
+	}
+	if err := sw.NewApp("test", many...).Serve(context.Background()); !errors.Is(err, sw.ErrLimit) {
+		t.Fatal(err)
+	}
+}
+
 func TestAWrongRegistrationEndsTheWorker(t *testing.T) {
 	s := newFakeServer(t)
 	s.greet = func(*link) (*stepwellv1.Welcome, error) {
