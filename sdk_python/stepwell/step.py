@@ -131,7 +131,10 @@ class Step:
         core = self._core
         core.check_caller("step.wait_for_event")
         check_event_name(event)
-        timeout_ms = DURATION_MS_MAX if timeout is None else self._checked(name or event, "timeout", to_ms, timeout)
+        timeout_ms = DURATION_MS_MAX
+        if timeout is not None:
+            # Zero stands for the longest time-out on the wire.
+            timeout_ms = max(1, self._checked(name or event, "timeout", to_ms, timeout))
         command = step_pb2.WaitForEvent(event=event, match_path=match, condition=if_, timeout_ms=timeout_ms)
         if match:
             command.match_value = match_value(core.event, match)

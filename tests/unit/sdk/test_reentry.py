@@ -254,6 +254,21 @@ def test_an_awaited_event_is_whole() -> None:
     assert [(one.data, one.metadata, one.sender_id) for one in seen] == [({"n": 1}, {"k": "v"}, "mine"), ({}, {}, "")]
 
 
+def test_a_time_out_of_nothing_is_not_the_longest() -> None:
+    app = App("test")
+
+    @app.function()
+    async def code(step: Step) -> None:
+        await asyncio.gather(
+            step.wait_for_event("a", timeout=0), step.wait_for_event("b"), step.invoke("test/c", timeout=0)
+        )
+
+    core = new_run(code)
+    core.start()
+    sent = {command.key: command.timeout_ms for command in core.commands if hasattr(command, "timeout_ms")}
+    assert sent == {"a": 1, "b": 366 * 86_400_000, "test/c": 1}
+
+
 def test_time_ids_and_random_numbers_are_the_same_in_replay() -> None:
     app = App("test")
     seen: list[Any] = []
