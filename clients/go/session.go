@@ -77,8 +77,11 @@ func (s *session) run(ctx context.Context) error {
 			one.ended <- err
 		}(old)
 		err, moves := s.follow(ctx, old)
+		if time.Since(next.began) > stableAfter {
+			s.failures = 0
+		}
 		if moves {
-			continue // make before break: the next stream opens while this one goes on
+			continue // make before break: the next stream opens while this one goes on, if it does
 		}
 		s.drop(old)
 		old = nil
@@ -86,9 +89,6 @@ func (s *session) run(ctx context.Context) error {
 			return nil
 		}
 		s.log.Warn("the stream ended", "error", err)
-		if time.Since(next.began) > stableAfter {
-			s.failures = 0
-		}
 		s.backOff(ctx)
 	}
 }
@@ -104,7 +104,7 @@ func (s *session) follow(ctx context.Context, one *served) (err error, moves boo
 		s.log.Info("the server asks to connect elsewhere", "reason", drain.GetReason())
 		select {
 		case err := <-one.ended:
-			return err, false
+			return err, err != nil // the server said that it leaves; nil: this worker said Goodbye
 		case <-ctx.Done():
 			return nil, false
 		case <-time.After(time.Duration(drain.GetReconnectAfterMs()) * time.Millisecond):

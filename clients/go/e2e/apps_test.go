@@ -55,7 +55,8 @@ var apps = map[string]func() *sw.App{
 	"broken": func() *sw.App {
 		return sw.NewApp("broken", sw.Function("f", sw.On("a").If("this is not CEL ("), sequence))
 	},
-	"depot": func() *sw.App { return sw.NewApp("depot", sw.Function("sleepy", sw.On(), sleepy)) },
+	"claims": claims,
+	"depot":  func() *sw.App { return sw.NewApp("depot", sw.Function("sleepy", sw.On(), sleepy)) },
 }
 
 // note is a body whose execution can be counted.

@@ -27,7 +27,7 @@ func TestTheExamplesOfTheDocumentationDoWhatTheySay(t *testing.T) {
 			programs[name] = build(t, w.dir, name, source)
 		}
 	}
-	if len(programs) < 7 {
+	if len(programs) < 8 {
 		t.Fatalf("only %d examples", len(programs))
 	}
 
@@ -68,13 +68,23 @@ func TestTheExamplesOfTheDocumentationDoWhatTheySay(t *testing.T) {
 	}
 	w.reached(hold, "it is cancelled", func(s *sw.RunState) bool { return s.Status == sw.StatusCancelled })
 
-	client := w.process("client", func() *exec.Cmd { return exec.Command(programs["README-5"]) })
+	claims := w.process("claims", func() *exec.Cmd { return exec.Command(programs["README-5"]) })
+	claims.start()
+	w.connected(claims)
+	desk := w.start("claims/desk", 7)
+	w.parked(desk)
+	w.advance(14 * day)
+	if got := result[string](w, desk); got != "too late" {
+		t.Fatal(got)
+	}
+
+	client := w.process("client", func() *exec.Cmd { return exec.Command(programs["README-6"]) })
 	client.start()
 	if err := <-client.done; err != nil {
 		t.Fatal(err, client.text())
 	}
 	client.cmd = nil
-	trial, err := exec.Command(programs["README-6"]).Output()
+	trial, err := exec.Command(programs["README-7"]).Output()
 	if err != nil || string(trial) != "mocked [sleep mail]\n" {
 		t.Fatalf("%s %v", trial, err)
 	}

@@ -159,6 +159,49 @@ func TestAServerThatIsRestartedFindsItsWorkersAgain(t *testing.T) {
 	}
 }
 
+func TestAServerThatLeavesCostsNoRunAnything(t *testing.T) {
+	w := newWorld(t)
+	worker := w.serve("shop")
+	guarded := w.start("shop/hold", None{})
+	w.until("the body executes", func() bool { return w.executed(guarded.RunID, "guard") == 1 })
+	for range 3 {
+		run := w.start("shop/first_answer", None{})
+		w.parked(run)
+		crunch := w.start("shop/crunch", map[string]int{"n": 7})
+		if err := w.server.stop(); err != nil {
+			t.Fatalf("%v:\n%s", err, w.server.text())
+		}
+		w.startServer()
+		w.send("answer/phone", None{})
+		if got := result[string](w, run); got != "phone" {
+			t.Fatal(got)
+		}
+		if got := result[int](w, crunch); got != 10+6+len("packed r for 7") {
+			t.Fatal(got)
+		}
+		for _, one := range []*sw.RunHandle{run, crunch, guarded} {
+			if state, err := one.Status(w.ctx); err != nil || state.Turn != 1 {
+				t.Fatalf("its worker should have kept it: %+v %v", state, err)
+			}
+		}
+		if n := w.executed(crunch.RunID, "one:5"); n != 1 {
+			t.Fatalf("%d executions", n)
+		}
+	}
+	if n := w.executed(guarded.RunID, "guard"); n != 1 {
+		t.Fatalf("the body began %d times", n)
+	}
+	text := worker.text()
+	if strings.Count(text, "the server asks to connect elsewhere") != 3 {
+		t.Error("the worker was not told")
+	}
+	for _, surprise := range []string{"the stream ended", "stopping all bodies"} {
+		if strings.Contains(text, surprise) {
+			t.Error(surprise)
+		}
+	}
+}
+
 func TestAFrozenWorkerLosesItsRunsAndStaysFenced(t *testing.T) {
 	w := newWorld(t)
 	worker := w.serve("shop")
