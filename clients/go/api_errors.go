@@ -76,8 +76,11 @@ func (e *APIError) Is(target error) bool {
 // Unwrap answers the error of gRPC.
 func (e *APIError) Unwrap() error { return e.cause }
 
-// Retriable tells whether the same call may succeed later without anybody's doing.
-func (e *APIError) Retriable() bool { return e.Code == codes.Unavailable || e.RetryAfter > 0 }
+// Retriable tells whether the same call may succeed later without anybody's doing. A server that stops cancels calls; one
+// that was cancelled here is not made again, since its context has ended.
+func (e *APIError) Retriable() bool {
+	return e.Code == codes.Unavailable || e.Code == codes.Canceled || e.RetryAfter > 0
+}
 
 // apiError makes an APIError of what gRPC says; other errors stay themselves.
 func apiError(err error) error {

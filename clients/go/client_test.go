@@ -111,7 +111,7 @@ func unavailable(t *testing.T, after time.Duration) error {
 
 func TestAnUnavailableServerGetsTheSameRequestAgain(t *testing.T) {
 	s, client := newServices(t)
-	s.failures = []error{unavailable(t, 0), unavailable(t, time.Millisecond)}
+	s.failures = []error{unavailable(t, 0), unavailable(t, time.Millisecond), status.Error(codes.Canceled, "the server stops")}
 	id, err := client.Send(context.Background(), sw.NewEvent{Name: "a/b"})
 	if err != nil || id != "evt_1" || len(s.sent) != 3 {
 		t.Fatal(id, err, len(s.sent))

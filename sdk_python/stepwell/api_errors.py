@@ -33,6 +33,9 @@ class FieldViolation:
     description: str
 
 
+_PASSING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+
+
 @dataclass
 class ApiError(StepwellError):
     """A call failed. `reason` is the machine-readable cause in UPPER_SNAKE; empty if the server gave none."""
@@ -49,8 +52,11 @@ class ApiError(StepwellError):
 
     @property
     def retriable(self) -> bool:
-        """The same call may succeed later without anybody's doing."""
-        return self.code is grpc.StatusCode.UNAVAILABLE or self.retry_after_s is not None
+        """The same call may succeed later without anybody's doing.
+
+        CANCELLED comes from a server that stops: a call that is cancelled here raises CancelledError.
+        """
+        return self.code in _PASSING or self.retry_after_s is not None
 
     def __str__(self) -> str:
         said = self.reason or self.code.name

@@ -63,6 +63,7 @@ _OPTIONS: list[tuple[str, Any]] = [
 ]
 _SERVICES = (event_pb2, function_pb2, run_pb2, step_pb2, admin_pb2)
 _STOP_S = 5.0
+_GRACE_S = 1.0
 _M_ARENA_MAX = -8  # malloc.h
 
 
@@ -196,7 +197,7 @@ class Server:
         if self._grpc is not None:
             await self._health.enter_graceful_shutdown()
             await self.drain()
-            await self._grpc.stop(0.2)
+            await self._grpc.stop(_GRACE_S)
         if node is not None:
             node.stopping = True
             self._stop_services()

@@ -60,7 +60,9 @@ class Services(
         self.requests.append(request)
         if self.unavailable:
             self.unavailable -= 1
-            await context.abort(grpc.StatusCode.UNAVAILABLE, "not now")
+            # A server that stops cancels what it has not answered.
+            code = grpc.StatusCode.CANCELLED if self.unavailable == 1 else grpc.StatusCode.UNAVAILABLE
+            await context.abort(code, "not now")
         statuses = [
             event_pb2.EventStatus(outcome=event_pb2.EventStatus.OUTCOME_REFUSED, reason="BAD_NAME", message="name: no")
             if one.name == "bad"
