@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from stepwell_server.engine.node import Tuning
 
-from tests.simulation import apps, checks
+from tests.simulation import checks
 from tests.simulation.clients import Clients
 from tests.simulation.coverage import Edge
 from tests.simulation.faults import Faults
@@ -23,6 +23,7 @@ from tests.simulation.monitor import Monitor, hear_again
 from tests.simulation.network import Network
 from tests.simulation.store import FaultyStore
 from tests.simulation.stories import Deadly, story
+from tests.support import apps
 from tests.support.programs import Generator, Program, Taste
 
 APP = "sim"
