@@ -7,7 +7,7 @@ GEN := .venv-gen
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test bench simulate lockstep lint format generate clean
+.PHONY: help setup setup-dev demo test bench simulate verify lockstep lint format generate clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -49,6 +49,9 @@ format: $(VENV)/.dev ## puts the code in shape
 
 simulate: $(VENV)/.dev ## the whole engine on virtual time with faults; ARGS='--seeds 0..999 --cover' or '--seed 7 -v'
 	@$(BIN)/python -m tests.simulation $(or $(ARGS),--seeds 0..399)
+
+verify: $(VENV)/.dev ## random programs on real processes that are killed and frozen; ARGS='--seed 7 --programs 12 --store sqlite'
+	@$(BIN)/python -m tests.verification $(or $(ARGS),--seeds 3)
 
 lockstep: $(VENV)/.dev ## random commits against all stores at once; ARGS='--seeds 100'
 	@$(BIN)/python -m tests.model.run $(or $(ARGS),--seeds 50)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Generator
 from pathlib import Path
 from typing import Any
@@ -111,10 +109,7 @@ def test_a_run_that_has_ended_stays_as_it_is_when_it_is_cancelled(world: World) 
 @pytest.fixture
 def short(store: str, databases: Databases, tmp_path: Path) -> Generator[World]:
     """A server with a grace of one second after a cancel."""
-    server = Server(databases(store, tmp_path), tmp_path)
-    tuning = json.dumps({"cancel_grace_ms": 1_000})
-    server.command[1:3] = [str(APPS / "tuned_server.py"), tuning]
-    assert server.command[0] == sys.executable
+    server = Server(databases(store, tmp_path), tmp_path).tuned(cancel_grace_ms=1_000)
     effects = tmp_path / "effects"
     effects.touch()
     with running(server, APPS / "features.py", EFFECTS=str(effects)) as (client, worker):

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,18 +10,11 @@ from stepwell.client import Client
 from stepwell.v1 import function_pb2, step_pb2
 from stepwell.values import RunStatus
 
-from tests.e2e.conftest import APPS, STORES, Databases
+from tests.e2e.conftest import STORES, Databases
 from tests.e2e.raw_worker import RawWorker
 from tests.support.servers import Server, ended, reached
 
 Place = tuple[Client, str]
-
-
-def tuned(database: str, folder: Path, **tuning: int) -> Server:
-    """A server with other times, not started yet."""
-    server = Server(database, folder)
-    server.command[1:3] = [str(APPS / "tuned_server.py"), json.dumps(tuning)]
-    return server
 
 
 @pytest.fixture(scope="module", params=STORES)
@@ -32,7 +23,7 @@ def short(
 ) -> Generator[Place]:
     """A server whose woken runs wait 100 ms for their home."""
     folder = tmp_path_factory.mktemp(f"short-{request.param}")
-    with tuned(databases(request.param, folder), folder, home_wait_ms=100) as server:
+    with Server(databases(request.param, folder), folder).tuned(home_wait_ms=100) as server:
         yield server.client(), server.address
         assert "Traceback" not in server.text()
 
@@ -43,7 +34,7 @@ def patient(
 ) -> Generator[Place]:
     """A server whose woken runs wait ten minutes for their home."""
     folder = tmp_path_factory.mktemp(f"patient-{request.param}")
-    with tuned(databases(request.param, folder), folder, home_wait_ms=600_000) as server:
+    with Server(databases(request.param, folder), folder).tuned(home_wait_ms=600_000) as server:
         yield server.client(), server.address
         assert "Traceback" not in server.text()
 

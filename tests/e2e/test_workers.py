@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import threading
 import time
@@ -108,8 +107,7 @@ def test_h12_a_frozen_worker_loses_its_runs_after_its_lease_and_cannot_write_the
 ) -> None:
     effects = tmp_path / "effects"
     effects.touch()
-    server = Server(database, tmp_path)
-    server.command[1:3] = [str(APPS / "tuned_server.py"), json.dumps({"lease_ms": 1_500, "heartbeat_ms": 400})]
+    server = Server(database, tmp_path).tuned(lease_ms=1_500, heartbeat_ms=400)
     with running(server, APPS / "losing.py", "a", EFFECTS=str(effects)) as (client, frozen):
         (run_id,) = started(client, 0)
         until(effects.read_text, "a body executes")

@@ -15,8 +15,8 @@ from stepwell_server.model.run import LIVE, RunRow, RunStatus
 from stepwell_server.ports.store import RunState
 from stepwell_server.transport import convert
 
-from tests.simulation import apps
 from tests.simulation.hosts import ENVIRONMENT
+from tests.support import apps
 from tests.support.programs import Expected, Recorded, expected, walk
 
 if TYPE_CHECKING:

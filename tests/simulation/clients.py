@@ -16,7 +16,8 @@ from stepwell_server.model import ids
 from stepwell_server.model.run import LIVE
 
 from tests.simulation.hosts import ENVIRONMENT
-from tests.support.programs import Program, walk
+from tests.support.programs import Program
+from tests.support.traffic import answers
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -119,14 +120,8 @@ class Clients:
         self.send(name, {"uid": uid, "n": number}, at_s, begun)
 
     def _answers(self, program: Program, uid: str, at_s: float) -> None:
-        rng = self.rng
-        for node in walk(program["body"]):
-            if node["do"] == "wait" and rng.random() < 0.8:
-                after_s = rng.choice((0.0, rng.uniform(0, 0.1), rng.uniform(0, 3), rng.uniform(0, 30)))
-                for _ in range(rng.choice((1, 1, 2))):
-                    self.send(node["event"], {"uid": uid, "n": rng.randrange(1_000_000)}, at_s + after_s)
-            elif node["do"] == "invoke":
-                self._answers(self.world.by_name[node["program"]], f"{uid}/{node['name']}", at_s)
+        for answer in answers(self.world.by_name, program, uid, self.rng):
+            self.send(answer.event, answer.data, at_s + answer.after_s)
 
     # -- runs ----------------------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from stepwell import current_step
 from stepwell.reentry import Reentry
-from stepwell.v1 import step_pb2
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.journal import StepKind
 from stepwell_server.model.run import EDGES, RunStatus
@@ -16,6 +15,8 @@ from stepwell_server.model.run import EDGES, RunStatus
 from tests.simulation.coverage import Edge
 from tests.simulation.hosts import ENVIRONMENT
 from tests.simulation.loop import Process, current_process
+from tests.support.apps import covered
+from tests.support.programs import Effect
 
 if TYPE_CHECKING:
     from tests.simulation.world import World
@@ -91,6 +92,10 @@ class Monitor:
         elif not process.ever_frozen:
             self.counts["repeated bodies of a worker that never froze"] += 1
 
+    def effect(self, run_id: str, key: str, token: str, effect: Effect) -> None:
+        """Nothing: the simulation's programs have no counters."""
+        raise AssertionError((run_id, key, token, effect))
+
     def kill(self) -> None:
         """A body kills its process."""
         step = current_step()
@@ -105,11 +110,10 @@ class Monitor:
 
     def told(self, reentry: Reentry, number: int) -> None:
         """A worker learns that everything of a run up to a number is durable."""
-        for covered_by, command in reentry._outbox._sent:
-            if covered_by <= number and isinstance(command, step_pb2.StepResult):
-                self.acknowledged.add((command.run_id, command.key))
-                if command.key not in self.world.store.memory.tables.outcome.get((ENVIRONMENT, command.run_id), {}):
-                    self.counts["hasty acknowledgements"] += 1
+        for run_id, key in covered(reentry, number):
+            self.acknowledged.add((run_id, key))
+            if key not in self.world.store.memory.tables.outcome.get((ENVIRONMENT, run_id), {}):
+                self.counts["hasty acknowledgements"] += 1
 
     def _holds(self, process: Process, run_id: str) -> bool:
         tables = self.world.store.memory.tables

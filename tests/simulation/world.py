@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from stepwell_server.engine.node import Tuning
 from stepwell_server.model.run import RunStatus
 
-from tests.simulation import apps, checks
+from tests.simulation import checks
 from tests.simulation.clients import Clients
 from tests.simulation.coverage import Edge
 from tests.simulation.faults import Faults
@@ -24,6 +24,7 @@ from tests.simulation.monitor import Monitor, hear_again
 from tests.simulation.network import Network
 from tests.simulation.store import FaultyStore
 from tests.simulation.stories import Deadly, story
+from tests.support import apps
 from tests.support.programs import Generator, Program, Taste
 
 APP = "sim"

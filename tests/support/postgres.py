@@ -83,6 +83,10 @@ class PostgresServer:
         self._query(f'create database "{name}"')
         return self.url(name)
 
+    def drop_connections(self) -> None:
+        """Ends all connections, as a restart does, whatever they are at."""
+        self._query("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
+
     def drop_database(self, name: str) -> None:
         """Ends its connections and drops it; does nothing if it is not there."""
         self._query(f'drop database if exists "{name}" with (force)')

@@ -5,11 +5,13 @@ A program is {"name", "on", "attempts", "body"}: `on` is the event that starts i
 `start_timeout_ms`, those of the function. The nodes, by their "do":
 
   run       name, ms, fails, attempts, catch    a body takes ms and raises in its first `fails` attempts
+            effect, late, plain                 … effect: "add" or "set", counter, number: what it does to the world;
+                                                late: before it raises, too; plain: the body is no coroutine
   sleep     name, ms
   wait      name, event, match, timeout_ms      value: n of the event's data, or null
   send      name, event                         sends {"uid": "<uid>/<name>", "n": …}
   invoke    name, program, timeout_ms, catch    the child's input is {"uid": "<uid>/<name>"}
-  gather    branches: lists of nodes            all of them, side by side
+  gather    branches: lists of nodes, how       all of them, side by side: by gather, wait or a group of tasks
   first     branches: nodes                     the first that has an outcome; the others are given up
   deadline  ms, node                            the node, or "late"
   raise     times                               the function itself raises in its first `times` attempts
@@ -34,6 +36,10 @@ from typing import Any, NamedTuple
 
 Node = dict[str, Any]
 Program = dict[str, Any]
+Effect = tuple[str, str, int]
+"""Operation, counter, number."""
+OWN = "own "
+"""A counter of the run's own begins so: its name goes on with program and uid."""
 
 
 def mix(*values: Any) -> str:
@@ -67,13 +73,17 @@ class Failed(Exception):
 
 @dataclass
 class Expected:
-    """How a run ends. runs: attempts of each body key that must be in the journal. children, sends: by key."""
+    """How a run ends. runs: attempts of each body key that must be in the journal. children, sends: by key.
+
+    effects: what its bodies do to counters, in the order of the code.
+    """
 
     status: str = "COMPLETED"
     output: Any = None
     runs: dict[str, int] = field(default_factory=dict[str, int])
     children: dict[str, str] = field(default_factory=dict[str, str])
     sends: dict[str, str] = field(default_factory=dict[str, str])
+    effects: dict[str, Effect] = field(default_factory=dict[str, Effect])
 
 
 class _Interpreter:
@@ -128,6 +138,8 @@ class _Interpreter:
             case "run":
                 last = min(node["fails"] + 1, node["attempts"])
                 self.expected.runs[key] = last
+                if node.get("effect") and (node["fails"] < node["attempts"] or node["late"]):
+                    self.expected.effects[key] = effect_of(node, self.uid)
                 if node["fails"] >= node["attempts"]:
                     return self.failed(node, "ValueError", f"failed:{last}")
                 return mix(node["name"], self.uid, acc)
@@ -189,6 +201,12 @@ def expected(program: Program, uid: str, oracle: Oracle, outputs: Callable[[str,
             return result
 
 
+def effect_of(node: Node, uid: str) -> Effect:
+    """What a body does to which counter."""
+    operation, counter, number = node["effect"]
+    return operation, f"{counter}/{uid}" if counter.startswith(OWN) else counter, number
+
+
 def walk(nodes: list[Node]) -> list[Node]:
     """All nodes of a tree that stand for a step."""
     found: list[Node] = []
@@ -217,7 +235,11 @@ def walk(nodes: list[Node]) -> list[Node]:
 
 @dataclass(frozen=True)
 class Taste:
-    """What programs are made of. weights: of the kinds of nodes. nodes: most in a body. depth: of nesting."""
+    """What programs are made of. weights: of the kinds of nodes. nodes: most in a body. depth: of nesting.
+
+    layers: of functions that are only invoked, each of which invokes those below. counters: that bodies add to; none
+    without. waits_ms: time-outs.
+    """
 
     weights: dict[str, float]
     nodes: int = 5
@@ -225,6 +247,9 @@ class Taste:
     longest_ms: int = 8_000
     timeouts: float = 0.0
     """Share of the programs that have time-outs of their own."""
+    layers: int = 1
+    counters: int = 0
+    waits_ms: tuple[int, ...] = (500, 5_000, 30_000, 60_000)
 
 
 PLAIN = Taste(
@@ -234,6 +259,7 @@ PLAIN = Taste(
 )  # fmt: skip
 CHANGES = Taste({**PLAIN.weights, "changed": 5})
 DEATHS = Taste({**PLAIN.weights, "deadly": 0.8})
+COUNTERS = Taste(PLAIN.weights, nodes=4, longest_ms=1_500, layers=3, counters=12, waits_ms=(600_000,))
 STEPS = Taste({"run": 6, "repeat": 1, "gather": 1}, nodes=6, depth=1)
 WAITS = Taste({"run": 2, "wait": 5, "sleep": 0.5, "gather": 1}, nodes=4, depth=1)
 RACES = Taste({"run": 2, "first": 5, "deadline": 2, "gather": 1}, nodes=4)
@@ -251,16 +277,18 @@ class Generator:
     def suite(self, count: int, events: int = 2) -> list[Program]:
         """Programs: children first (only invoked), then those that sent events start, then those for the driver."""
         children = max(1, count // 4)
-        for index in range(children):
-            self.programs.append(self._program(f"child{index}", "", depth=1, children=[]))
-        names = [program["name"] for program in self.programs]
-        self.programs.append(self._program("chained", "sim/chained", depth=1, children=[], sends=False))
+        names: list[str] = []
+        for layer in range(self.taste.layers):
+            made = [self._program(f"child{layer * children + index}", "", 1, names) for index in range(children)]
+            self.programs.extend(made)
+            names = [*names, *(program["name"] for program in made)]
+        self.programs.append(self._program("chained", "sim/chained", 1, [], sends=False))
         for index in range(count):
             on = f"sim/start{self.rng.randrange(events)}"
-            self.programs.append(self._program(f"main{index}", on, depth=self.taste.depth, children=names))
+            self.programs.append(self._program(f"main{index}", on, self.taste.depth, names))
         return self.programs
 
-    def _program(self, name: str, on: str, *, depth: int, children: list[str], sends: bool = True) -> Program:
+    def _program(self, name: str, on: str, depth: int, children: list[str], *, sends: bool = True) -> Program:
         body = self._body(name, depth, children, sends and on != "")
         raises = any(node["do"] == "raise" for node in body)
         attempts = self.rng.choice((2, 3)) if raises else 2
@@ -289,12 +317,19 @@ class Generator:
                    and not (kind == "invoke" and not children) and not (kind == "send" and not sends)}  # fmt: skip
         rng = self.rng
         match rng.choices(list(weights), list(weights.values()))[0]:
+            case "run":
+                return [self._run(own=program if depth == self.taste.depth else "")]
             case "repeat":
                 node = self._run()
                 return [dict(node) for _ in range(rng.randint(2, 4))]
             case "gather":
                 width = rng.randint(2, 4)
-                return [{"do": "gather", "branches": [self._body(program, depth - 2, children, sends)[:3] for _ in range(width)]}]  # noqa: E501  # fmt: skip
+                branches = [self._body(program, depth - 2, children, sends)[:3] for _ in range(width)]
+                how = rng.choice(("gather", "wait", "group")) if self.taste.counters else "gather"
+                if how == "group":  # an exception would leave it in a group
+                    for node in walk([node for branch in branches for node in branch]):
+                        node.update({"catch": True} if "catch" in node else {})
+                return [{"do": "gather", "branches": branches, "how": how}]
             case "first":
                 return [{"do": "first", "branches": [self._branch(program, children) for _ in range(rng.randint(2, 3))]}]  # noqa: E501  # fmt: skip
             case "deadline":
@@ -322,7 +357,9 @@ class Generator:
 
     def _branch(self, program: str, children: list[str]) -> Node:
         kinds = ["run", "sleep", "wait", *(["invoke"] if children else [])]
-        return self._simple(self.rng.choice(kinds), program, children)
+        node = self._simple(self.rng.choice(kinds), program, children)
+        node.pop("effect", None)  # nobody can say whether the body of a loser has run
+        return node
 
     def _simple(self, kind: str, program: str, children: list[str]) -> Node:
         rng = self.rng
@@ -335,20 +372,27 @@ class Generator:
                 name = self._name("wait")
                 match = "data.uid" if rng.random() < 0.9 else ""
                 return {"do": "wait", "name": name, "event": f"go/{program}/{name}", "match": match,
-                        "timeout_ms": rng.choice((500, 5_000, 30_000, 60_000))}  # fmt: skip
+                        "timeout_ms": rng.choice(self.taste.waits_ms)}  # fmt: skip
             case _:
                 timeout = self._ms() if rng.random() < 0.3 else 0
                 return {"do": "invoke", "name": self._name("call"), "program": rng.choice(children),
                         "timeout_ms": timeout, "catch": rng.random() < 0.8}  # fmt: skip
 
-    def _run(self, *, catch: bool | None = None) -> Node:
+    def _run(self, *, catch: bool | None = None, own: str = "") -> Node:
         rng = self.rng
         attempts = rng.randint(1, 3)
         fails = rng.choice((0, 0, 0, 0, 1, 1, 2, 3))
         catches = rng.random() < 0.85 if catch is None else catch
         ms = rng.choice((0, 0, 1, 5, 20, 200, 1_500))
         name = self._name("run")
-        return {"do": "run", "name": name, "ms": ms, "fails": fails, "attempts": attempts, "catch": catches}
+        node = {"do": "run", "name": name, "ms": ms, "fails": fails, "attempts": attempts, "catch": catches}
+        if self.taste.counters:
+            shared = not own or rng.random() < 0.5
+            counter = f"c{rng.randrange(self.taste.counters)}" if shared else f"{OWN}{own}"
+            operation = "add" if shared else rng.choice(("add", "set"))
+            effect = (operation, counter, rng.randint(1, 9))
+            node |= {"effect": effect, "late": rng.random() < 0.5, "plain": rng.random() < 0.2}
+        return node
 
     def _ms(self) -> int:
         return int(min(self.rng.expovariate(1 / 1_500) + 1, self.taste.longest_ms))

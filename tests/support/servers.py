@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -124,6 +125,11 @@ class Server(Process):
         command = [sys.executable, "-m", "stepwell", profile, "--database", database, "--listen", self.address]
         super().__init__(command, directory / "server.log", cwd=directory, **options)
         self._clients: list[Client] = []
+
+    def tuned(self, **tuning: int) -> Self:
+        """The same, with other times of the engine."""
+        self.command[1:3] = [str(Path(__file__).with_name("tuned_server.py")), json.dumps(tuning)]
+        return self
 
     def start(self) -> Self:
         """Starts it and returns once it listens."""

@@ -42,4 +42,4 @@ def deadly(store: type[Any]) -> None:
 
 deadly(SqliteStore)
 deadly(PostgresStore)
-import tuned_server  # noqa: E402, F401  # pyright: ignore[reportMissingImports, reportUnusedImport]
+from tests.support import tuned_server  # noqa: E402, F401  # pyright: ignore[reportUnusedImport]

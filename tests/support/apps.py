@@ -1,14 +1,25 @@
-"""Programs of tests/support/programs.py as functions of a real app: the Python half that conformance runs in Go too."""
+"""Programs of tests/support/programs.py as functions of a real app, for the simulation and the verification."""
 
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import stepwell
 from stepwell import App, Event, Retry, Step, StepError
+from stepwell.reentry import Reentry
+from stepwell.v1 import step_pb2
 
-from tests.support.programs import Node, Program, mix
+from tests.support.programs import Effect, Node, Program, effect_of, mix
+
+
+def covered(reentry: Reentry, number: int) -> Iterator[tuple[str, str]]:
+    """The steps whose results an acknowledgement of this number tells a worker to be durable: run and key."""
+    for covered_by, command in reentry._outbox._sent:
+        if covered_by <= number and isinstance(command, step_pb2.StepResult):
+            yield command.run_id, command.key
 
 
 class World(Protocol):
@@ -16,6 +27,10 @@ class World(Protocol):
 
     def body_began(self, run_id: str, key: str, attempt: int) -> None:
         """A body begins."""
+        ...
+
+    def effect(self, run_id: str, key: str, token: str, effect: Effect) -> None:
+        """A body does something to a counter: once, whatever happens to it afterwards, if the token is heeded."""
         ...
 
     def kill(self) -> None:
@@ -59,7 +74,23 @@ async def body(world: World, node: Node, uid: str, acc: str) -> str:
     if node["do"] == "deadly":
         world.kill()
         await asyncio.get_running_loop().create_future()
-    if step.attempt <= node["fails"]:
+    return _outcome(world, node, uid, acc)
+
+
+def plain_body(world: World, node: Node, uid: str, acc: str) -> str:
+    """… or of one in a thread."""
+    step = stepwell.current_step()
+    world.body_began(step.run_id, step.key, step.attempt)
+    time.sleep(node["ms"] / 1000)
+    return _outcome(world, node, uid, acc)
+
+
+def _outcome(world: World, node: Node, uid: str, acc: str) -> str:
+    step = stepwell.current_step()
+    fails = step.attempt <= node["fails"]
+    if node.get("effect") and (node["late"] or not fails):
+        world.effect(step.run_id, step.key, step.token, effect_of(node, uid))
+    if fails:
         raise ValueError("planned")
     return mix(node["name"], uid, acc)
 
@@ -82,8 +113,8 @@ class _Code:
     async def node(self, node: Node, acc: str) -> Any:
         match node["do"]:
             case "gather":
-                done = await asyncio.gather(*(self.sequence(branch, acc) for branch in node["branches"]))
-                return [values for values, _ in done]
+                work = [self.sequence(branch, acc) for branch in node["branches"]]
+                return [values for values, _ in await self.all_of(node.get("how", "gather"), work)]
             case "first":
                 return await self.first(node["branches"], acc)
             case "deadline":
@@ -112,6 +143,19 @@ class _Code:
             case _:
                 return await self.finish(node, self.begin(node, acc))
 
+    async def all_of(self, how: str, work: list[Any]) -> list[Any]:
+        match how:
+            case "wait":
+                tasks = [asyncio.ensure_future(one) for one in work]
+                await asyncio.wait(tasks)
+                return [task.result() for task in tasks]
+            case "group":
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(one) for one in work]
+                return [task.result() for task in tasks]
+            case _:
+                return await asyncio.gather(*work)
+
     async def first(self, branches: list[Node], acc: str) -> Any:
         futures = [self.begin(node, acc) for node in branches]
         done, pending = await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
@@ -125,7 +169,8 @@ class _Code:
         match node["do"]:
             case "run" | "deadly":
                 retry = Retry(attempts=node["attempts"], initial=0.1, factor=2, max=1)
-                return step.run(body, self._world, node, self._uid, acc, name=name, retries=retry)
+                made = plain_body if node.get("plain") else body
+                return step.run(made, self._world, node, self._uid, acc, name=name, retries=retry)
             case "sleep":
                 return step.sleep(node["ms"] / 1000, name=name)
             case "wait":
