@@ -6,8 +6,6 @@
 // │   └── OutsideStepError     I/O, or a wait for something foreign, outside a step
 // ├── SerializationError       a value has no JSON form, or JSON does not fit a schema
 // ├── LimitError               a size or count the server does not accept
-// ├── NondeterminismError      the code no longer fits its journal
-// ├── ProtocolError            the peer broke the protocol
 // ├── CancelledError           the run was cancelled: clean up and end
 // ├── NonRetriableError        thrown by user code: do not try again
 // ├── RetryAfterError          thrown by user code: try again after this long
@@ -84,23 +82,6 @@ export class LimitError extends StepwellError {
   override readonly nonRetriable = true;
   static {
     this.prototype.name = "LimitError";
-  }
-}
-
-/** The code asks for something else than its journal holds. */
-export class NondeterminismError extends StepwellError {
-  override readonly reason = "NONDETERMINISTIC";
-  override readonly nonRetriable = true;
-  static {
-    this.prototype.name = "NondeterminismError";
-  }
-}
-
-/** The peer broke the protocol. */
-export class ProtocolError extends StepwellError {
-  override readonly reason = "PROTOCOL";
-  static {
-    this.prototype.name = "ProtocolError";
   }
 }
 
