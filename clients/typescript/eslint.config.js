@@ -30,4 +30,16 @@ export default defineConfig(
       "max-lines-per-function": ["error", { max: 60, skipComments: true }],
     },
   },
+  {
+    // Values here are there for their types.
+    files: ["test/types.ts"],
+    rules: {
+      "@typescript-eslint/no-unused-vars": "off",
+      "@typescript-eslint/no-floating-promises": "off",
+      "@typescript-eslint/no-invalid-void-type": "off",
+      "@typescript-eslint/no-redundant-type-constituents": "off",
+      "@typescript-eslint/no-unnecessary-type-arguments": "off",
+      "max-lines-per-function": "off",
+    },
+  },
 );

@@ -46,8 +46,10 @@ export function convert<T>(raw: unknown, schema: StandardSchemaV1<unknown, T>, w
     if (error instanceof StepwellError) throw error;
     throw new SerializationError(`${what} was refused by its schema`, { cause: error });
   }
-  if (result instanceof Promise)
-    throw new UsageError(`${what}: its schema is asynchronous; Stepwell needs one that is not`);
+  if (result instanceof Promise) {
+    result.catch(() => undefined);
+    throw new UsageError(`${what}: its schema is asynchronous, or it threw; Stepwell needs one that does neither`);
+  }
   if (result.issues !== undefined) {
     throw new SerializationError(`${what} does not fit its schema: ${result.issues.map(issueText).join("; ")}`);
   }

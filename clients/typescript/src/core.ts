@@ -19,6 +19,12 @@ const FENCED_CALLS_MAX = 100;
 /** Where the core is. NEW → EXECUTING ⇄ PARKED → ENDED; FENCED from anywhere. */
 export type State = "NEW" | "EXECUTING" | "PARKED" | "ENDED" | "FENCED";
 
+/** Calls that a signal gives up. */
+interface Watch {
+  readonly calls: Set<Call>;
+  readonly aborted: () => void;
+}
+
 /** What Step sees of one run; reentry.ts adds the half that faces the host. */
 export abstract class Core {
   readonly runId: string;
@@ -49,6 +55,7 @@ export abstract class Core {
   protected inTurn = false;
   /** What the code did while it should have been waiting. */
   protected foreign: OutsideStepError | undefined;
+  readonly #watched = new Map<AbortSignal, Watch>();
   #random: (() => number) | undefined;
   #lastCall = "";
   #fencedCalls = 0;
@@ -144,6 +151,31 @@ export abstract class Core {
     journal.open.delete(call.key);
     call.openKey = opened.key;
     return true;
+  }
+
+  /** Gives the call up when the signal is aborted. However many calls share a signal, it has one listener. */
+  watch(call: Call, signal: AbortSignal): void {
+    const watch = this.#watched.get(signal) ?? this.#listen(signal);
+    watch.calls.add(call);
+    const before = call.onSettled;
+    call.onSettled = () => {
+      before?.();
+      watch.calls.delete(call);
+      if (watch.calls.size > 0) return;
+      signal.removeEventListener("abort", watch.aborted);
+      this.#watched.delete(signal);
+    };
+  }
+
+  #listen(signal: AbortSignal): Watch {
+    const calls = new Set<Call>();
+    const aborted = () => {
+      for (const one of calls) this.giveUp(one, signal.reason);
+    };
+    const watch = { calls, aborted };
+    this.#watched.set(signal, watch);
+    signal.addEventListener("abort", aborted, { once: true });
+    return watch;
   }
 
   /** The code gave a call up: tells the server, unless it has not heard of it yet (H18c). The promise rejects. */

@@ -235,15 +235,7 @@ export class Step {
       return call.promise as StepPromise<T>;
     }
     core.begin(call, name);
-    for (const one of signals) {
-      const giveUp = () => core.giveUp(call, one.reason);
-      one.addEventListener("abort", giveUp, { once: true });
-      const before = call.onSettled;
-      call.onSettled = () => {
-        before?.();
-        one.removeEventListener("abort", giveUp);
-      };
-    }
+    for (const one of signals) core.watch(call, one);
     return call.promise as StepPromise<T>;
   }
 
