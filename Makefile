@@ -58,6 +58,7 @@ lint: $(VENV)/.dev $(GEN)/.made typescript ## the checks alone
 format: $(VENV)/.dev ## puts the code in shape
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 	@! command -v gofmt >/dev/null || gofmt -w clients/go
+	@! test -e $(TYPESCRIPT)/node_modules/.made || (cd $(TYPESCRIPT) && node_modules/.bin/prettier --write --log-level=warn .)
 
 simulate: $(VENV)/.dev ## the whole engine on virtual time with faults; ARGS='--seeds 0..999 --cover' or '--seed 7 -v'
 	@$(BIN)/python -m tests.simulation $(or $(ARGS),--seeds 0..399)

@@ -141,7 +141,8 @@ export class Step {
       matchPath: match,
       matchValue: match ? matchValue(this.#core.event, match) : new Uint8Array(),
       condition,
-      timeoutMs: BigInt(timeoutMs),
+      // Zero stands for the longest time on the wire.
+      timeoutMs: BigInt(Math.max(1, timeoutMs)),
     });
     return this.#begin("step.waitForEvent", call, name, options);
   }
