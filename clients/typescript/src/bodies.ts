@@ -5,7 +5,7 @@ import { Interrupted, StepTimeoutError } from "./errors.js";
 import type { Resident } from "./residents.js";
 import type { Log } from "./settings.js";
 
-/** A body that still executes this long after it was asked to stop is named in the log, and no longer waited for. */
+/** A body that still executes this long after it was asked to stop is named in the log. */
 const STUCK_MS = 10_000;
 /** setTimeout knows no longer time. */
 const TIMER_MS_MAX = 2 ** 31 - 1;
@@ -29,7 +29,10 @@ export class Attempt {
   }
 }
 
-/** All bodies of a worker. `ended` is called for each attempt when it has ended, unless it was interrupted. */
+/**
+ * All bodies of a worker. `ended` is called for each attempt when it has ended, unless it was interrupted. An attempt ends only
+ * when its code has, timed out as it may be: the next one must not run beside it (H39).
+ */
 export class Bodies {
   readonly #executing = new Set<Attempt>();
 
@@ -63,7 +66,7 @@ export class Bodies {
     if (attempt.dropped || !this.#executing.has(attempt)) return;
     attempt.dropped = true;
     const why = new Interrupted(`step ${attempt.body.key} of ${attempt.body.runId} was interrupted`);
-    this.#strike(attempt, why, "was interrupted", () => undefined);
+    this.#strike(attempt, why, "was interrupted");
   }
 
   async #execute(attempt: Attempt): Promise<void> {
@@ -73,10 +76,8 @@ export class Bodies {
       attempt.end = { error };
     }
     clearTimeout(attempt.timer);
-    if (this.#executing.delete(attempt) && !attempt.dropped) this.#report(attempt);
-  }
-
-  #report(attempt: Attempt): void {
+    this.#executing.delete(attempt);
+    if (attempt.dropped) return;
     attempt.endedMs = this.nowMs();
     if (attempt.timedOut !== undefined) attempt.end = { error: attempt.timedOut };
     this.ended(attempt);
@@ -95,15 +96,11 @@ export class Bodies {
   #timeOut(attempt: Attempt): void {
     const { key, timeoutMs } = attempt.body;
     attempt.timedOut = new StepTimeoutError(`the body took longer than ${timeoutMs} ms`, { key });
-    this.#strike(attempt, attempt.timedOut, `was out of time after ${timeoutMs} ms`, () => {
-      // Whatever it waits for may never come, and the run must go on; what it makes later is dropped.
-      attempt.dropped = true;
-      this.#report(attempt);
-    });
+    this.#strike(attempt, attempt.timedOut, `was out of time after ${timeoutMs} ms`);
   }
 
   /** Aborts the body's signal, and looks later whether that was heard. */
-  #strike(attempt: Attempt, reason: Error, what: string, ignored: () => void): void {
+  #strike(attempt: Attempt, reason: Error, what: string): void {
     clearTimeout(attempt.timer);
     const { key, functionId, runId } = attempt.body;
     attempt.timer = setTimeout(() => {
@@ -111,7 +108,6 @@ export class Bodies {
         `step ${key} of ${functionId} (${runId}) ${what} and still executes ${STUCK_MS / 1000} s later: ` +
           "give context.signal to what it waits for",
       );
-      ignored();
     }, STUCK_MS).unref();
     attempt.context.abort(reason);
   }

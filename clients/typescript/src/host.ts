@@ -29,8 +29,6 @@ export interface HostOptions {
   readonly log: Log;
   /** Takes decisions, and the digest of the residents once they are sent. */
   readonly send: (decisions: readonly Decision[], digest: Digest) => void;
-  /** The server says that the session's epoch is stale. */
-  readonly fenced: () => void;
   /** A draining host has nothing left to do. */
   readonly idle: () => void;
 }
@@ -199,13 +197,6 @@ export class Host {
 
   #refused({ runId, turn, key, reason, message }: Refused): void {
     const { log } = this.options;
-    if (reason === "STALE_EPOCH") {
-      log.error(`the server has given this session up: ${message}`);
-      this.evictAll();
-      this.stream = 0;
-      this.options.fenced();
-      return;
-    }
     const resident = this.#find(runId, turn);
     if (resident === undefined) return;
     if (reason === "NOT_RESIDENT") log.warn(`run ${runId} is no longer this worker's: ${message}`);

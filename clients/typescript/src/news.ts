@@ -61,8 +61,6 @@ export type ToIo =
     }
   /** Runs that execute at once; 0: the worker drains. */
   | { readonly kind: "capacity"; readonly capacity: number }
-  /** The session is over: the next Hello opens a new one. */
-  | { readonly kind: "anew" }
   /** Says Goodbye, and leaves. */
   | { readonly kind: "goodbye" }
   /** Leaves at once. */

@@ -106,10 +106,6 @@ export class Session {
         this.#capacity = message.capacity;
         current?.sendFrame(capacityFrame(message.capacity));
         return;
-      case "anew":
-        this.#sessionId = "";
-        current?.close();
-        return;
       case "goodbye":
         this.leaving = true;
         if (current === undefined) this.#aborted.abort();

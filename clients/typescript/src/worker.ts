@@ -55,7 +55,6 @@ export class Worker implements AsyncDisposable {
       maxParked: this.#settings.maxParked,
       log: this.#settings.log,
       send: (decisions) => this.#send(decisions),
-      fenced: () => this.#tell({ kind: "anew" }),
       idle: () => this.#idle.resolve(),
     });
     this.#port = this.#start(app);

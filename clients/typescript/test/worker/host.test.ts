@@ -24,7 +24,6 @@ class Told {
       maxParked: 100,
       log: this.log,
       send: (decisions) => this.sent.push(...decisions),
-      fenced: () => undefined,
       idle: () => undefined,
     });
     this.open(1);

@@ -1,11 +1,13 @@
 // The worker's session against a scripted server: heartbeats, reconnecting, fencing, leases, drains.
 
+import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { Deferred } from "../../src/deferred.js";
 import { runDigest } from "../../src/hashing.js";
 import { App, InvalidArgumentError, type StepContext, Worker } from "../../src/index.js";
+import { ResidentSchema } from "../../src/v1/step_pb.js";
 import { FakeServer } from "../support/fake_server.js";
 import { Lines } from "../support/lines.js";
 import { until } from "../support/queue.js";
@@ -118,22 +120,27 @@ test("runs that Welcome refuses are forgotten, and those that it does not name g
   w.link.assign("run_1", "working");
   w.link.assign("run_2", "working");
   await until(() => bodies.length === 2, "both bodies");
-  w.server.welcome.refused = [{ $typeName: "stepwell.v1.Resident", runId: "run_1", turn: 1, parked: false }];
+  w.server.welcome.refused = [create(ResidentSchema, { runId: "run_1", turn: 1 })];
   w.server.breakOff();
   await w.server.link();
   await until(() => bodies[0]?.signal.aborted, "the interruption");
   assert.equal(bodies[1]?.signal.aborted, false);
 });
 
-test("a stale epoch fences everything and opens a new session", async () => {
+test("a session that expired is another one: its runs are forgotten", async () => {
   const { app, bodies } = makeApp();
   await using w = await world(app);
   w.link.assign("run_1", "working");
   await until(() => bodies.length === 1, "the body");
-  w.link.send({ refused: [{ reason: "STALE_EPOCH", message: "taken up elsewhere" }] });
+  w.server.welcome.sessionId = "ses_2";
+  w.server.welcome.refused = [create(ResidentSchema, { runId: "run_1", turn: 1 })];
+  w.link.end(new ConnectError("the session is held elsewhere", Code.Aborted));
   const next = await w.server.link();
-  assert.deepEqual([next.hello.sessionId, next.hello.residents.length], ["", 0]);
-  assert.equal(bodies[0]?.signal.aborted, true);
+  assert.equal(next.hello.sessionId, "ses_1");
+  await until(() => bodies[0]?.signal.aborted, "the interruption");
+  w.server.breakOff();
+  const third = await w.server.link();
+  assert.deepEqual([third.hello.sessionId, third.hello.residents], ["ses_2", []]);
 });
 
 test("a stream that the server ends is opened again with the session", async () => {
