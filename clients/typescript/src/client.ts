@@ -181,7 +181,7 @@ export class Client implements AsyncDisposable {
   }
 
   /**
-   * Starts a run and returns its output. Throws RunFailedError, RunCancelledError or InvokeTimeoutError. If `timeout` passes
+   * Starts a run and returns its output. Throws RunFailedError, RunCancelledError or RunTimedOutError. If `timeout` passes
    * first it throws WaitTimeoutError, and the run goes on.
    */
   invoke<In, Out>(

@@ -6,7 +6,7 @@
 // │   └── OutsideStepError     I/O, or a wait for something foreign, outside a step
 // ├── SerializationError       a value has no JSON form, or JSON does not fit a schema
 // ├── LimitError               a size or count the server does not accept
-// ├── CancelledError           the run was cancelled: clean up and end
+// ├── CancelledError           the run was cancelled, or its time is over: clean up and end
 // ├── NonRetriableError        thrown by user code: do not try again
 // ├── RetryAfterError          thrown by user code: try again after this long
 // ├── WaitTimeoutError         a client stopped waiting; the run goes on
@@ -17,6 +17,7 @@
 //     └── InvokeError          an invoked function gave no output
 //         ├── RunFailedError
 //         ├── RunCancelledError
+//         ├── RunTimedOutError
 //         └── InvokeTimeoutError
 
 import { type Duration, DurationError, toMs } from "./duration.js";
@@ -85,7 +86,10 @@ export class LimitError extends StepwellError {
   }
 }
 
-/** The run was cancelled. Open calls reject with it; the code may run clean-up steps, and then ends. */
+/**
+ * The run was cancelled, or its time is over: the message says which. Open calls reject with it; the code may run clean-up steps,
+ * and then ends.
+ */
 export class CancelledError extends StepwellError {
   override readonly reason = "CANCELLED";
   static {
@@ -198,6 +202,14 @@ export class RunCancelledError extends InvokeError {
   override readonly reason = "CANCELLED";
   static {
     this.prototype.name = "RunCancelledError";
+  }
+}
+
+/** A time-out of the invoked function was over before the run had started or ended. */
+export class RunTimedOutError extends InvokeError {
+  override readonly reason = "TIMED_OUT";
+  static {
+    this.prototype.name = "RunTimedOutError";
   }
 }
 

@@ -7,6 +7,7 @@ import {
   RetryAfterError,
   RunCancelledError,
   RunFailedError,
+  RunTimedOutError,
   StepError,
   StepTimeoutError,
   StepwellError,
@@ -110,6 +111,7 @@ export function stepError(failure: Failure, key: string, attempts: number): Step
 const INVOKE_ERRORS: Readonly<Record<string, typeof InvokeError>> = {
   RUN_FAILED: RunFailedError,
   CANCELLED: RunCancelledError,
+  TIMED_OUT: RunTimedOutError,
   TIMEOUT: InvokeTimeoutError,
 };
 
@@ -126,6 +128,7 @@ const CARRIERS: ReadonlySet<string> = new Set([
   "InvokeError",
   "RunFailedError",
   "RunCancelledError",
+  "RunTimedOutError",
   "InvokeTimeoutError",
 ]);
 

@@ -24,6 +24,8 @@ const FRAME_BYTES = 64 * 1024;
 const DECISION_BYTES = 4 * 1024 * 1024;
 const HELLO_RESIDENTS = 1000;
 const SMALL_BYTES = 96;
+/** The capability: time-outs of functions. A server without it would ignore them in silence. */
+const TIMEOUTS = "timeouts";
 
 /** A run's id and commands of it that belong together: they travel in one frame. */
 export interface Decision {
@@ -152,6 +154,14 @@ export interface Introduction {
   readonly functions: readonly FunctionSpec[];
 }
 
+/** What a server would have to have and has not, and the first function that needs it; empty if all is there. */
+export function missing(worker: Introduction, capabilities: readonly string[]): string {
+  const timed = worker.functions.find((one) => one.timeoutMs > 0n || one.startTimeoutMs > 0n);
+  return timed === undefined || capabilities.includes(TIMEOUTS)
+    ? ""
+    : `${TIMEOUTS} of functions, which ${timed.name} has`;
+}
+
 /** Yields the frames that open a stream; only the last says that no other follows. */
 export function* helloFrames(
   worker: Introduction,
@@ -159,7 +169,8 @@ export function* helloFrames(
   capacity: number,
   residents: readonly Listed[],
 ): Generator<ConnectRequest> {
-  const introduction = { ...worker, functions: [...worker.functions], sdk: "typescript", sessionId, capacity };
+  const functions = [...worker.functions];
+  const introduction = { ...worker, functions, sdk: "typescript", sessionId, capacity, capabilities: [TIMEOUTS] };
   for (let at = 0; ; at += HELLO_RESIDENTS) {
     const part = residents.slice(at, at + HELLO_RESIDENTS);
     const more = at + HELLO_RESIDENTS < residents.length;

@@ -3,7 +3,8 @@
 import { create } from "@bufbuild/protobuf";
 import type { StandardJSONSchemaV1, StandardSchemaV1 } from "@standard-schema/spec";
 import type { Core } from "./core.js";
-import { RegistrationError, UsageError } from "./errors.js";
+import type { Duration } from "./duration.js";
+import { RegistrationError, UsageError, durationMs } from "./errors.js";
 import { type Event, type EventType, INVOKED, checkEventName } from "./event.js";
 import type { Jsonified } from "./jsonified.js";
 import { type Retries, toPolicy } from "./retry.js";
@@ -55,6 +56,10 @@ interface CommonOptions {
   readonly retries?: Retries;
   /** Makes a changed input of a recorded step a mismatch too. */
   readonly strict?: boolean;
+  /** A run that has not ended this long after its first start is unwound as by a cancel, and ends as TIMED_OUT. */
+  readonly timeout?: Duration;
+  /** A run that has not started this long after it was created ends as TIMED_OUT. */
+  readonly startTimeout?: Duration;
 }
 
 export interface FunctionOptions<O, I, Out> extends CommonOptions {
@@ -65,26 +70,44 @@ export interface FunctionOptions<O, I, Out> extends CommonOptions {
   readonly output?: StandardSchemaV1<any, Out>;
 }
 
+/** What a function is made of. */
+interface Declared<Out> {
+  readonly app: string;
+  readonly options: FunctionOptions<On, any, Out>;
+  readonly handler: Handler<any, unknown>;
+}
+
 /** A registered function. `handler` is its code, to be called as it is in tests. */
 export class DurableFunction<in In, out Out> {
   readonly id: string;
+  readonly app: string;
+  readonly name: string;
+  readonly handler: Handler<any, unknown>;
+  readonly triggers: readonly Trigger[];
   readonly policy: RetryPolicy;
+  readonly strict: boolean;
+  /** 0: none. */
+  readonly timeoutMs: number;
+  readonly startTimeoutMs: number;
+  readonly input: StandardSchemaV1 | undefined;
+  readonly output: StandardSchemaV1<unknown, Out> | undefined;
   /** Holds the types of input and output; there is nothing in it. */
   declare readonly types: (input: In) => Out;
 
   /** @internal */
-  constructor(
-    readonly app: string,
-    readonly name: string,
-    readonly handler: Handler<any, unknown>,
-    readonly triggers: readonly Trigger[],
-    readonly strict: boolean,
-    retries: Retries,
-    readonly input: StandardSchemaV1 | undefined,
-    readonly output: StandardSchemaV1<unknown, Out> | undefined,
-  ) {
-    this.id = `${app}/${name}`;
+  constructor({ app, options, handler }: Declared<Out>) {
+    const { id, on, retries = 3, strict = false, timeout, startTimeout, input, output } = options;
+    this.id = `${app}/${id}`;
+    this.app = app;
+    this.name = id;
+    this.handler = handler;
+    this.triggers = triggersOf(on);
     this.policy = toPolicy(retries);
+    this.strict = strict;
+    this.timeoutMs = timeoutOf("timeout", timeout);
+    this.startTimeoutMs = timeoutOf("startTimeout", startTimeout);
+    this.input = input;
+    this.output = output;
   }
 
   /** The schema for the data of an event of this name. */
@@ -110,6 +133,8 @@ export class DurableFunction<in In, out Out> {
       inputSchema: jsonSchema(this.input ?? this.#soleSchema(), "input"),
       outputSchema: jsonSchema(this.output, "output"),
       strict: this.strict,
+      timeoutMs: BigInt(this.timeoutMs),
+      startTimeoutMs: BigInt(this.startTimeoutMs),
     });
   }
 
@@ -141,14 +166,14 @@ export class App {
     options: FunctionOptions<O, I, Out>,
     handler: Handler<I, R>,
   ): DurableFunction<I, Out> {
-    const { id, on, retries = 3, strict = false, input, output } = options;
+    const { id } = options;
     checkName("function", id);
     if (this.functions.has(id))
       throw new RegistrationError(`function ${id}: app ${this.name} has one of this name already`);
     if (typeof handler !== "function") throw new RegistrationError(`function ${id}: its handler is no function`);
     let fn: DurableFunction<I, Out>;
     try {
-      fn = new DurableFunction(this.name, id, handler, triggersOf(on), strict, retries, input, output);
+      fn = new DurableFunction({ app: this.name, options, handler });
     } catch (error) {
       if (error instanceof UsageError) throw new RegistrationError(`function ${id}: ${error.message}`);
       throw error;
@@ -193,6 +218,13 @@ function triggersOf(on: On | undefined): Trigger[] {
     throw new UsageError(`on: a function has at most ${TRIGGERS_MAX} triggers, not ${triggers.length}`);
   }
   return triggers;
+}
+
+function timeoutOf(option: string, value: Duration | undefined): number {
+  if (value === undefined) return 0;
+  const ms = durationMs(value, option);
+  if (ms === 0) throw new UsageError(`${option} must be longer than zero`);
+  return ms;
 }
 
 function nameOf(event: EventType | string): string {

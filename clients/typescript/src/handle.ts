@@ -4,7 +4,7 @@ import type { StandardSchemaV1 } from "@standard-schema/spec";
 import type { Client } from "./client.js";
 import * as codec from "./codec.js";
 import type { Duration } from "./duration.js";
-import { InvokeTimeoutError, RunCancelledError, RunFailedError, WaitTimeoutError, durationMs } from "./errors.js";
+import { RunCancelledError, RunFailedError, RunTimedOutError, WaitTimeoutError, durationMs } from "./errors.js";
 import { describe } from "./failure.js";
 import type { Run as RunMessage } from "./v1/run_pb.js";
 import { type Run, hasEnded, statusOf } from "./values.js";
@@ -45,7 +45,7 @@ export class RunHandle<Out> {
     this.runId = run.id;
   }
 
-  /** The output. Throws RunFailedError, RunCancelledError or InvokeTimeoutError; WaitTimeoutError if it goes on. */
+  /** The output. Throws RunFailedError, RunCancelledError or RunTimedOutError; WaitTimeoutError if it goes on. */
   async result(timeout?: Duration): Promise<Out> {
     return this.wait(new Deadline(timeout));
   }
@@ -74,7 +74,6 @@ function outputOf(run: RunMessage, schema: StandardSchemaV1 | undefined): unknow
     return codec.read(run.output?.data ?? new Uint8Array(), schema, `the output of ${run.id}`);
   if (!hasEnded(status)) throw new WaitTimeoutError(`${run.id} of ${run.functionId} has not ended; it is ${status}`);
   const said = run.failure === undefined ? status : describe(run.failure);
-  const Kind =
-    status === "CANCELLED" ? RunCancelledError : status === "TIMED_OUT" ? InvokeTimeoutError : RunFailedError;
+  const Kind = status === "CANCELLED" ? RunCancelledError : status === "TIMED_OUT" ? RunTimedOutError : RunFailedError;
   throw new Kind(`${run.id} of ${run.functionId}: ${said}`, run.failure && { failure: run.failure });
 }

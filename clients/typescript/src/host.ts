@@ -11,6 +11,7 @@ import type { Log } from "./settings.js";
 import type { Digest, News } from "./news.js";
 import {
   type Assign,
+  type Cancel,
   ConnectResponseSchema,
   type Limits,
   LimitsSchema,
@@ -143,11 +144,7 @@ export class Host {
       }
     }
     for (const outcome of work.outcomes) this.#deliver(outcome);
-    for (const { runId, turn } of work.cancels) {
-      const resident = this.#find(runId, turn);
-      if (resident?.assign !== undefined) resident.assign.cancelled = true;
-      else if (resident !== undefined) this.#input(resident, (reentry) => reentry.cancel());
-    }
+    for (const cancel of work.cancels) this.#cancel(cancel);
     if (!current) return;
     for (const { runId, turn } of work.evicts) {
       const resident = this.#find(runId, turn);
@@ -193,6 +190,14 @@ export class Host {
     const resident = this.#find(outcome.runId, outcome.turn);
     if (resident?.assign !== undefined) resident.early.push(outcome);
     else if (resident !== undefined) this.#input(resident, (reentry) => reentry.resolve(outcome));
+  }
+
+  #cancel({ runId, turn, failure }: Cancel): void {
+    const resident = this.#find(runId, turn);
+    if (resident?.assign !== undefined) {
+      resident.assign.cancelled = true;
+      if (failure !== undefined) resident.assign.cancelFailure = failure;
+    } else if (resident !== undefined) this.#input(resident, (reentry) => reentry.cancel(failure?.message));
   }
 
   #refused({ runId, turn, key, reason, message }: Refused): void {

@@ -30,6 +30,7 @@ export {
   RetryAfterError,
   RunCancelledError,
   RunFailedError,
+  RunTimedOutError,
   SerializationError,
   StepError,
   StepTimeoutError,

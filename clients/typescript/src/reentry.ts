@@ -19,14 +19,15 @@ export type Turns = Generator<void, void, void>;
 
 /** One run in the worker's memory. */
 export class Reentry extends Decision {
-  #cancelAsked: boolean;
+  /** Why the code is to be unwound, once it has started. */
+  #cancelAsked: string | undefined;
   #ending: Settled | undefined;
   /** Keys received in this turn. */
   readonly #seen = new Set<string>();
 
   constructor(fn: DurableFunction<never, unknown>, assign: Assign, limits: Limits, wake: () => void) {
     super(fn, assign, limits, wake);
-    this.#cancelAsked = assign.cancelled;
+    this.#cancelAsked = assign.cancelled ? (assign.cancelFailure?.message ?? "") : undefined;
   }
 
   // -- what the host calls ---------------------------------------------------------------------------------------
@@ -68,7 +69,7 @@ export class Reentry extends Decision {
     }
     // Cancel comes last: had the code seen it before these, that would be durable and so in the journal (H1a).
     for (const outcome of early) yield* this.#receive(outcome);
-    if (this.#cancelAsked) yield* this.#receiveCancel();
+    if (this.#cancelAsked !== undefined) yield* this.#receiveCancel(this.#cancelAsked);
     this.closeDecision();
   }
 
@@ -119,15 +120,15 @@ export class Reentry extends Decision {
     if (!this.deciding) this.closeDecision();
   }
 
-  /** The code's open calls reject with CancelledError; it may clean up in further steps. It ends as cancelled. */
-  *cancel(): Turns {
+  /** The code's open calls reject with CancelledError(why); it may clean up in further steps. At its end it is cancelled. */
+  *cancel(why = ""): Turns {
     if (this.state === "NEW") {
-      this.#cancelAsked = true;
+      this.#cancelAsked = why;
       return;
     }
     if (this.cancelled || !this.#alive) return;
     this.deciding = true;
-    yield* this.#receiveCancel();
+    yield* this.#receiveCancel(why);
     this.closeDecision();
   }
 
@@ -234,7 +235,7 @@ export class Reentry extends Decision {
   *#replay(outcome: Outcome): Turns {
     const { key } = outcome;
     if (key === CANCEL_KEY) {
-      yield* this.#deliverCancel(outcome.timeMs);
+      yield* this.#deliverCancel(messageOf(outcome), outcome.timeMs);
       return;
     }
     if (outcome.kind === StepKind.RETRY) {
@@ -259,6 +260,10 @@ export class Reentry extends Decision {
   *#receive(outcome: Outcome): Turns {
     const { key } = outcome;
     if (!this.#alive) return;
+    if (key === CANCEL_KEY) {
+      yield* this.#receiveCancel(messageOf(outcome));
+      return;
+    }
     if (outcome.kind === StepKind.RETRY) {
       this.#receiveRetry(outcome);
       return;
@@ -301,17 +306,17 @@ export class Reentry extends Decision {
     this.waiting.push(call);
   }
 
-  *#receiveCancel(): Turns {
+  *#receiveCancel(why: string): Turns {
     if (this.cancelled || !this.#alive) return;
     this.state = "EXECUTING";
     this.#see(CANCEL_KEY);
-    yield* this.#deliverCancel(0);
+    yield* this.#deliverCancel(why, 0);
   }
 
-  *#deliverCancel(timeMs: bigint | number): Turns {
+  *#deliverCancel(why: string, timeMs: bigint | number): Turns {
     this.cancelled = true;
     this.#pass(timeMs);
-    const reason = new CancelledError(`run ${this.runId} was cancelled`);
+    const reason = new CancelledError(why);
     this.inTurn = true;
     for (const call of [...this.calls.values()]) {
       this.abandon(call);
@@ -320,4 +325,8 @@ export class Reentry extends Decision {
     this.cancellation.abort(reason);
     yield* this.#advance();
   }
+}
+
+function messageOf({ result }: Outcome): string {
+  return result.case === "failure" ? result.value.message : "";
 }

@@ -2,8 +2,8 @@
 
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { ApiError, fromRpcError } from "./api_errors.js";
-import { type Introduction, helloFrames } from "./frames.js";
+import { ApiError, errorOf, fromRpcError } from "./api_errors.js";
+import { type Introduction, helloFrames, missing } from "./frames.js";
 import { runDigest } from "./hashing.js";
 import type { Digest, FromIo, ToIo } from "./news.js";
 import { HASH_MODULUS, type Listed } from "./residents.js";
@@ -73,7 +73,8 @@ export class Session {
         leaving = { stream, serving };
         const first = await Promise.race([serving, draining]);
         if (typeof first === "number") {
-          // Make before break: the next stream opens while this one goes on.
+          // Make before break: the next stream opens while this one goes on, if it does.
+          void serving.then(() => this.post({ kind: "lost", stream: stream.number }));
           await Promise.race([serving, this.#pause(first)]);
           continue;
         }
@@ -132,6 +133,11 @@ export class Session {
         this.#aborted.signal.throwIfAborted();
         const hello = helloFrames(this.options.worker, this.#sessionId, this.#capacity, listed);
         const { welcome, frame } = await stream.open(hello);
+        const lacks = missing(this.options.worker, welcome.capabilities);
+        if (lacks) {
+          const said = `the server at ${this.options.address} is too old: it does not know ${lacks}`;
+          throw errorOf(Code.FailedPrecondition, said, { reason: "CAPABILITY_MISSING" });
+        }
         this.#sessionId = welcome.sessionId;
         this.#leaseMs = welcome.leaseMs;
         this.#lapsed = false;
@@ -148,6 +154,7 @@ export class Session {
       } catch (error) {
         stream.close();
         this.#aborted.signal.throwIfAborted();
+        if (error instanceof ApiError) throw error;
         const refusal = error instanceof ConnectError ? fromRpcError(error) : undefined;
         if (refusal !== undefined && HOPELESS.has(refusal.code) && !TRANSIENT.has(refusal.reason)) throw refusal;
         if ((this.#failures & (this.#failures - 1)) === 0) {

@@ -4,6 +4,9 @@ import { hostname } from "node:os";
 import { type Duration } from "./duration.js";
 import { UsageError, durationMs } from "./errors.js";
 
+const CAPACITY_MAX = 100_000;
+/** A server takes up a session of at most both together. */
+const PARKED_MAX = 50_000;
 const DEFAULT_ADDRESS = "127.0.0.1:7777";
 
 /** The server's address: as given, else STEPWELL_ADDRESS, else 127.0.0.1:7777. "https://" in front asks for TLS. */
@@ -46,8 +49,8 @@ export type WorkerSettings = Required<Omit<WorkerOptions, "drain">> & { readonly
 /** Fills what was not given from the environment variables and the defaults. */
 export function resolveWorker(options: WorkerOptions): WorkerSettings {
   const { capacity = 500, maxParked = 1000 } = options;
-  if (!Number.isInteger(capacity) || capacity < 1) throw new UsageError("capacity must be a whole number from 1");
-  if (!Number.isInteger(maxParked) || maxParked < 0) throw new UsageError("maxParked must be a whole number from 0");
+  within("capacity", capacity, 1, CAPACITY_MAX);
+  within("maxParked", maxParked, 0, PARKED_MAX);
   return {
     address: resolveAddress(options.address),
     environment: resolveEnvironment(options.environment),
@@ -58,6 +61,11 @@ export function resolveWorker(options: WorkerOptions): WorkerSettings {
     drainMs: durationMs(options.drain ?? "30s", "drain"),
     log: options.log ?? stderrLog,
   };
+}
+
+function within(option: string, value: number, least: number, most: number): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  throw new UsageError(`${option}: ${value} is no whole number between ${least} and ${most}`);
 }
 
 /** Writes to stderr, so that stdout stays the app's. */

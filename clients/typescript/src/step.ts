@@ -149,7 +149,8 @@ export class Step {
 
   /**
    * Runs a function of any app and language ("app/name"; a plain name is of the own app; or a function declared here) and
-   * returns its output. Rejects with RunFailedError, RunCancelledError, InvokeTimeoutError or InvokeError.
+   * returns its output. Rejects with RunFailedError, RunCancelledError, RunTimedOutError, InvokeTimeoutError
+   * or InvokeError.
    */
   invoke<In, Out>(fn: DurableFunction<In, Out>, input: In, options?: InvokeOptions<Out>): StepPromise<Out>;
   invoke<R = any>(fn: string, input?: unknown, options?: InvokeOptions<R>): StepPromise<R>;

@@ -66,10 +66,13 @@ export class TestRun<Out> {
   readonly sent: NewEvent[] = [];
   /** Keys of the bodies that were executed, once for each attempt, in the order in which they began. */
   readonly executed: string[] = [];
-  status: "PARKED" | "COMPLETED" | "FAILED" | "CANCELLED" = "PARKED";
+  status: "PARKED" | "COMPLETED" | "FAILED" | "CANCELLED" | "TIMED_OUT" = "PARKED";
   output: Out | undefined;
   failure: FailureInfo | undefined;
   #nowMs: number;
+  /** When the time-out of the function is over. */
+  #deadlineMs: number;
+  #timedOut = false;
   #turn = 0;
   #core!: Reentry;
   readonly #ledger: Ledger;
@@ -82,6 +85,7 @@ export class TestRun<Out> {
     const { data, event, now = START, fits = noConditions } = options;
     if (event !== undefined) checkEventName(event);
     this.#nowMs = now.getTime();
+    this.#deadlineMs = fn.timeoutMs > 0 ? this.#nowMs + fn.timeoutMs : Infinity;
     const beginning = { functionId: fn.id, createdMs: this.#nowMs, event, data: codec.encode(data, "data") };
     this.#ledger = new Ledger(beginning, fits);
   }
@@ -113,10 +117,12 @@ export class TestRun<Out> {
   /** Moves the clock. What falls due on the way happens in order, and each is worked off before the next. */
   async advance(duration: Duration): Promise<void> {
     const untilMs = this.#nowMs + durationMs(duration, "advance");
-    for (let due = this.#ledger.nextDue(untilMs); due !== undefined; due = this.#ledger.nextDue(untilMs)) {
-      if (this.#ended) break;
-      this.#nowMs = Math.max(this.#nowMs, due.dueMs);
-      await this.#work();
+    while (!this.#ended) {
+      const dueMs = Math.min(this.#ledger.nextDue(untilMs)?.dueMs ?? Infinity, this.#deadlineMs);
+      if (dueMs > untilMs) break;
+      this.#nowMs = Math.max(this.#nowMs, dueMs);
+      if (dueMs === this.#deadlineMs) await this.#timeOut();
+      else await this.#work();
     }
     this.#nowMs = untilMs;
   }
@@ -134,6 +140,14 @@ export class TestRun<Out> {
   /** Asks for the end of the run. It may run clean-up steps. */
   async cancel(): Promise<void> {
     await this.#decide(this.#core.cancel());
+    await this.#work();
+  }
+
+  async #timeOut(): Promise<void> {
+    this.#deadlineMs = Infinity;
+    this.#timedOut = true;
+    const { timeoutMs } = this.fn;
+    await this.#decide(this.#core.cancel(`the run had not ended ${timeoutMs} ms after its start (timeout)`));
     await this.#work();
   }
 
@@ -220,7 +234,7 @@ export class TestRun<Out> {
         this.#codeFailed(command);
         return;
       case "stepwell.v1.Cancelled":
-        this.status = "CANCELLED";
+        this.status = this.#timedOut ? "TIMED_OUT" : "CANCELLED";
         return;
       case "stepwell.v1.Mismatch": {
         const { key, recorded, attempted, location } = command;

@@ -59,6 +59,11 @@ export interface FunctionInfo {
   readonly triggers: readonly { readonly event: string; readonly if: string }[];
   readonly workers: number;
   readonly strict: boolean;
+  /** The time-outs of its runs; undefined: none. */
+  readonly timeoutMs: number | undefined;
+  readonly startTimeoutMs: number | undefined;
+  /** In words, which condition took more than its budget at which event; empty if none did. */
+  readonly unjudged: string;
 }
 
 /** What went wrong, in whatever language. `reason` is set where Stepwell made the failure. */
@@ -81,6 +86,8 @@ export interface WaitingFor {
   readonly match: string;
   readonly until: Date | undefined;
   readonly runId: string;
+  /** The event after which a wait stopped looking back, if there were too many. */
+  readonly cutAfter: string;
 }
 
 /** A run. `output` is decoded JSON, once COMPLETED; `waitingFor` is filled where one run was asked for. */
@@ -102,6 +109,8 @@ export interface Run {
   readonly output: any;
   readonly failure: FailureInfo | undefined;
   readonly waitingFor: readonly WaitingFor[];
+  /** When its time-out will be over, where one run was asked for. */
+  readonly deadline: Date | undefined;
 }
 
 /** One entry of a run's journal. `number` is its place in what the code saw; 0 while it has not seen it. */
@@ -178,9 +187,20 @@ export function storedEventOf(message: EventMessage | undefined, runIds: readonl
   return { event, accepted: timeOf(acceptedMs), runIds };
 }
 
-export function functionOf({ id, app, deployment, spec, workers }: FunctionMessage): FunctionInfo {
+export function functionOf({ id, app, deployment, spec, workers, unjudged }: FunctionMessage): FunctionInfo {
   const triggers = (spec?.triggers ?? []).map(({ event, condition }) => ({ event, if: condition }));
-  return { id, app, deployment, name: spec?.name ?? "", triggers, workers, strict: spec?.strict ?? false };
+  return {
+    id,
+    app,
+    deployment,
+    name: spec?.name ?? "",
+    triggers,
+    workers,
+    strict: spec?.strict ?? false,
+    timeoutMs: Number(spec?.timeoutMs ?? 0n) || undefined,
+    startTimeoutMs: Number(spec?.startTimeoutMs ?? 0n) || undefined,
+    unjudged,
+  };
 }
 
 export function failureOf(message: Failure | undefined): FailureInfo | undefined {
@@ -190,9 +210,10 @@ export function failureOf(message: Failure | undefined): FailureInfo | undefined
   return { type, message: text, reason, stack, nonRetriable, details: read, cause: failureOf(cause) };
 }
 
-export function waitingForOf({ kind, message, key, event, match, untilMs, runId }: WaitingForMessage): WaitingFor {
+export function waitingForOf(waiting: WaitingForMessage): WaitingFor {
+  const { kind, message, key, event, match, untilMs, runId, cutAfter } = waiting;
   const name = (WaitingFor_Kind[kind] as WaitingFor["kind"] | undefined) ?? "UNSPECIFIED";
-  return { kind: name, message, key, event, match, until: whenOf(untilMs), runId };
+  return { kind: name, message, key, event, match, until: whenOf(untilMs), runId, cutAfter };
 }
 
 export function runOf(message: RunMessage, waitingFor: readonly WaitingForMessage[] = []): Run {
@@ -217,6 +238,7 @@ export function runOf(message: RunMessage, waitingFor: readonly WaitingForMessag
     output: valueOf(message.output, `the output of ${id}`),
     failure: failureOf(message.failure),
     waitingFor: waitingFor.map(waitingForOf),
+    deadline: whenOf(message.deadlineMs),
   };
 }
 

@@ -6,6 +6,7 @@ import { MessageChannel, Worker as Thread } from "node:worker_threads";
 import { type ApiError, errorOf } from "./api_errors.js";
 import { Deferred } from "./deferred.js";
 import { deploymentId } from "./deployment.js";
+import { LimitError } from "./errors.js";
 import { type Decision, pack } from "./frames.js";
 import type { App } from "./function.js";
 import { Host } from "./host.js";
@@ -14,8 +15,11 @@ import { type Digest, EXECUTING, type FromIo, type ToIo } from "./news.js";
 import { guardRejections } from "./rejections.js";
 import { type WorkerOptions, type WorkerSettings, resolveWorker } from "./settings.js";
 import { SDK_VERSION } from "./version.js";
+import { FunctionSpecSchema } from "./v1/function_pb.js";
 import { ConnectRequestSchema } from "./v1/step_pb.js";
 
+/** What Hello may hold in all is a little more. */
+const REGISTRATION_BYTES = 4_000_000;
 const LEAVE_MS = 2000;
 const UNWIND_MS = 1000;
 /** Batches that the I/O thread may hold unwritten; what comes meanwhile is packed into fewer frames. */
@@ -87,6 +91,10 @@ export class Worker implements AsyncDisposable {
   #start(app: App): MessageChannel["port1"] {
     const { address, environment, deployment, instance, capacity, log } = this.#settings;
     const functions = app.specs();
+    const bytes = functions.reduce((sum, one) => sum + toBinary(FunctionSpecSchema, one).byteLength, 0);
+    if (bytes > REGISTRATION_BYTES) {
+      throw new LimitError(`app ${app.name} registers ${bytes} bytes, more than ${REGISTRATION_BYTES}: split the app`);
+    }
     const worker = {
       environment,
       app: app.name,

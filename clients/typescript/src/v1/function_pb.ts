@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file stepwell/v1/function.proto.
  */
 export const file_stepwell_v1_function: GenFile = /*@__PURE__*/
-  fileDesc("ChpzdGVwd2VsbC92MS9mdW5jdGlvbi5wcm90bxILc3RlcHdlbGwudjEiqgEKDEZ1bmN0aW9uU3BlYxIMCgRuYW1lGAEgASgJEiYKCHRyaWdnZXJzGAIgAygLMhQuc3RlcHdlbGwudjEuVHJpZ2dlchInCgVyZXRyeRgDIAEoCzIYLnN0ZXB3ZWxsLnYxLlJldHJ5UG9saWN5EhQKDGlucHV0X3NjaGVtYRgEIAEoDBIVCg1vdXRwdXRfc2NoZW1hGAUgASgMEg4KBnN0cmljdBgGIAEoCCIrCgdUcmlnZ2VyEg0KBWV2ZW50GAEgASgJEhEKCWNvbmRpdGlvbhgCIAEoCSJxCghGdW5jdGlvbhIKCgJpZBgBIAEoCRILCgNhcHAYAiABKAkSEgoKZGVwbG95bWVudBgDIAEoCRInCgRzcGVjGAQgASgLMhkuc3RlcHdlbGwudjEuRnVuY3Rpb25TcGVjEg8KB3dvcmtlcnMYBSABKA0iOAoUTGlzdEZ1bmN0aW9uc1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDYXBwGAIgASgJIkEKFUxpc3RGdW5jdGlvbnNSZXNwb25zZRIoCglmdW5jdGlvbnMYASADKAsyFS5zdGVwd2VsbC52MS5GdW5jdGlvbiI+ChJHZXRGdW5jdGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkiPgoTR2V0RnVuY3Rpb25SZXNwb25zZRInCghmdW5jdGlvbhgBIAEoCzIVLnN0ZXB3ZWxsLnYxLkZ1bmN0aW9uIvABCg1JbnZva2VSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhMKC2Z1bmN0aW9uX2lkGAIgASgJEiMKBWlucHV0GAMgASgLMhQuc3RlcHdlbGwudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAQgASgJEg8KB3dhaXRfbXMYBSABKA0SOgoIbWV0YWRhdGEYBiADKAsyKC5zdGVwd2VsbC52MS5JbnZva2VSZXF1ZXN0Lk1ldGFkYXRhRW50cnkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KDkludm9rZVJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3ZWxsLnYxLlJ1bjL+AQoPRnVuY3Rpb25TZXJ2aWNlElYKDUxpc3RGdW5jdGlvbnMSIS5zdGVwd2VsbC52MS5MaXN0RnVuY3Rpb25zUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLkxpc3RGdW5jdGlvbnNSZXNwb25zZRJQCgtHZXRGdW5jdGlvbhIfLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVxdWVzdBogLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVzcG9uc2USQQoGSW52b2tlEhouc3RlcHdlbGwudjEuSW52b2tlUmVxdWVzdBobLnN0ZXB3ZWxsLnYxLkludm9rZVJlc3BvbnNlYgZwcm90bzM", [file_stepwell_v1_common, file_stepwell_v1_run]);
+  fileDesc("ChpzdGVwd2VsbC92MS9mdW5jdGlvbi5wcm90bxILc3RlcHdlbGwudjEi2AEKDEZ1bmN0aW9uU3BlYxIMCgRuYW1lGAEgASgJEiYKCHRyaWdnZXJzGAIgAygLMhQuc3RlcHdlbGwudjEuVHJpZ2dlchInCgVyZXRyeRgDIAEoCzIYLnN0ZXB3ZWxsLnYxLlJldHJ5UG9saWN5EhQKDGlucHV0X3NjaGVtYRgEIAEoDBIVCg1vdXRwdXRfc2NoZW1hGAUgASgMEg4KBnN0cmljdBgGIAEoCBISCgp0aW1lb3V0X21zGAcgASgEEhgKEHN0YXJ0X3RpbWVvdXRfbXMYCCABKAQiKwoHVHJpZ2dlchINCgVldmVudBgBIAEoCRIRCgljb25kaXRpb24YAiABKAkigwEKCEZ1bmN0aW9uEgoKAmlkGAEgASgJEgsKA2FwcBgCIAEoCRISCgpkZXBsb3ltZW50GAMgASgJEicKBHNwZWMYBCABKAsyGS5zdGVwd2VsbC52MS5GdW5jdGlvblNwZWMSDwoHd29ya2VycxgFIAEoDRIQCgh1bmp1ZGdlZBgGIAEoCSI4ChRMaXN0RnVuY3Rpb25zUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNhcHAYAiABKAkiQQoVTGlzdEZ1bmN0aW9uc1Jlc3BvbnNlEigKCWZ1bmN0aW9ucxgBIAMoCzIVLnN0ZXB3ZWxsLnYxLkZ1bmN0aW9uIj4KEkdldEZ1bmN0aW9uUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRITCgtmdW5jdGlvbl9pZBgCIAEoCSI+ChNHZXRGdW5jdGlvblJlc3BvbnNlEicKCGZ1bmN0aW9uGAEgASgLMhUuc3RlcHdlbGwudjEuRnVuY3Rpb24i8AEKDUludm9rZVJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkSIwoFaW5wdXQYAyABKAsyFC5zdGVwd2VsbC52MS5QYXlsb2FkEhIKCnJlcXVlc3RfaWQYBCABKAkSDwoHd2FpdF9tcxgFIAEoDRI6CghtZXRhZGF0YRgGIAMoCzIoLnN0ZXB3ZWxsLnYxLkludm9rZVJlcXVlc3QuTWV0YWRhdGFFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLwoOSW52b2tlUmVzcG9uc2USHQoDcnVuGAEgASgLMhAuc3RlcHdlbGwudjEuUnVuMv4BCg9GdW5jdGlvblNlcnZpY2USVgoNTGlzdEZ1bmN0aW9ucxIhLnN0ZXB3ZWxsLnYxLkxpc3RGdW5jdGlvbnNSZXF1ZXN0GiIuc3RlcHdlbGwudjEuTGlzdEZ1bmN0aW9uc1Jlc3BvbnNlElAKC0dldEZ1bmN0aW9uEh8uc3RlcHdlbGwudjEuR2V0RnVuY3Rpb25SZXF1ZXN0GiAuc3RlcHdlbGwudjEuR2V0RnVuY3Rpb25SZXNwb25zZRJBCgZJbnZva2USGi5zdGVwd2VsbC52MS5JbnZva2VSZXF1ZXN0Ghsuc3RlcHdlbGwudjEuSW52b2tlUmVzcG9uc2ViBnByb3RvMw", [file_stepwell_v1_common, file_stepwell_v1_run]);
 
 /**
  * What an app says of one of its functions.
@@ -63,6 +63,22 @@ export type FunctionSpec = Message<"stepwell.v1.FunctionSpec"> & {
    * @generated from field: bool strict = 6;
    */
   strict: boolean;
+
+  /**
+   * The longest a run may take from its first assignment to a worker until its end, all attempts included. Then it is
+   * unwound as by a cancel, and ends TIMED_OUT. Zero: no limit. At most 366 days.
+   *
+   * @generated from field: uint64 timeout_ms = 7;
+   */
+  timeoutMs: bigint;
+
+  /**
+   * The longest a run may wait for its first assignment. Then it ends TIMED_OUT without having started. Zero: no limit.
+   * At most 366 days.
+   *
+   * @generated from field: uint64 start_timeout_ms = 8;
+   */
+  startTimeoutMs: bigint;
 };
 
 /**
@@ -140,6 +156,14 @@ export type Function = Message<"stepwell.v1.Function"> & {
    * @generated from field: uint32 workers = 5;
    */
   workers: number;
+
+  /**
+   * A condition of it could not be judged, because it took more than its budget of iterations: in words which, and at
+   * which event, the last time since the server started. The event did not start it. Empty if none was.
+   *
+   * @generated from field: string unjudged = 6;
+   */
+  unjudged: string;
 };
 
 /**

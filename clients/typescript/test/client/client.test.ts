@@ -14,12 +14,12 @@ import {
   Client,
   type ClientOptions,
   DeadlineExceededError,
-  InvokeTimeoutError,
   LimitError,
   NotFoundError,
   ResourceExhaustedError,
   RunCancelledError,
   RunFailedError,
+  RunTimedOutError,
   UnavailableError,
   UsageError,
   WaitTimeoutError,
@@ -242,7 +242,7 @@ test("a run without output throws what it ended with; one that goes on, when the
   const cases: [RunStatus, new (...args: never[]) => Error, RegExp][] = [
     [RunStatus.FAILED, RunFailedError, /run_1 of a\/f: CardError: no/],
     [RunStatus.CANCELLED, RunCancelledError, /run_1 of a\/f/],
-    [RunStatus.TIMED_OUT, InvokeTimeoutError, /run_1 of a\/f/],
+    [RunStatus.TIMED_OUT, RunTimedOutError, /run_1 of a\/f/],
     [RunStatus.PARKED, WaitTimeoutError, /has not ended; it is PARKED/],
   ];
   for (const [status, Kind, message] of cases) {

@@ -8,6 +8,7 @@ import {
   NonRetriableError,
   RetryAfterError,
   RunCancelledError,
+  RunTimedOutError,
   type Step,
   StepError,
 } from "../../src/index.js";
@@ -123,6 +124,7 @@ app.function({ id: "invoke" }, async ({ step }) => {
   } catch (failure) {
     if (failure instanceof InvokeTimeoutError) return "timed out";
     if (failure instanceof RunCancelledError) return "cancelled";
+    if (failure instanceof RunTimedOutError) return "out of time";
     if (failure instanceof InvokeError) return `failed with ${failure.type}`;
     throw failure;
   }
@@ -182,6 +184,15 @@ app.function({ id: "stubborn" }, async ({ step }) => {
     if (!(failure instanceof CancelledError)) throw failure;
   }
   return "went on";
+});
+
+app.function({ id: "told" }, async ({ step }) => {
+  try {
+    await step.sleep("1d");
+  } catch (failure) {
+    if (failure instanceof CancelledError) await run(step, "note", failure.message);
+    throw failure;
+  }
 });
 
 app.function({ id: "deaf" }, async ({ step }) => {

@@ -51,7 +51,7 @@ async function apply(core: Reentry, step: Json): Promise<Json> {
     const { key, attempt = 1, started_ms: startedMs = 0, ended_ms: endedMs = 0 } = step.finish;
     await decide(core.finish(key, attempt, { ...end(step.finish), startedMs, endedMs }));
   } else if ("ack" in step) core.ack(step.ack);
-  else if ("cancel" in step) await decide(core.cancel());
+  else if ("cancel" in step) await decide(core.cancel(step.cancel.failure?.message));
   else if ("evict" in step) core.evict();
   else if ("reconnect" in step) commands = core.unacknowledged();
   else throw new Error(`no input ${JSON.stringify(step)}`);
@@ -108,6 +108,7 @@ export function assign(spec: Json): Assign {
     functionId: "test/program",
     createdMs: 1000n,
     cancelled: spec.cancelled ?? false,
+    ...("cancel_failure" in spec && { cancelFailure: camel(spec.cancel_failure) }),
     event: {
       id: event.id,
       name: event.name,

@@ -67,6 +67,29 @@ test("a server that is killed: its worker takes up its session, and bodies go on
   assert.match(worker.text(), /epoch 2/);
 });
 
+test("a server that leaves in order: its worker goes on, and takes its session up at the next one", async () => {
+  await using server = await Server.start();
+  const effects = new Effects(server.folder);
+  await using worker = server.worker("crashing.js", { EFFECTS: effects.file });
+  await worker.connect();
+  const sent = await server.client.sendMany(
+    Array.from({ length: 10 }, (_, n) => ({ name: "crash/chain", data: { u: `u${n}`, n, steps: 12 } })),
+  );
+  await until(() => effects.all().length > 20, "some progress");
+  server.signal("SIGTERM");
+  assert.equal(await server.ended(), 0);
+  await server.listen();
+  for (const { eventId } of sent) {
+    const [runId = ""] = (await server.client.getEvent(eventId)).runIds;
+    const run = await ended(server.client, runId);
+    assert.deepEqual([run.status, run.turn], ["COMPLETED", 1]);
+  }
+  const seen = effects.all().map(({ runId, key }) => `${runId} ${key}`);
+  assert.equal(new Set(seen).size, seen.length, "each body executed once");
+  assert.match(worker.text(), /the server asks to connect elsewhere/);
+  assert.match(worker.text(), /epoch 2/);
+});
+
 test("nothing is lost, doubled or stuck while worker and server are killed again and again", async () => {
   await using server = await Server.start();
   const effects = new Effects(server.folder);

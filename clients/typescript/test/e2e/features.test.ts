@@ -4,7 +4,14 @@ import assert from "node:assert/strict";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, describe, test } from "node:test";
-import { type Client, type Event, NotFoundError, RunCancelledError, RunFailedError } from "../../src/index.js";
+import {
+  type Client,
+  type Event,
+  NotFoundError,
+  RunCancelledError,
+  RunFailedError,
+  RunTimedOutError,
+} from "../../src/index.js";
 import { type AppWorker, Server, ended, reached } from "../support/processes.js";
 import { until } from "../support/queue.js";
 
@@ -203,6 +210,26 @@ describe("features", () => {
       assert.equal(journal.find(({ key }) => key === "clean-up")?.output, "cleaned", kind);
       assert.equal((await handle.status()).failure?.reason, "CANCELLED");
     }
+  });
+
+  test("a run whose time is over cleans up, and tells those who invoked it", async () => {
+    const alone = await client.start("features/timed");
+    const parent = await client.start("features/parent", { target: "timed" });
+    const children = async () => {
+      for await (const child of client.listRuns({ parentRunId: parent.runId })) return child.status === "PARKED";
+      return false;
+    };
+    await until(children, "the child waits");
+    const { deadline, createdAt } = await reached(client, alone.runId, ({ status }) => status === "PARKED");
+    assert.ok(deadline !== undefined && deadline.getTime() - createdAt.getTime() >= 14 * 86_400_000);
+    await client.advanceClock("14d");
+    await assert.rejects(alone.result("60s"), RunTimedOutError);
+    const said = "the run had not ended 14d after its start (timeout)";
+    assert.equal((await client.journal(alone.runId)).find(({ key }) => key === "clean-up")?.output, said);
+    assert.equal((await alone.status()).status, "TIMED_OUT");
+    assert.deepEqual(await parent.result("60s"), ["RunTimedOutError", "TIMED_OUT", said]);
+    const { timeoutMs, startTimeoutMs } = await client.getFunction("features/timed");
+    assert.deepEqual([timeoutMs, startTimeoutMs], [1_209_600_000, 3_600_000]);
   });
 
   test("a function that awaits I/O outside a step fails by name", async () => {

@@ -92,7 +92,9 @@ test("what a function registers", () => {
       6,
     ],
   );
-  const typed = app.function({ id: "typed", on: signedUp, strict: true }, () => null).spec();
+  const options = { id: "typed", on: signedUp, strict: true, timeout: "14d", startTimeout: "1h" } as const;
+  const typed = app.function(options, () => null).spec();
+  assert.deepEqual([typed.timeoutMs, typed.startTimeoutMs], [1_209_600_000n, 3_600_000n]);
   const schema = JSON.parse(new TextDecoder().decode(typed.inputSchema));
   assert.equal(schema.properties.email.type, "string");
   assert.equal(typed.strict, true);
@@ -110,6 +112,8 @@ test("what is declared wrongly is refused by name", () => {
     [() => app.function({ id: "x", on: "a*b" }, handler), /function x: event name "a\*b"/],
     [() => app.function({ id: "x", on: { event: "a", if: "x".repeat(2049) } }, handler), /the condition of a/],
     [() => app.function({ id: "x", on: Array.from({ length: 11 }, (_, n) => `e${n}`) }, handler), /at most 10/],
+    [() => app.function({ id: "x", timeout: "400d" }, handler), /function x: timeout: "400d"/],
+    [() => app.function({ id: "x", startTimeout: "0s" }, handler), /function x: startTimeout must be longer than zero/],
     [() => app.function({ id: "x" }, "code" as never), /its handler is no function/],
   ];
   for (const [declare, message] of cases) {
@@ -133,6 +137,8 @@ test("settings come from the call, then from the environment variables", () => {
   }
   assert.deepEqual([resolveWorker({}).address, resolveWorker({}).capacity], ["127.0.0.1:7777", 500]);
   assert.throws(() => resolveWorker({ capacity: 0 }), UsageError);
+  assert.throws(() => resolveWorker({ capacity: 100_001 }), UsageError);
+  assert.throws(() => resolveWorker({ maxParked: 50_001 }), UsageError);
   assert.throws(() => resolveWorker({ maxParked: -1 }), UsageError);
   assert.throws(() => resolveWorker({ drain: "soon" }), UsageError);
 });

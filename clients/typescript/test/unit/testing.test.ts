@@ -182,6 +182,22 @@ test("a cancelled run cleans up", async () => {
   }
 });
 
+test("a run whose time is over cleans up, and has timed out", async () => {
+  const fn = app.function({ id: "timed", timeout: "14d" }, async ({ step }) => {
+    try {
+      await step.waitForEvent("claim/decided");
+    } catch (error) {
+      await step.run("close", ({ input }) => input, { input: (error as Error).message });
+      throw error;
+    }
+  });
+  const run = await TestRun.start(fn);
+  await run.advance("13d");
+  assert.equal(run.status, "PARKED");
+  await run.advance("1d");
+  assert.deepEqual([run.status, run.executed], ["TIMED_OUT", ["close"]]);
+});
+
 test("code that does not do the same again is found out", async () => {
   let kind = 0;
   const fn = app.function({ id: "changing" }, async ({ step }) => {

@@ -205,6 +205,22 @@ test("a wrong registration ends the worker with an error that says why", async (
   await assert.rejects(worker.connected, InvalidArgumentError);
 });
 
+test("a server that does not know the time-outs of functions is refused by the worker", async () => {
+  const app = new App("test");
+  app.function({ id: "timed", timeout: "1h" }, () => null);
+  await using server = await FakeServer.start();
+  const worker = new Worker(app, { address: server.address, deployment: "d", log: new Lines() });
+  await assert.rejects(worker.ended, {
+    reason: "CAPABILITY_MISSING",
+    message: /is too old: it does not know timeouts of functions, which timed has/,
+  });
+  server.welcome.capabilities = ["timeouts"];
+  await using second = new Worker(app, { address: server.address, deployment: "d", log: new Lines() });
+  await second.connected;
+  const [, link] = [await server.link(), await server.link()];
+  assert.deepEqual(link.hello.capabilities, ["timeouts"]);
+});
+
 test("an unreachable server is tried again until it is there", async () => {
   const first = await FakeServer.start();
   const { port } = first;

@@ -152,6 +152,15 @@ app.function({ id: "cancellable" }, async ({ step, event }) => {
   }
 });
 
+app.function({ id: "timed", timeout: "14d", startTimeout: "1h" }, async ({ step }) => {
+  try {
+    await step.waitForEvent("never/comes");
+  } catch (error) {
+    await step.run("clean-up", ({ input }) => input, { input: (error as Error).message });
+    throw error;
+  }
+});
+
 app.function({ id: "impatient", retries: 0 }, async () => {
   await pause(10);
 });
