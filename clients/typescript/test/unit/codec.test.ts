@@ -132,6 +132,11 @@ test("what is not JSON is refused", () => {
   assert.throws(() => decode(new Uint8Array([0x22, 0xff, 0x22]), "it"), SerializationError);
 });
 
+test("of a key that comes twice the last counts", () => {
+  assert.deepEqual(decode(bytes('{"a":1,"a":2}'), "it"), { a: 2 });
+  assert.deepEqual(decode(bytes('{"a":1,"a":12345678901234567890}'), "it"), { a: 12345678901234567890n });
+});
+
 test("a key that is __proto__ is a key", () => {
   for (const data of ['{"__proto__":{"x":1}}', '{"__proto__":{"x":12345678901234567890}}']) {
     const value = decode(bytes(data), "it") as object;

@@ -234,6 +234,12 @@ test("an unreachable server is tried again until it is there", async () => {
   await worker.stop();
 });
 
+test("a worker that never reached its server can be stopped", async () => {
+  const worker = new Worker(makeApp().app, { address: "127.0.0.1:1", deployment: "d", log: new Lines() });
+  await worker.stop();
+  await assert.rejects(worker.connected, /left before it was connected/);
+});
+
 test("the longest parked runs are released", async () => {
   const { app } = makeApp();
   await using w = await world(app, { maxParked: 2 });
