@@ -4,6 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check -q
 GEN := .venv-gen
+TYPESCRIPT := clients/typescript
 ARGS ?=
 
 .DEFAULT_GOAL := help
@@ -12,7 +13,7 @@ ARGS ?=
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: $(VENV)/.server ## the virtual environment with Stepwell in it
+setup: $(VENV)/.server typescript ## the virtual environment with Stepwell in it, and the packages of the TypeScript SDK
 
 $(VENV)/.made:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Stepwell needs Python 3.11 or newer; try make PYTHON=python3.12"; exit 1; }
@@ -25,7 +26,18 @@ $(VENV)/.server: $(VENV)/.made pyproject.toml
 	@$(PIP) install -e '.[server]'
 	@touch $@
 
-setup-dev: $(VENV)/.dev ## … and what tests and checks need
+setup-dev: $(VENV)/.dev typescript ## … and what tests and checks need
+
+# Without Node there is nothing to install: then it says what is left out, and the stamp stays away.
+.PHONY: typescript
+typescript:
+	@if scripts/has_node; then $(MAKE) --no-print-directory $(TYPESCRIPT)/node_modules/.made; else test "$$CI" != true; fi
+
+$(TYPESCRIPT)/node_modules/.made: $(TYPESCRIPT)/package-lock.json
+	@scripts/has_node
+	@echo "installing the packages of the TypeScript SDK"
+	@cd $(TYPESCRIPT) && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
 
 $(VENV)/.dev: $(VENV)/.server
 	@echo "installing the tools of the tests into $(VENV)"
@@ -37,15 +49,16 @@ $(VENV)/.dev: $(VENV)/.server
 demo: $(VENV)/.server ## both examples, with the server and the worker killed in the middle of the work
 	@$(BIN)/python examples/demo.py $(ARGS)
 
-test: $(VENV)/.dev $(GEN)/.made ## every check and every suite; ARGS names some of them
+test: $(VENV)/.dev $(GEN)/.made typescript ## every check and every suite; ARGS names some of them
 	@$(BIN)/python scripts/test_all.py $(ARGS)
 
-lint: $(VENV)/.dev $(GEN)/.made ## the checks alone
+lint: $(VENV)/.dev $(GEN)/.made typescript ## the checks alone
 	@$(BIN)/python scripts/test_all.py --lint $(ARGS)
 
 format: $(VENV)/.dev ## puts the code in shape
 	@$(BIN)/ruff check -q --fix . ; $(BIN)/ruff format -q .
 	@! command -v gofmt >/dev/null || gofmt -w clients/go
+	@! test -e $(TYPESCRIPT)/node_modules/.made || (cd $(TYPESCRIPT) && node_modules/.bin/prettier --write --log-level=warn .)
 
 simulate: $(VENV)/.dev ## the whole engine on virtual time with faults; ARGS='--seeds 0..999 --cover' or '--seed 7 -v'
 	@$(BIN)/python -m tests.simulation $(or $(ARGS),--seeds 0..399)
@@ -59,9 +72,10 @@ lockstep: $(VENV)/.dev ## random commits against all stores at once; ARGS='--see
 bench: $(VENV)/.dev ## throughput and latency beside the baseline; ARGS are its options
 	@$(BIN)/python -m bench $(ARGS)
 
-generate: $(GEN)/.made ## the Python and the Go code of proto/
+generate: $(GEN)/.made $(TYPESCRIPT)/node_modules/.made ## the code of proto/ in Python, Go and TypeScript
 	@scripts/generate $(GEN)/bin/python sdk_python
 	@scripts/generate_go $(GEN)/bin/python clients/go
+	@scripts/generate_typescript $(GEN)/bin/python $(TYPESCRIPT)/src/v1
 
 # In an environment of its own: grpcio-tools pins an older protobuf than the one that Stepwell runs on.
 $(GEN)/.made: scripts/generate
@@ -71,4 +85,4 @@ $(GEN)/.made: scripts/generate
 	@touch $@
 
 clean: ## removes what can be made again
-	@rm -rf $(VENV) $(GEN) dist build .stepwell .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) $(GEN) $(TYPESCRIPT)/node_modules $(TYPESCRIPT)/build $(TYPESCRIPT)/dist dist build .stepwell .pytest_cache .ruff_cache .import_linter_cache .hypothesis

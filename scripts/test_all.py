@@ -31,9 +31,11 @@ GENERATED = (
     # script, folder of the committed files, the same folder of what it makes, its files
     ("generate", "sdk_python/stepwell/v1", "stepwell/v1", "*_pb2*.py*"),
     ("generate_go", "clients/go/v1", "v1", "*.pb.go"),
+    ("generate_typescript", "clients/typescript/src/v1", ".", "*_pb.ts"),
 )
 GO_MODULE = ROOT / "clients" / "go"
-ORDER = ("unit", "contract", "model", "conformance", "go", "simulation", "verification", "e2e")
+NODE_PACKAGE = ROOT / "clients" / "typescript"
+ORDER = ("unit", "contract", "model", "conformance", "go", "typescript", "simulation", "verification", "e2e")
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,8 +85,8 @@ def generated() -> int:
 
 def _drift(script: str, kept: str, made: str, files: str) -> list[str]:
     """Files of a folder that are not as the script makes them."""
-    if script == "generate_go" and go_missing():
-        print(go_missing())
+    if why := missing(script):
+        print(why)
         return []
     with tempfile.TemporaryDirectory() as folder:
         if run(f"scripts/{script}", GEN_PYTHON, folder):
@@ -111,6 +113,23 @@ def go_missing() -> str:
     return ""
 
 
+@functools.cache
+def node_missing() -> str:
+    """Why nothing of clients/typescript can be run here; empty if it can."""
+    looked = subprocess.run(
+        ["scripts/has_node"], cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
+    )
+    if looked.returncode:
+        return looked.stdout.strip() or "LEFT OUT: scripts/has_node does not run"
+    return "" if (NODE_PACKAGE / "node_modules" / ".made").exists() else "LEFT OUT: `make setup` installs its packages"
+
+
+def node(tool: str, *arguments: str) -> int:
+    """A tool of clients/typescript, in its folder."""
+    command = ["node", f"node_modules/{tool}", *arguments]
+    return subprocess.run(command, cwd=NODE_PACKAGE, env=_environment(), check=False).returncode
+
+
 def go_vet() -> int:
     """What the compiler and vet have against the Go code."""
     return run("go", "-C", GO_MODULE, "vet", "./...")
@@ -133,14 +152,25 @@ CHECKS: dict[str, Callable[[], int]] = {
     "generated": generated,
     "gofmt": gofmt,
     "go-vet": go_vet,
+    "tsc": lambda: node("typescript/bin/tsc", "--noEmit"),
+    "eslint": lambda: node("eslint/bin/eslint.js", "."),
+    "prettier": lambda: node("prettier/bin/prettier.cjs", "--check", "--log-level=warn", "."),
 }
-NEED_GO = ("gofmt", "go-vet", "go")
-"""Left out where Go is missing; on CI that is a failure."""
+NEEDS: dict[str, Callable[[], str]] = {
+    **dict.fromkeys(("generate_go", "gofmt", "go-vet", "go"), go_missing),
+    **dict.fromkeys(("generate_typescript", "tsc", "eslint", "prettier", "typescript"), node_missing),
+}
+"""What each needs besides Python: left out where that is missing; on CI that is a failure."""
+
+
+def missing(name: str) -> str:
+    """Why a check, a suite or a generator cannot run here; empty if it can."""
+    return NEEDS[name]() if name in NEEDS else ""
 
 
 def check(name: str) -> Result:
     """One check: it passes or fails."""
-    if name in NEED_GO and go_missing():
+    if missing(name):
         return left_out(name)
     began = time.monotonic()
     code = CHECKS[name]()
@@ -149,14 +179,16 @@ def check(name: str) -> Result:
 
 def left_out(name: str) -> Result:
     """What cannot run here, and says why."""
-    print(go_missing())
+    print(missing(name))
     return Result(name, 0, int(_in_ci()), skipped=1)
 
 
 def suite(name: str) -> Result:
     """A folder of tests, counted by the report that pytest writes."""
-    if name == "go":
-        return go_suite()
+    if missing(name):
+        return left_out(name)
+    if name in CLIENT_SUITES:
+        return CLIENT_SUITES[name]()
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
@@ -173,8 +205,6 @@ def suite(name: str) -> Result:
 
 def go_suite() -> Result:
     """The tests of clients/go, counted as the toolchain tells them; a test that holds others does not count itself."""
-    if go_missing():
-        return left_out("go")
     began = time.monotonic()
     # The race detector needs a C compiler.
     race = ["-race"] if shutil.which("gcc") or shutil.which("cc") else []
@@ -202,9 +232,29 @@ def go_suite() -> Result:
     return Result("go", leaves.count("pass"), failed, leaves.count("skip"), time.monotonic() - began)
 
 
+def typescript_suite() -> Result:
+    """The tests of clients/typescript, counted by the report of Node's own runner."""
+    began = time.monotonic()
+    passed = failed = skipped = 0
+    with tempfile.TemporaryDirectory() as folder:
+        report = Path(folder) / "report.xml"
+        env = {**_environment(), "REPORT": str(report), "STEPWELL_PYTHON": sys.executable}
+        code = subprocess.run(["node", "scripts/test.js"], cwd=NODE_PACKAGE, env=env, check=False).returncode
+        if report.exists():
+            for case in ElementTree.parse(report).getroot().iter("testcase"):
+                failed += case.find("failure") is not None
+                skipped += case.find("skipped") is not None
+                passed += len(case) == 0
+    return Result("typescript", passed, failed or int(code != 0), skipped, time.monotonic() - began)
+
+
+CLIENT_SUITES: dict[str, Callable[[], Result]] = {"go": go_suite, "typescript": typescript_suite}
+
+
 def suites() -> list[str]:
-    """Folders of tests/ with tests in them, the quick ones first; and the tests of clients/go."""
-    found = {path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/**/test_*.py")} | {"go"}
+    """Folders of tests/ with tests in them, the quick ones first; and the tests of clients/."""
+    found = {path.relative_to(ROOT / "tests").parts[0] for path in (ROOT / "tests").glob("*/**/test_*.py")}
+    found |= CLIENT_SUITES.keys()
     return sorted(found, key=lambda name: (ORDER.index(name) if name in ORDER else len(ORDER), name))
 
 

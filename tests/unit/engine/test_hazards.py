@@ -29,6 +29,15 @@ def _has(path: str, name: str) -> bool:
     return file.exists() and re.search(rf"^(async def|def|func) {name}\(", file.read_text(), re.MULTILINE) is not None
 
 
+def test_every_test_in_typescript_that_is_named_exists() -> None:
+    named = re.findall(r"`(clients/typescript/test/[\w/]+\.test\.ts): ([^`]+)`", TABLE)
+    assert len(named) > 5
+    missing = [
+        f"{path}: {name}" for path, name in named if f"test({json.dumps(name)}," not in (ROOT / path).read_text()
+    ]
+    assert not missing
+
+
 def test_every_transcript_that_is_named_exists() -> None:
     named = re.findall(r"`(tests/conformance/transcripts/\w+\.json): ([^`]+)`", TABLE)
     assert len(named) > 15

@@ -1,0 +1,76 @@
+// Settings of clients and workers: the only reader of the environment variables STEPWELL_*.
+
+import { hostname } from "node:os";
+import { type Duration } from "./duration.js";
+import { UsageError, durationMs } from "./errors.js";
+
+const CAPACITY_MAX = 100_000;
+/** A server takes up a session of at most both together. */
+const PARKED_MAX = 50_000;
+const DEFAULT_ADDRESS = "127.0.0.1:7777";
+
+/** The server's address: as given, else STEPWELL_ADDRESS, else 127.0.0.1:7777. "https://" in front asks for TLS. */
+export function resolveAddress(given: string | undefined): string {
+  return given || process.env["STEPWELL_ADDRESS"] || DEFAULT_ADDRESS;
+}
+
+/** The environment: as given, else STEPWELL_ENVIRONMENT, else empty, which is the server's default. */
+export function resolveEnvironment(given: string | undefined): string {
+  return given ?? process.env["STEPWELL_ENVIRONMENT"] ?? "";
+}
+
+/** How a worker process behaves. */
+export interface WorkerOptions {
+  readonly address?: string;
+  readonly environment?: string;
+  /** The id of this build; by default a hash of the registration and of the app's sources. */
+  readonly deployment?: string;
+  /** The name of this process, for people; by default host and process id. */
+  readonly instance?: string;
+  /** Runs that execute at once; parked runs do not count. 500 by default. */
+  readonly capacity?: number;
+  /** Parked runs kept in memory; the longest parked beyond that are given back. 1,000 by default. */
+  readonly maxParked?: number;
+  /** After a stop signal, how long executing bodies may take to finish; "30s" by default. */
+  readonly drain?: Duration;
+  /** Where the worker writes what it has to say; stderr by default. */
+  readonly log?: Log;
+}
+
+/** What the worker writes its messages to; `console` fits. */
+export interface Log {
+  info(message: string): void;
+  warn(message: string): void;
+  error(message: string): void;
+}
+
+export type WorkerSettings = Required<Omit<WorkerOptions, "drain">> & { readonly drainMs: number };
+
+/** Fills what was not given from the environment variables and the defaults. */
+export function resolveWorker(options: WorkerOptions): WorkerSettings {
+  const { capacity = 500, maxParked = 1000 } = options;
+  within("capacity", capacity, 1, CAPACITY_MAX);
+  within("maxParked", maxParked, 0, PARKED_MAX);
+  return {
+    address: resolveAddress(options.address),
+    environment: resolveEnvironment(options.environment),
+    deployment: options.deployment || process.env["STEPWELL_DEPLOYMENT"] || "",
+    instance: options.instance || `${hostname()}:${process.pid}`,
+    capacity,
+    maxParked,
+    drainMs: durationMs(options.drain ?? "30s", "drain"),
+    log: options.log ?? stderrLog,
+  };
+}
+
+function within(option: string, value: number, least: number, most: number): void {
+  if (Number.isInteger(value) && value >= least && value <= most) return;
+  throw new UsageError(`${option}: ${value} is no whole number between ${least} and ${most}`);
+}
+
+/** Writes to stderr, so that stdout stays the app's. */
+const stderrLog: Log = {
+  info: (message) => console.error(`stepwell: ${message}`),
+  warn: (message) => console.error(`stepwell: warning: ${message}`),
+  error: (message) => console.error(`stepwell: error: ${message}`),
+};

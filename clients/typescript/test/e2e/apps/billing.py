@@ -1,0 +1,34 @@
+"""An app in Python beside one in TypeScript: each invokes functions of the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from stepwell import App, Event, NonRetriableError, Step
+
+app = App("billing")
+
+
+async def add(cents: int) -> int:
+    return cents + 1
+
+
+@app.function
+async def price(step: Step, event: Event[dict[str, int]]) -> int:
+    if event.data["cents"] < 0:
+        raise NonRetriableError("negative")
+    return await step.run(add, event.data["cents"])
+
+
+@app.function
+async def mirror(event: Event[Any]) -> Any:
+    return event.data
+
+
+@app.function
+async def ask_typescript(step: Step, event: Event[Any]) -> Any:
+    return await step.invoke("features/echo", event.data)
+
+
+if __name__ == "__main__":
+    app.run()
