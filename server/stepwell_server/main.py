@@ -45,6 +45,7 @@ from stepwell_server.engine.timers import Timers
 from stepwell_server.model.errors import InvalidError, StateError
 from stepwell_server.settings import Settings
 from stepwell_server.transport.admin_service import AdminService
+from stepwell_server.transport.door import Door
 from stepwell_server.transport.event_service import EventService
 from stepwell_server.transport.function_service import FunctionService
 from stepwell_server.transport.run_service import RunService
@@ -154,12 +155,13 @@ class Server:
     async def _listen(self, host: str, port: int) -> None:
         node, scope = self.node, self.scope
         server = self._grpc = grpc.aio.server(options=_OPTIONS)
-        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(node, scope), server)
-        function_pb2_grpc.add_FunctionServiceServicer_to_server(FunctionService(node, scope), server)
-        run_pb2_grpc.add_RunServiceServicer_to_server(RunService(node, scope), server)
-        step_pb2_grpc.add_StepServiceServicer_to_server(StepService(node, scope), server)
+        door = Door(server)
+        event_pb2_grpc.add_EventServiceServicer_to_server(EventService(node, scope), door)
+        function_pb2_grpc.add_FunctionServiceServicer_to_server(FunctionService(node, scope), door)
+        run_pb2_grpc.add_RunServiceServicer_to_server(RunService(node, scope), door)
+        step_pb2_grpc.add_StepServiceServicer_to_server(StepService(node, scope), door)
         admin = AdminService(node, scope, self._timers, self._clock)
-        admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, server)
+        admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, door)
         self._health = _aio_health()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.full_name for m in _SERVICES for service in m.DESCRIPTOR.services_by_name.values()]

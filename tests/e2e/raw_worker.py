@@ -114,6 +114,14 @@ class RawWorker:
                 if fits(item):
                     return item
 
+    def frame(self) -> step_pb2.ConnectResponse:
+        """The next frame that holds something."""
+        while True:
+            frame = self._next()
+            assert isinstance(frame, step_pb2.ConnectResponse), f"the stream ended: {frame}"
+            if frame.work.ByteSize():
+                return frame
+
     def ended(self) -> Told:
         """How the stream ended; what came before is passed over."""
         while True:

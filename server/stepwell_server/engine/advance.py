@@ -13,7 +13,7 @@ from stepwell_server.engine.draft import Draft, together
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session, Tree, base_key
 from stepwell_server.model.errors import InvalidError
-from stepwell_server.model.journal import Number, OutcomeDelete, OutcomeRow, StepKind, WaitDelete
+from stepwell_server.model.journal import INNER, Number, OutcomeDelete, OutcomeRow, StepKind, WaitDelete
 from stepwell_server.model.limits import LIMITS
 
 _RUN = int(StepKind.RUN)
@@ -46,7 +46,7 @@ class Frame:
         if draft is not None and draft.resident.turn == turn:
             return draft
         resident = self.session.residents.get(run_id)
-        if resident is None or resident.turn != turn:
+        if resident is None or resident.turn != turn or resident.ended:
             self._unknown(run_id, turn, key)
             return None
         draft = self._drafts[run_id] = Draft(resident)
@@ -72,6 +72,9 @@ class Frame:
     def numbered(self, draft: Draft, number: int) -> bool:
         """Counts a number in; where it was named before it is acknowledged once more, and not counted (H11)."""
         resident = draft.resident
+        if number == 0:
+            self.refuse(draft, "", "MISSING_FIELD", "the number is missing: the first one is 1")
+            return False
         if number <= resident.last_number:
             if self.session.link is not None:
                 self.session.link.ack(resident.run_id, resident.turn, resident.durable)
@@ -136,6 +139,13 @@ class Frame:
             draft.named -= 1
             self.refuse(draft, key, "TOO_LARGE", f"the result of step {key} has more than {LIMITS.result_bytes} bytes")
             return
+        if resident.is_decided(key) or (resident.open is not None and key in resident.open):
+            draft.named -= 1
+            self.refuse(
+                draft, key, "BAD_COMMAND", f"step {key} has its outcome already, or waits for another kind of one"
+            )
+            return
+        resident.decide(key)
         draft.size += len(output)
         draft.add(
             OutcomeRow(
@@ -184,6 +194,9 @@ class Frame:
         draft = self.draft(run_id, turn, key)
         if draft is None:
             return
+        if key.startswith("$") and not key.startswith("$timer"):
+            self.refuse(draft, key[:128], "BAD_COMMAND", "keys that begin with $ are Stepwell's own")
+            return
         resident = draft.resident
         env = resident.env
         for name in {key, *(k for k in resident.open or () if base_key(k) == key)}:
@@ -203,7 +216,8 @@ class Frame:
         if draft is None:
             return
         resident = draft.resident
-        held = {base_key(key) for key in (*(resident.open or ()), *(resident.unseen or ()))}
+        known = (*(resident.open or {}).values(), *(resident.unseen or {}).values())
+        held = {base_key(row.key) for row in known if row.kind not in INNER}
         held.update(outcome.key for outcome in draft.answers or ())
         held.update(resident.pending or ())
         keys = tree.all_keys()

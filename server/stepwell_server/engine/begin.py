@@ -106,7 +106,7 @@ def invoke(
     if draft is None or not frame.key_ok(draft, key):
         return
     resident = draft.resident
-    if (resident.open is not None and key in resident.open) or (resident.unseen and key in resident.unseen):
+    if (resident.open is not None and key in resident.open) or resident.is_decided(key):
         return
     function = frame.env.triggers.known.get(function_id)
     error: InvalidError | None = None
@@ -178,7 +178,7 @@ def send(frame: Frame, run_id: str, turn: int, key: str, events: Sequence[ingest
     if draft is None or not frame.key_ok(draft, key):
         return
     resident = draft.resident
-    if (resident.unseen is not None and key in resident.unseen) or (resident.pending and key in resident.pending):
+    if resident.is_decided(key) or (resident.pending and key in resident.pending):
         return
     rows: list[tuple[EventRow, Any]] = []
     try:
@@ -236,7 +236,7 @@ def open_wait(frame: Frame, draft: Draft, wait: WaitRow) -> bool:
     resident = draft.resident
     if resident.open is None:
         resident.open = {}
-    if wait.key in resident.open or (resident.unseen is not None and wait.key in resident.unseen):
+    if wait.key in resident.open or resident.is_decided(wait.key):
         return False
     if len(resident.open) >= LIMITS.branches and resident.open_steps() >= LIMITS.branches:
         too_many = InvalidError("TOO_MANY", f"a run has at most {LIMITS.branches} open keys")
@@ -289,7 +289,7 @@ def _row(
 def _reject(frame: Frame, draft: Draft, key: str, kind: StepKind, target: str, error: Exception) -> None:
     """A step that can never be right fails in the code, as a typed error."""
     resident = draft.resident
-    if resident.unseen is not None and key in resident.unseen:
+    if resident.is_decided(key):
         return
     reason = error.reason if isinstance(error, InvalidError) else "BAD_JSON"
     failure = failure_json({"type": "InvalidError", "message": str(error), "reason": reason, "non_retriable": True})

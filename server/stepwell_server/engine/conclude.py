@@ -35,6 +35,11 @@ def failure(
     if draft is None or not frame.key_ok(draft, key):
         return
     resident = draft.resident
+    if resident.is_decided(key):
+        return
+    if resident.open is not None and key in resident.open:
+        frame.refuse(draft, key, "BAD_COMMAND", f"step {key} waits for another kind of outcome")
+        return
     attempt = max(attempt, 1)
     delay = next_delay_ms(
         bounded(policy), attempt, retry_after_ms, bool(failure.get("non_retriable")), frame.node.chance()
@@ -47,7 +52,7 @@ def failure(
 def complete(frame: Frame, run_id: str, turn: int, number: int, output: bytes, encoding: str) -> None:
     """The function returned."""
     draft = frame.draft(run_id, turn, "")
-    if draft is None or not frame.numbered(draft, number):
+    if draft is None or not frame.numbered(draft, number) or _ended_before(frame, draft):
         return
     if not frame.encoding_ok(encoding):
         frame.refuse(draft, "", "BAD_COMMAND", "the output's encoding is not a name")
@@ -70,7 +75,7 @@ def fail(
 ) -> None:
     """The function raised: entered again when that is due, or failed."""
     draft = frame.draft(run_id, turn, "")
-    if draft is None or not frame.numbered(draft, number):
+    if draft is None or not frame.numbered(draft, number) or _ended_before(frame, draft):
         return
     resident = draft.resident
     function = frame.env.triggers.known.get(resident.function_id)
@@ -103,7 +108,7 @@ def fail(
 def cancelled(frame: Frame, run_id: str, turn: int, number: int) -> None:
     """The function has unwound after Cancel."""
     draft = frame.draft(run_id, turn, CANCEL_KEY)
-    if draft is None or not frame.numbered(draft, number):
+    if draft is None or not frame.numbered(draft, number) or _ended_before(frame, draft):
         return
     request = draft.resident.cancel
     if request is None:
@@ -146,6 +151,15 @@ def mismatch(frame: Frame, run_id: str, turn: int, key: str, recorded: str, atte
             failure,
         )
     ]
+
+
+def _ended_before(frame: Frame, draft: Draft) -> bool:
+    """Whether the frame has ended the run already; refused if so."""
+    if draft.end is None and not draft.left:
+        return False
+    draft.named -= 1
+    frame.refuse(draft, "", "BAD_COMMAND", "a run ends once")
+    return True
 
 
 def _failed(

@@ -63,6 +63,7 @@ class Draft:
     def answer(self, outcome: OutcomeRow) -> None:
         """An outcome that the server makes of a command at once: it goes back when it is durable."""
         self.add(outcome)
+        self.resident.decide(outcome.key)
         if self.answers is None:
             self.answers = []
         self.answers.append(outcome)

@@ -42,8 +42,8 @@ class Resident:
 
     last_number: the last that a command named; durable: the last that is committed. unseen: outcomes sent or held
     that no command has named yet. held: outcomes that wait for a place. open: waits at the server by key.
-    cancel: why it is to be unwound, if it is. consumed: events the run has taken. stored: the status that the store
-    shows. assigned_frame: the server frame of the stream that carried its Assign.
+    cancel: why it is to be unwound, if it is. consumed: events the run has taken. decided: keys that have an outcome.
+    stored: the status that the store shows. assigned_frame: the server frame of the stream that carried its Assign.
     """
 
     executing = True
@@ -62,6 +62,7 @@ class Resident:
     held: list[OutcomeRow] | None = None
     pending: set[str] | None = None
     consumed: set[str] | None = None
+    decided: set[str] | None = None
 
     def __init__(self, session: Session, run: RunRow) -> None:
         self.session = session
@@ -82,6 +83,7 @@ class Resident:
             if outcome.number is None:
                 resident.see(outcome)
                 continue
+            resident.decide(outcome.key)
             resident.steps += 1
             resident.last_number = max(resident.last_number, outcome.number)
             resident.journal_bytes += len(outcome.output or b"") + len(outcome.failure or b"")
@@ -92,8 +94,20 @@ class Resident:
             resident.open = {wait.key: wait for wait in state.waits}
         return resident
 
+    def decide(self, key: str) -> None:
+        """A key has its outcome."""
+        if self.decided is None:
+            self.decided = {key}
+        else:
+            self.decided.add(key)
+
+    def is_decided(self, key: str) -> bool:
+        """Whether a key has its outcome: what begins it has come twice, and changes nothing."""
+        return self.decided is not None and key in self.decided
+
     def see(self, outcome: OutcomeRow) -> None:
         """An outcome is on its way to the code."""
+        self.decide(outcome.key)
         if self.unseen is None:
             self.unseen = {}
         self.unseen[outcome.key] = outcome

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from typing import Any
 
 import grpc
 import grpc.aio
+from google.protobuf.message import DecodeError
 from stepwell.v1 import step_pb2, step_pb2_grpc
 
 from stepwell_server.engine import begin, conclude, dispatch, sessions
@@ -18,6 +18,7 @@ from stepwell_server.engine.residents import Session
 from stepwell_server.model.errors import FencedError, InvalidError, ServerError, StateError
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.transport import convert, status
+from stepwell_server.transport.door import unreadable
 from stepwell_server.transport.scope import Scope
 from stepwell_server.transport.worker_link import WorkerLink
 
@@ -25,6 +26,14 @@ log = logging.getLogger("stepwell.transport")
 _EOF: Any = getattr(grpc.aio, "EOF")  # noqa: B009 (the stubs do not know it)
 _HELLO_S = 10.0
 _HELLO_FRAMES = 1_000
+
+
+async def _read(context: grpc.aio.ServicerContext[Any, Any]) -> Any:
+    """The worker's next frame. Raises InvalidError where its bytes are none."""
+    try:
+        return await context.read()
+    except DecodeError as error:
+        raise unreadable(error) from error
 
 
 class StepService(step_pb2_grpc.StepServiceServicer):
@@ -66,16 +75,14 @@ class StepService(step_pb2_grpc.StepServiceServicer):
         finally:
             if session.link is link:
                 sessions.stream_ended(self._node, session, goodbye)
-            writer.cancel()
-            with contextlib.suppress(asyncio.CancelledError, Exception):
-                await writer
+            await link.stop(writer)
 
     async def _hello(self, context: grpc.aio.ServicerContext[Any, Any]) -> step_pb2.Hello:
         """The worker's Hello, put together if it spans frames."""
         whole: step_pb2.Hello | None = None
         for _ in range(_HELLO_FRAMES):
             try:
-                frame = await asyncio.wait_for(context.read(), _HELLO_S)
+                frame = await asyncio.wait_for(_read(context), _HELLO_S)
             except TimeoutError as error:
                 raise StateError("HELLO_EXPECTED", f"no Hello within {_HELLO_S:.0f} s") from error
             if frame is _EOF or frame.WhichOneof("frame") != "hello":
@@ -142,7 +149,7 @@ class StepService(step_pb2_grpc.StepServiceServicer):
         node = self._node
         counters = self._scope.counters
         while True:
-            frame = await context.read()
+            frame = await _read(context)
             if frame is _EOF:
                 return False
             session.heard_ms = node.clock.monotonic_ms()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from typing import Any
 
@@ -13,6 +14,8 @@ from stepwell_server.model.journal import INNER, OutcomeRow
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.ports.store import RunState
 from stepwell_server.transport import convert
+
+_LAST_FRAME_S = 1.0
 
 
 class WorkerLink:
@@ -27,6 +30,7 @@ class WorkerLink:
         self._wake: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[Any] | None = asyncio.current_task()
+        self._stopped = False
         self.closed: tuple[str, str] | None = None
 
     # -- what goes in --------------------------------------------------------------------------------------------
@@ -142,8 +146,8 @@ class WorkerLink:
 
     async def write_all(self, context: grpc.aio.ServicerContext[Any, Any], counters: Any) -> None:
         """Writes frames for as long as the stream lives: takes all there is, sends, repeats."""
-        while True:
-            while self._frames:
+        while not self._stopped:
+            while self._frames and not self._stopped:
                 frame = self._frames.popleft()
                 self._sent += 1
                 counters.frames_out += 1
@@ -152,6 +156,20 @@ class WorkerLink:
                 self._frames.append(self._open)
                 self._open = None
                 continue
-            self._wake = self._loop.create_future()
-            await self._wake
-            self._wake = None
+            if not self._stopped:
+                self._wake = self._loop.create_future()
+                await self._wake
+                self._wake = None
+
+    async def stop(self, writer: asyncio.Task[None]) -> None:
+        """The writer ends with the frame that it is writing: a call whose write was cut off would never get its status.
+
+        A client that does not read is not waited for.
+        """
+        self._stopped = True
+        if self._wake is not None and not self._wake.done():
+            self._wake.set_result(None)
+        await asyncio.wait((writer,), timeout=_LAST_FRAME_S)
+        writer.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await writer

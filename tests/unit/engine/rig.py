@@ -12,7 +12,7 @@ from stepwell_server.adapters.local.clock import SystemClock
 from stepwell_server.adapters.local.queue import LocalQueue
 from stepwell_server.adapters.memory.disjoint import guarded_writes
 from stepwell_server.adapters.memory.store import MemoryStore
-from stepwell_server.engine import control, register, sessions
+from stepwell_server.engine import begin, control, ingest, register, sessions
 from stepwell_server.engine.advance import Frame
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.node import Node, Tuning
@@ -32,9 +32,10 @@ _TURNS = 200
 class Held:
     """Calls that a test holds back."""
 
-    def __init__(self, fits: Callable[[Any], bool], reads: str) -> None:
+    def __init__(self, fits: Callable[[Any], bool], reads: str = "", asks: str = "") -> None:
         self.fits = fits
         self.reads = reads
+        self.asks = asks
         self.calls = 0
         self._go = asyncio.Event()
 
@@ -58,11 +59,15 @@ class HeldStore:
 
     def hold(self, fits: Callable[[Commit], bool]) -> Held:
         """Batches with a Commit that fits wait until released."""
-        return self._add(Held(fits, ""))
+        return self._add(Held(fits))
 
     def hold_read(self, name: str) -> Held:
         """The next answer of this read waits until released; what it says is from before."""
         return self._add(Held(lambda _: True, name))
+
+    def hold_question(self, name: str) -> Held:
+        """The next call of this read waits until released, and only then looks."""
+        return self._add(Held(lambda _: True, asks=name))
 
     def _add(self, held: Held) -> Held:
         self._held.append(held)
@@ -73,19 +78,22 @@ class HeldStore:
         if len(written) != len(set(written)):
             self.overlaps.append(commits)
         for held in list(self._held):
-            if not held.reads and any(held.fits(commit) for commit in commits):
+            if not (held.reads or held.asks) and any(held.fits(commit) for commit in commits):
                 await held.wait()
         return await self.memory.commit(commits, owner)
+
+    async def _pass(self, gates: list[Held]) -> None:
+        for held in gates:
+            self._held.remove(held)
+            await held.wait()
 
     def __getattr__(self, name: str) -> Any:
         read = getattr(self.memory, name)
 
         async def gated(*args: Any, **kwargs: Any) -> Any:
+            await self._pass([held for held in self._held if held.asks == name][:1])
             result = await read(*args, **kwargs)
-            for held in list(self._held):
-                if held.reads == name:
-                    self._held.remove(held)
-                    await held.wait()
+            await self._pass([held for held in self._held if held.reads == name][:1])
             return result
 
         return gated
@@ -148,10 +156,22 @@ class Worker:
         """A frame of commands; finish() sends it."""
         return Frame(self.rig.node, self.session)
 
-    def park(self, run_id: str, *keys: str) -> None:
-        """The run waits for any of these keys, which are open."""
+    def park(self, run_id: str, *keys: str, all_of: bool = False) -> None:
+        """The run waits for any of these keys, which are open, or for all of them."""
         frame = self.frame()
-        frame.park(run_id, self.turn(run_id), Tree(False, keys, ()), 0)
+        frame.park(run_id, self.turn(run_id), Tree(all_of, keys, ()), 0)
+        frame.finish()
+
+    def wait(self, run_id: str, key: str, event: str, timeout_ms: int = 3_600_000) -> None:
+        """The run begins to wait for an event."""
+        frame = self.frame()
+        begin.wait_for_event(frame, run_id, self.turn(run_id), key, event, "", b"", "", timeout_ms)
+        frame.finish()
+
+    def release(self, run_id: str) -> None:
+        """The run is given back."""
+        frame = self.frame()
+        frame.release(run_id, self.turn(run_id))
         frame.finish()
 
     async def lost(self) -> None:
@@ -212,6 +232,16 @@ class Rig:
         run_id = await control.invoke(self.node, ENV, f"{APP}/{function}", b"", "", "", b"")
         await self.settle()
         return run_id
+
+    async def send(self, name: str) -> str:
+        """An event; durable when this returns, and whoever it was for has it."""
+        (status,) = await ingest.send_events(self.node, ENV, "", [ingest.NewEvent(name, b"{}", "", "", 0, b"")])
+        await self.settle()
+        return status.event_id
+
+    def outcomes(self, run_id: str) -> dict[str, OutcomeRow]:
+        """Outcomes of a run as the store has them, by key."""
+        return dict(self.store.memory.tables.outcome.get((ENV, run_id), {}))
 
     def row(self, run_id: str) -> RunRow:
         """The run as the store has it."""

@@ -41,9 +41,7 @@ async def parked(rig: Rig, worker: Worker) -> str:
 async def released(rig: Rig, worker: Worker) -> str:
     """A run that sleeps for an hour in nobody's memory."""
     run_id = await parked(rig, worker)
-    frame = worker.frame()
-    frame.release(run_id, worker.turn(run_id))
-    frame.finish()
+    worker.release(run_id)
     await rig.settle()
     assert rig.row(run_id).session_id is None
     return run_id

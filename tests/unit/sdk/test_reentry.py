@@ -422,3 +422,46 @@ def test_order_does_not_depend_on_addresses_or_hash_seeds() -> None:
         for seed in ("1", "2", "3")
     }  # fmt: skip
     assert len(outputs) == 1
+
+
+def test_h2_code_gets_what_its_result_is_once_it_was_written_down() -> None:
+    """Live as after a crash: what JSON cannot tell apart comes back as the same."""
+    app, seen = App("test"), list[Any]()
+
+    def made() -> Any:
+        return {"pair": (1, 2), 3: "three"}
+
+    @app.function
+    async def function(step: Step) -> None:
+        seen.append(await step.run(made))
+
+    drive(new_run(app.functions["function"]))
+    assert seen == [{"pair": [1, 2], "3": "three"}]
+    assert type(seen[0]["pair"]) is list
+
+
+@pytest.mark.parametrize("call", ["run", "sleep", "send_event", "invoke"])
+def test_h3_a_step_call_in_code_that_unwinds_after_an_eviction_raises_and_sends_nothing(call: str) -> None:
+    app, raised = App("test"), list[str]()
+    arguments: dict[str, tuple[Any, ...]] = {
+        "run": (print,), "sleep": (1,), "send_event": ("a/b", {}), "invoke": ("other/f", None),
+    }  # fmt: skip
+
+    @app.function
+    async def function(step: Step) -> None:
+        try:
+            await step.sleep(3600, name="long")
+        finally:
+            try:
+                await getattr(step, call)(*arguments[call])
+            except BaseException as error:
+                raised.append(type(error).__name__)
+                raise
+
+    core = new_run(app.functions["function"])
+    core.start()
+    core.commands.clear()
+    core.evict()
+    assert raised == ["Fenced"]
+    assert core.commands == []
+    assert core.bodies == []
