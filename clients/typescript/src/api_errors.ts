@@ -53,9 +53,12 @@ export class ApiError extends StepwellError implements ErrorDetails {
     this.retryAfterMs = retryAfterMs;
   }
 
-  /** The same call may succeed later without anybody's doing. */
+  /**
+   * The same call may succeed later without anybody's doing. CANCELLED comes from a server that stops: a call that is given up
+   * here throws the reason of its signal.
+   */
   get retriable(): boolean {
-    return this.code === Code.Unavailable || this.retryAfterMs !== undefined;
+    return this.code === Code.Unavailable || this.code === Code.Canceled || this.retryAfterMs !== undefined;
   }
 
   static {

@@ -101,12 +101,13 @@ test("a server that is away gets the same request again", async () => {
         ids.push(request.requestId);
         if (ids.length === 1) throw new ConnectError("not yet", Code.Unavailable);
         if (ids.length === 2) s.breakOff();
+        if (ids.length === 3) throw new ConnectError("the server stops", Code.Canceled);
         return accepted(request);
       },
     }),
   );
   assert.equal(await s.client.send("x"), "evt_x");
-  assert.equal(ids.length, 3);
+  assert.equal(ids.length, 4);
   assert.equal(new Set(ids).size, 1);
 });
 
