@@ -123,6 +123,10 @@ class Timer(Ready):
             self._loop.append(self)
 
 
+async def _awaited(future: asyncio.Future[Any]) -> Any:
+    return await future
+
+
 class RunLoop(asyncio.AbstractEventLoop):
     """Runs the code of one run until it is quiescent."""
 
@@ -164,7 +168,7 @@ class RunLoop(asyncio.AbstractEventLoop):
                         handle.callback_(*handle.args_)
                     else:
                         context.run(handle.callback_, *handle.args_)
-                except SystemExit:
+                except (SystemExit, KeyboardInterrupt):
                     pass  # The task holds it; a function cannot end its worker.
                 except Exception as error:
                     self.call_exception_handler({"message": "a callback raised", "exception": error})
@@ -213,6 +217,8 @@ class RunLoop(asyncio.AbstractEventLoop):
         return Future(loop=self)
 
     def create_task(self, coro: Any, *, name: str | None = None, context: Any = None, **_: Any) -> Any:
+        if isinstance(coro, asyncio.Future):
+            coro = _awaited(coro)  # what a step call answers is a future, and tasks are made of coroutines
         self._numbers += 1
         if len(self._tasks) > 64 and self._numbers % 64 == 0:
             self._tasks = [ref for ref in self._tasks if (task := ref()) is not None and not task.done()]

@@ -71,7 +71,7 @@ class Step:
         call: StepFuture[Any] = StepFuture(core, RUN, "")
         call.body = (fn, args, kwargs, info.is_async)
         call.policy = core.policy if retries is None else self._checked(name, "retries", to_policy, retries)
-        call.timeout_ms = 0 if timeout is None else self._checked(name, "timeout", to_ms, timeout)
+        call.timeout_ms = 0 if timeout is None else max(1, self._checked(name, "timeout", to_ms, timeout))
         if returns is not None:
             call.convert = codec.convert_to(returns)
         elif info.returns is UNRESOLVED:

@@ -253,8 +253,8 @@ class Frame:
                 self._plain.append(draft)
                 self._leave(draft)
             else:
+                self._submit(draft)  # where that raises the draft is still there, and is given up with the others
                 del drafts[draft.resident.run_id]
-                self._submit(draft)
         if self._plain:
             plain, self._plain = self._plain, []
             self.node.lane.submit(together(plain, self.session), settle.all_committed, (self.node, self.session, plain))

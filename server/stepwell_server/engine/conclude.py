@@ -97,6 +97,10 @@ def fail(
         else:
             _end(frame, draft, RunStatus.FAILED, None, "", failure_json(failure))
         return
+    if number != draft.highest:
+        draft.named -= 1
+        frame.refuse(draft, "", "OUT_OF_ORDER", f"number {draft.highest} came beside {number}, which ends the function")
+        return
     # The worker forgets the run; leave to enter it again comes with its next assignment.
     draft.named -= 1
     draft.highest = 0 if draft.named == 0 else draft.highest - 1

@@ -126,8 +126,11 @@ def _hand_out_suspect(node: Node, env: Environment) -> bool:
     """Reserves a session for the next suspect, alone; it gets it once the session is idle."""
     for head in sorted(node.queue.heads(env.name)):
         function_id = head.function_id
-        for session in env.serving.get(function_id, ()):
-            if session.free <= 0:
+        sessions = env.serving.get(function_id, ())
+        if any(session.suspect == "" for session in sessions):
+            continue  # one is kept free for it already
+        for session in sessions:
+            if session.free <= 0 or (session.executing and session.spared_until_ms > node.clock.monotonic_ms()):
                 continue
             batch = node.queue.pop(env.name, function_id, 1)
             if not batch:
@@ -142,11 +145,21 @@ def _hand_out_suspect(node: Node, env: Environment) -> bool:
             if session.executing:
                 node.queue.put_back(item)
                 session.suspect = ""  # no new work until it is idle: then the suspect goes there
+                node.loop.call_later(node.tuning.lease_ms / 1000, _spare, node, session)
                 break
             if take(node, session, item):
                 session.suspect = item.row.run_id
             break
     return True
+
+
+def _spare(node: Node, session: Session) -> None:
+    """A session that did not become idle takes work again for a while: a long body must not keep others out."""
+    if session.suspect == "":
+        session.suspect = None
+        session.spared_until_ms = node.clock.monotonic_ms() + node.tuning.lease_ms
+        node.loop.call_later(node.tuning.lease_ms / 1000, pump, node, node.environment(session.row.env))
+        freed(node, session)
 
 
 async def _refill(node: Node, env: Environment, function_id: str) -> None:

@@ -111,9 +111,10 @@ class Lane:
     def _take(self) -> list[Item]:
         batch: list[Item] = []
         room = [_BATCH_ROWS, _BATCH_BYTES]
+        share = max(1, _BATCH_COMMITS // len(self._pending))
         for env in list(self._pending):
             queue = self._pending.pop(env)
-            self._take_from(queue, batch, room, _BATCH_COMMITS if len(self._pending) == 0 else _BATCH_COMMITS // 2)
+            self._take_from(queue, batch, room, share)
             if queue:
                 self._pending[env] = queue  # behind the others: environments take turns
             if len(batch) >= _BATCH_COMMITS or room[0] <= 0 or room[1] <= 0:
@@ -128,6 +129,7 @@ class Lane:
         written: set[str] = set()
         rows, size = room
         count = len(batch)
+        most += count
         for _ in range(min(len(queue), _SCAN)):
             item = queue.popleft()
             commit = item[0]

@@ -65,7 +65,7 @@ async def _search(node: Node, wait: WaitRow, after: str) -> tuple[bool, str]:
     until = node.clock.monotonic_ms() + node.tuning.lookback_ms
     for _ in range(node.tuning.lookback_pages):
         events = await _page(node, wait, after, page_size)
-        fitting = [event for event in events if _fits(wait, event)]
+        fitting = [event for event in events if _fits(node, wait, event)]
         state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id) if fitting else None
         for event in fitting:
             if state is not None and serve.may_take(env, wait, state, event, matching.event_data(event)):
@@ -90,8 +90,9 @@ async def _page(node: Node, wait: WaitRow, after: str, limit: int) -> list[Event
             await asyncio.sleep(0.5)
 
 
-def _fits(wait: WaitRow, event: EventRow) -> bool:
+def _fits(node: Node, wait: WaitRow, event: EventRow) -> bool:
     if not wait.match_key:
         return True
-    path = wait.match_key.partition("#" if "#" in wait.match_key.partition("=")[0] else "=")[0]
-    return wait.match_key in matching.match_keys(matching.event_value(event), (path,))
+    # The paths of all waits on the event: one cannot be read back out of its key, since it may hold any character.
+    paths = node.environment(wait.env).shapes.get(wait.target, ())
+    return wait.match_key in matching.match_keys(matching.event_value(event), paths)

@@ -141,7 +141,11 @@ def _place(node: Node, run: RunRow) -> Reason:
     connected = [session for session in serving if session.link is not None and not session.draining]
     if not connected:
         return Reason(Waiting.NO_WORKER, "", f"no connected worker serves {run.function_id}")
-    return Reason(Waiting.CAPACITY, "", f"all {len(connected)} workers that serve {run.function_id} are full")
+    alone = sum(session.suspect is not None for session in connected)
+    message = f"all {len(connected)} workers that serve {run.function_id} are full"
+    if alone:
+        message += f", or ({alone}) kept for a run alone that was lost with its worker before"
+    return Reason(Waiting.CAPACITY, "", message)
 
 
 def _open(node: Node, wait: WaitRow) -> Reason:

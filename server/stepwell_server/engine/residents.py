@@ -159,6 +159,7 @@ class Session:
         "residents",
         "row",
         "sdk",
+        "spared_until_ms",
         "suspect",
         "unlike",
         "until_ms",
@@ -181,6 +182,7 @@ class Session:
         self.expiry: Any = None
         self.ended: dict[str, tuple[int, int, int]] = {}
         self.suspect: str | None = None
+        self.spared_until_ms = 0
         self.unlike = 0
         self.until_ms = 0
         """Once its stream has ended: until when it may come back."""

@@ -32,6 +32,10 @@ async def cancel(node: Node, env_name: str, run_id: str, reason: str) -> None:
 
     Raises NotFoundError, UnavailableError. A run that has ended stays as it is.
     """
+    await _cancel(node, env_name, run_id, ending.cancelled(reason))
+
+
+async def _cancel(node: Node, env_name: str, run_id: str, failure: bytes) -> None:
     for _ in range(_TRIES):
         state = (await node.store.load(env_name, [run_id])).get(run_id)
         if state is None:
@@ -39,9 +43,9 @@ async def cancel(node: Node, env_name: str, run_id: str, reason: str) -> None:
         if state.run.status not in _LIVE:
             return
         if not (_never_started(state) or state.run.status == RunStatus.PAUSED):
-            await _request(node, state, reason)
+            await _request(node, state, failure)
             return
-        if await ending.end_unowned(node, state, RunStatus.CANCELLED, ending.cancelled(reason)):
+        if await ending.end_unowned(node, state, RunStatus.CANCELLED, failure):
             return
     raise UnavailableError("BUSY", "the run keeps changing; try again", retry_ms=200)
 
@@ -49,7 +53,9 @@ async def cancel(node: Node, env_name: str, run_id: str, reason: str) -> None:
 async def asked(node: Node, wait: WaitRow) -> None:
     """A run whose parent no longer wants it is cancelled; the order goes when that is durable."""
     try:
-        await cancel(node, wait.env, wait.run_id, "its parent no longer waits for it")
+        await _cancel(
+            node, wait.env, wait.run_id, wait.failure or ending.cancelled("its parent no longer waits for it")
+        )
     except NotFoundError:
         pass
     except UnavailableError:
@@ -58,11 +64,10 @@ async def asked(node: Node, wait: WaitRow) -> None:
     await _close(node, wait)
 
 
-async def _request(node: Node, state: RunState, reason: str) -> None:
+async def _request(node: Node, state: RunState, failure: bytes) -> None:
     """Records the request and the forced end after the grace; then tells the worker."""
     run = state.run
     now = node.clock.now_ms()
-    failure = ending.cancelled(reason)
     request = OutcomeRow(
         run.env, run.id, CANCEL_KEY, None, int(StepKind.CANCEL), "", None, "", failure, 1, now, now, b"", None, None
     )

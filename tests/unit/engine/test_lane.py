@@ -105,3 +105,16 @@ async def test_h32_a_store_that_is_away_is_asked_again_with_the_same_commits() -
     assert list(first) == list(second)
     assert done == ["a", "b"]
     assert lane.degraded == ""
+
+
+async def test_h37_an_environment_with_a_backlog_leaves_the_others_their_share() -> None:
+    store = Gate()
+    lane, done = Lane(store), list[str]()
+    for number in range(1_000):
+        for env in ("loud", "other"):
+            submit(lane, done, f"{env} {number}", env=env)
+    await settled()
+    store.let_through(3)
+    await settled()
+    shares = [(sum(c.env == "loud" for c in batch), sum(c.env == "other" for c in batch)) for batch in store.batches]
+    assert shares[:3] == [(128, 128)] * 3

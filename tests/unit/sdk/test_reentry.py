@@ -465,3 +465,28 @@ def test_h3_a_step_call_in_code_that_unwinds_after_an_eviction_raises_and_sends_
     assert raised == ["Fenced"]
     assert core.commands == []
     assert core.bodies == []
+
+
+def test_tasks_and_groups_take_what_a_step_call_answers() -> None:
+    app = App("test")
+
+    @app.function()
+    async def code(step: Step) -> list[int]:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(step.run(len, "x" * n, name=f"n{n}")) for n in (1, 2)]
+        alone = asyncio.create_task(step.run(len, "xxx", name="n3"))
+        return [*(task.result() for task in tasks), await alone]
+
+    last = drive(new_run(code))
+    assert json.loads(last.output.data) == [1, 2, 3]
+
+
+def test_an_interrupt_in_the_code_fails_the_run_and_not_the_worker() -> None:
+    app = App("test")
+
+    @app.function(retries=0)
+    async def code(step: Step) -> None:
+        await step.run(len, "x", name="first")
+        raise KeyboardInterrupt
+
+    assert drive(new_run(code)).failure.type == "KeyboardInterrupt"
