@@ -8,6 +8,9 @@ import { RunFailedError } from "../../src/index.js";
 import { type Process, Server, ended, reached } from "../support/processes.js";
 import { until } from "../support/queue.js";
 
+/** A server that is slow to come back finds its workers still there. */
+const PATIENT = { lease_ms: 120_000 };
+
 interface Effect {
   readonly runId: string;
   readonly key: string;
@@ -52,7 +55,7 @@ test("a worker that is killed: its runs go on with another, and what was acknowl
 });
 
 test("a server that is killed: its worker takes up its session, and bodies go on meanwhile", async () => {
-  await using server = await Server.start();
+  await using server = await Server.start(PATIENT);
   const effects = new Effects(server.folder);
   await using worker = server.worker("crashing.js", { EFFECTS: effects.file });
   await worker.connect();
@@ -68,7 +71,7 @@ test("a server that is killed: its worker takes up its session, and bodies go on
 });
 
 test("a server that leaves in order: its worker goes on, and takes its session up at the next one", async () => {
-  await using server = await Server.start();
+  await using server = await Server.start(PATIENT);
   const effects = new Effects(server.folder);
   await using worker = server.worker("crashing.js", { EFFECTS: effects.file });
   await worker.connect();

@@ -12,6 +12,8 @@ import { until } from "./queue.js";
 /** The Python that has the server: given by scripts/test_all.py, else that of `make setup-dev`. */
 const PYTHON = process.env["STEPWELL_PYTHON"] ?? join(ROOT, ".venv", "bin", "python");
 
+const TUNED_SERVER = join(ROOT, "tests", "e2e", "apps", "tuned_server.py");
+
 /** A child process whose output goes to a file. It is killed when the block ends. */
 export class Process implements AsyncDisposable {
   #child: ChildProcess | undefined;
@@ -67,6 +69,11 @@ export class Process implements AsyncDisposable {
   }
 }
 
+/** Other times than the usual ones. */
+interface Tuning {
+  readonly lease_ms: number;
+}
+
 /** `stepwell dev` on SQLite and a free port, which it keeps over restarts. */
 export class Server extends Process {
   readonly client: Client;
@@ -74,17 +81,19 @@ export class Server extends Process {
   private constructor(
     readonly folder: string,
     readonly address: string,
+    tuning: Tuning | undefined,
   ) {
     const database = `sqlite:///${join(folder, "stepwell.db")}`;
-    const command = ["-m", "stepwell", "dev", "--database", database, "--listen", address];
+    const program = tuning === undefined ? ["-m", "stepwell"] : [TUNED_SERVER, JSON.stringify(tuning)];
+    const command = [...program, "dev", "--database", database, "--listen", address];
     super([PYTHON, ...command], join(folder, "server.log"), { PYTHONPATH: ROOT });
     this.client = new Client({ address, environment: "" });
   }
 
   /** A server that listens. */
-  static async start(): Promise<Server> {
+  static async start(tuning?: Tuning): Promise<Server> {
     const port = await freePort();
-    const server = new Server(mkdtempSync(join(tmpdir(), "stepwell-ts-")), `127.0.0.1:${port}`);
+    const server = new Server(mkdtempSync(join(tmpdir(), "stepwell-ts-")), `127.0.0.1:${port}`, tuning);
     await server.listen();
     return server;
   }
