@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import re
 from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from stepwell_server.engine.lane import Lane
 from stepwell_server.model.commit import APPLIED
 from stepwell_server.model.journal import OutcomeRow
 
+from tests.simulation.store import FaultyStore
 from tests.simulation.world import Options
 from tests.support.programs import PLAIN, RACES, STEPS, WAITS
 
@@ -90,6 +92,24 @@ def _commit_before_ack(stack: contextlib.ExitStack) -> None:
     _patch(stack, Lane, "submit", hasty)
 
 
+def _cursor(stack: contextlib.ExitStack) -> None:
+    """What an accepted event has still to serve is forgotten with its server (H21b)."""
+    patched: Any = FaultyStore
+    stranded = FaultyStore.__getattr__
+
+    def forgetful(self: Any, name: str) -> Any:
+        read = stranded(self, name)
+        if name != "stranded":
+            return read
+
+        async def without_cursors(*args: Any) -> Any:
+            return dataclasses.replace(await read(*args), cursors=())
+
+        return without_cursors
+
+    _patch(stack, patched, "__getattr__", forgetful)
+
+
 def _look_back(stack: contextlib.ExitStack) -> None:
     """A new wait does not look for an event that came before it (H17)."""
     _patch(stack, lookback, "look_back", lookback._mark)
@@ -153,6 +173,11 @@ ABLATIONS = {
         _alone, Options(story="deadly", faults={}), r"run \w+ of \S+ was paused \(2\), although it kills"
     ),
     "fitting-worker": Ablation(_fitting_worker, Options(story="changing"), r"run \w+ of \S+ never ended: PAUSED"),
+    "cursor": Ablation(
+        _cursor,
+        Options(WAITS, {"crash_server": 2.0, "store_slow": 2.0}, "plain", rest_s=200),
+        r"run \w+: \S+ timed out \d+ ms after|event \S+ has not started",
+    ),
     "look-back": Ablation(
         _look_back, Options(WAITS, {}, "plain"), r"run \w+: \S+ timed out \d+ ms after \w+ was accepted"
     ),

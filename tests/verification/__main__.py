@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
+import signal
 import sys
 import tempfile
 from contextlib import ExitStack
@@ -24,6 +25,7 @@ def main() -> int:
     parser.add_argument("--workers", type=int, default=Options.workers, help="worker processes")
     parser.add_argument("--keep", action="store_true", help="keep the folders of seeds that fail")
     given = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended, too
     stores = ("sqlite", "postgres") if given.store == "both" else (given.store,)
     failed = 0
     with ExitStack() as stack:

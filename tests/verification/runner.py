@@ -25,6 +25,7 @@ from tests.verification.load import Asked, Load
 from tests.verification.verdict import Verdict
 
 _APP = Path(__file__).with_name("app.py")
+_STUCK_S = 75.0
 _LIVE = (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PARKED, RunStatus.PAUSED)
 _TUNING = {
     "lease_ms": int(LEASE_S * 1000), "heartbeat_ms": 500, "stream_grace_ms": 300, "home_wait_ms": 200,
@@ -42,7 +43,6 @@ class Options:
     programs: int = 12
     runs: int = 200
     seconds: float = 30.0
-    end_s: float = 90.0
     workers: int = 3
 
 
@@ -132,7 +132,7 @@ def played(
 
         if options.seconds:
             chaos.run(options.seconds, tick)
-        live = _rest(client, load, options.end_s, tick)
+        live = _rest(client, load, ledger, tick)
         yield Played(client, programs, load.asked, ledger.lines(), live, chaos, [*load.troubles, *chaos.troubles])
 
 
@@ -144,12 +144,15 @@ def _worker(server: Server, number: int, ledger: Ledger, options: Options, rng: 
     return server.worker(_APP, f"w{number}", VERIFICATION=json.dumps(given))
 
 
-def _rest(client: Client, load: Load, within_s: float, tick: Callable[[str], None]) -> list[str]:
-    """Waits until all is sent and every run has ended; the runs that have not."""
-    end = time.monotonic() + within_s
+def _rest(client: Client, load: Load, ledger: Ledger, tick: Callable[[str], None]) -> list[str]:
+    """Waits until all is sent and every run has ended; the runs that have not, once nothing has moved for long.
+
+    Runs that were lost again and again are given out one by one, and as late as a minute each (H13).
+    """
+    moved_at, before = time.monotonic(), (0, 0)
     live = ["?"]
-    while time.monotonic() < end:
-        tick("rest")
+    while time.monotonic() - moved_at < _STUCK_S:
+        tick(f"rest, {len(live)} runs live")
         time.sleep(0.3)
         if load.left:
             continue
@@ -160,6 +163,9 @@ def _rest(client: Client, load: Load, within_s: float, tick: Callable[[str], Non
             continue
         if not live:
             return []
+        now = (len(live), ledger.path.stat().st_size)
+        if now != before:
+            moved_at, before = time.monotonic(), now
     return live
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import deque
 from typing import Any
 
@@ -169,7 +168,15 @@ class WorkerLink:
         self._stopped = True
         if self._wake is not None and not self._wake.done():
             self._wake.set_result(None)
-        await asyncio.wait((writer,), timeout=_LAST_FRAME_S)
-        writer.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await writer
+        writer.add_done_callback(_seen)
+        try:
+            await asyncio.wait((writer,), timeout=_LAST_FRAME_S)
+        finally:
+            writer.cancel()
+        await asyncio.wait((writer,))
+
+
+def _seen(writer: asyncio.Task[None]) -> None:
+    """A write that failed is the end of the stream, which its reader learns."""
+    if not writer.cancelled():
+        writer.exception()

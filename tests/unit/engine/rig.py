@@ -156,10 +156,10 @@ class Worker:
         """A frame of commands; finish() sends it."""
         return Frame(self.rig.node, self.session)
 
-    def park(self, run_id: str, *keys: str, all_of: bool = False) -> None:
+    def park(self, run_id: str, *keys: str, all_of: bool = False, received: int = 0) -> None:
         """The run waits for any of these keys, which are open, or for all of them."""
         frame = self.frame()
-        frame.park(run_id, self.turn(run_id), Tree(all_of, keys, ()), 0)
+        frame.park(run_id, self.turn(run_id), Tree(all_of, keys, ()), received)
         frame.finish()
 
     def wait(self, run_id: str, key: str, event: str, timeout_ms: int = 3_600_000) -> None:
@@ -206,18 +206,26 @@ class Rig:
         for _ in range(_TURNS):
             await asyncio.sleep(0)
 
-    def functions(self, *names: str) -> list[FunctionSpec]:
+    def functions(self, deployment: str, names: Sequence[str]) -> list[FunctionSpec]:
         retry = RetryPolicy(1, 1, 1.0, 1, False)
         return [
-            FunctionSpec(f"{APP}/{name}", APP, name, (Trigger(f"on/{name}", ""),), retry, b"", b"", False, "one")
+            FunctionSpec(f"{APP}/{name}", APP, name, (Trigger(f"on/{name}"),), retry, deployment=deployment)
             for name in names
         ]
 
-    def hello(self, *, capacity: int = 10, session_id: str = "", residents: Sequence[sessions.Held] = (),
-              functions: Sequence[str] = ("f",), instance: str = "worker") -> sessions.Hello:  # fmt: skip
-        return sessions.Hello(
-            APP, "one", instance, "hand", session_id, self.functions(*functions), capacity, residents, frozenset()
-        )
+    def hello(
+        self,
+        *,
+        capacity: int = 10,
+        session_id: str = "",
+        residents: Sequence[sessions.Held] = (),
+        functions: Sequence[str] = ("f",),
+        instance: str = "worker",
+        deployment: str = "one",
+    ) -> sessions.Hello:
+        """What a worker says of itself."""
+        specs = self.functions(deployment, functions)
+        return sessions.Hello(APP, deployment, instance, "hand", session_id, specs, capacity, residents, frozenset())
 
     async def connect(self, **hello: Any) -> Worker:
         """A worker that is welcomed."""

@@ -95,6 +95,21 @@ async def test_h16_an_outcome_that_comes_while_its_run_is_taken_is_not_forgotten
         assert [one[3] for one in worker.told("outcome", run_id)] == ["b"], "a came with the journal"
 
 
+@pytest.mark.parametrize(("received", "parks"), [(0, False), (1, True)])
+async def test_h16_a_park_is_void_if_an_outcome_is_on_its_way_that_touches_its_tree(received: int, parks: bool) -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        worker.wait(run_id, "a", "go/a")
+        worker.wait(run_id, "b", "go/b")
+        await world.settle()
+        await world.send("go/a")
+        assert [one[3] for one in worker.told("outcome", run_id)] == ["a"]
+        worker.park(run_id, "b", *([] if received else ["a"]), received=received)
+        await world.settle()
+        assert worker.session.executing == (0 if parks else 1)
+
+
 # --- H17 ---
 
 
@@ -222,3 +237,67 @@ async def test_h13_a_loss_is_counted_and_progress_clears_the_count() -> None:
         frame.finish()
         await world.settle()
         assert world.row(run_id).losses == 0
+
+
+# --- H12, H15: who gets work ---
+
+
+async def test_h12_a_worker_that_is_late_gets_no_new_work_until_it_is_heard_again() -> None:
+    async with rig(heartbeat_ms=1_000, lease_ms=60_000) as world:
+        worker = await world.connect()
+        housekeeping = Housekeeping(world.node, lambda _: False)
+        worker.session.heard_ms -= 2_500
+        housekeeping.look_at_streams()
+        run_id = await world.start()
+        assert world.status(run_id) is RunStatus.QUEUED
+        worker.session.heard_ms = world.node.clock.monotonic_ms()
+        housekeeping.look_at_streams()
+        await world.settle()
+        assert worker.told("assign", run_id)
+        assert not worker.told("close")
+
+
+async def test_h12_a_worker_that_was_silent_for_a_lease_loses_its_runs() -> None:
+    async with rig(heartbeat_ms=1_000, lease_ms=4_000) as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        worker.session.heard_ms -= 4_500
+        Housekeeping(world.node, lambda _: False).look_at_streams()
+        await world.settle()
+        assert worker.told("close") == [("close", "LEASE_OVER")]
+        assert (world.status(run_id), world.row(run_id).losses) == (RunStatus.QUEUED, 1)
+
+
+async def test_h15_a_build_that_comes_back_is_not_the_current_one_again() -> None:
+    async with rig() as world:
+        await world.connect(deployment="old", functions=("f", "gone"))
+        await asyncio.sleep(0.002)  # deployments are ordered by the millisecond
+        new = await world.connect(deployment="new", functions=("f",))
+        again = await world.connect(deployment="old", functions=("f", "gone"))
+        environment = world.node.environment(ENV)
+        assert environment.current == {"app": "new"}
+        assert "app/gone" not in environment.triggers.known
+        for _ in range(3):
+            run_id = await world.start()
+            assert new.told("assign", run_id)
+            assert not again.told("assign", run_id)
+
+
+async def test_h15_a_run_is_entered_again_by_the_build_that_began_it_while_that_is_connected() -> None:
+    async with rig() as world:
+        old = await world.connect(deployment="old")
+        run_id = await nobodys(world, old, "go/a")
+        await asyncio.sleep(0.002)
+        new = await world.connect(deployment="new")
+        await world.send("go/a")
+        assert old.turn(run_id) > 1
+        assert not new.told("assign", run_id)
+        frame = old.frame()
+        frame.delivered(run_id, old.turn(run_id), [("k", 1)])
+        frame.finish()
+        old.wait(run_id, "l", "go/b")
+        old.park(run_id, "l", received=9)
+        await world.settle()
+        await old.lost()
+        await world.send("go/b")
+        assert new.told("assign", run_id), "else by the current one"
