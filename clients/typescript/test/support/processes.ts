@@ -12,7 +12,7 @@ import { until } from "./queue.js";
 /** The Python that has the server: given by scripts/test_all.py, else that of `make setup-dev`. */
 const PYTHON = process.env["STEPWELL_PYTHON"] ?? join(ROOT, ".venv", "bin", "python");
 
-const TUNED_SERVER = join(ROOT, "tests", "e2e", "apps", "tuned_server.py");
+const TUNED_SERVER = join(ROOT, "tests", "support", "tuned_server.py");
 
 /** A child process whose output goes to a file. It is killed when the block ends. */
 export class Process implements AsyncDisposable {
