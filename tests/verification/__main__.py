@@ -23,10 +23,13 @@ def main() -> int:
     parser.add_argument("--runs", type=int, default=Options.runs, help="events and invokes that start them")
     parser.add_argument("--seconds", type=float, default=Options.seconds, help="how long things go wrong")
     parser.add_argument("--workers", type=int, default=Options.workers, help="worker processes")
+    parser.add_argument("--standby", action="store_true", help="two servers, one of which takes over (Postgres)")
     parser.add_argument("--keep", action="store_true", help="keep the folders of seeds that fail")
     given = parser.parse_args()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what was started is ended, too
     stores = ("sqlite", "postgres") if given.store == "both" else (given.store,)
+    if given.standby:
+        stores = ("postgres",)  # a SQLite file is one process's own
     failed = 0
     with ExitStack() as stack:
         base = Path(tempfile.mkdtemp(prefix="stepwell-verify-"))
@@ -37,7 +40,9 @@ def main() -> int:
             for store in stores:
                 folder = base / f"{store}-{seed}"
                 folder.mkdir()
-                options = Options(seed, store, given.programs, given.runs, given.seconds, workers=given.workers)
+                options = Options(
+                    seed, store, given.programs, given.runs, given.seconds, given.workers, standby=given.standby
+                )
                 report = verify(options, folder, postgres if store == "postgres" else None, progress)
                 progress("")
                 print(report.told + (": FAILED" if report.problems else ": ok"), flush=True)
@@ -45,7 +50,9 @@ def main() -> int:
                     print(f"  {problem[:1500]}")
                 if report.problems:
                     failed += 1
-                    print(f"  again: make verify ARGS='--seed {seed} --programs {given.programs} --store {store}'")
+                    print(
+                        f"  again: make verify ARGS='--seed {seed} --programs {given.programs} --store {store}{' --standby' if given.standby else ''}'"
+                    )
                     print(f"  its folder: {folder}" if given.keep else "", flush=True)
                 else:
                     shutil.rmtree(folder)

@@ -13,6 +13,7 @@ from collections.abc import Callable
 
 from tests.support.postgres import PostgresServer
 from tests.support.servers import Server, Worker
+from tests.verification.pair import Pair
 
 LEASE_S = 2.0
 _FREEZES_S = (0.05, 0.5, LEASE_S * 0.6, LEASE_S * 1.3, LEASE_S * 2)
@@ -94,19 +95,24 @@ class Chaos:
             finally:
                 process.signal(signal.SIGCONT)
 
+    def _serving(self) -> Server:
+        return self._server.serving if isinstance(self._server, Pair) else self._server
+
     # -- the faults ----------------------------------------------------------------------------------------------
 
     def _kill_server(self, rng: random.Random) -> None:
-        self._server.kill()
+        self._serving().kill()
         self._over.wait(rng.choice((0.0, 0.3, LEASE_S * 1.2)))
 
     def _freeze_server(self, rng: random.Random) -> None:
-        """Workers that hear nothing forget their runs."""
-        self._freeze(self._server, rng.choice(_FREEZES_S))
+        """Workers that hear nothing forget their runs; a server that stands by takes over, and the frozen one wakes."""
+        self._freeze(self._serving(), rng.choice(_FREEZES_S))
 
     def _stop_server(self, rng: random.Random) -> None:
-        self._server.signal(signal.SIGTERM)
-        self._server.wait(30)
+        server = self._serving()
+        if server.running:
+            server.signal(signal.SIGTERM)
+            server.wait(30)
 
     def _drop_connections(self, rng: random.Random) -> None:
         assert self._postgres is not None

@@ -22,6 +22,7 @@ from tests.verification.app import programs_of
 from tests.verification.chaos import LEASE_S, Chaos
 from tests.verification.ledger import Books, Ledger, Line
 from tests.verification.load import Asked, Load
+from tests.verification.pair import Pair
 from tests.verification.verdict import Verdict
 
 _APP = Path(__file__).with_name("app.py")
@@ -44,6 +45,7 @@ class Options:
     runs: int = 200
     seconds: float = 30.0
     workers: int = 3
+    standby: bool = False  # two servers, one of which takes over; Postgres only
 
 
 @dataclass
@@ -110,7 +112,8 @@ def played(
     programs = programs_of(options.seed, options.programs)
     began = time.monotonic()
     with ExitStack() as stack:
-        server = stack.enter_context(Server(database, folder, profile="serve").tuned(**_TUNING))
+        servers = Pair(database, folder, **_TUNING) if options.standby else Server(database, folder, profile="serve")
+        server = stack.enter_context(servers if options.standby else servers.tuned(**_TUNING))
         workers = [_worker(server, number, ledger, options, rng) for number in range(options.workers)]
         for worker in workers:
             stack.callback(worker.kill)
@@ -172,7 +175,7 @@ def _rest(client: Client, load: Load, ledger: Ledger, tick: Callable[[str], None
 def _logs(folder: Path) -> list[str]:
     """Lines of logs that should not be there."""
     found: list[str] = []
-    for log in sorted(folder.glob("*.log")):
+    for log in sorted(folder.rglob("*.log")):
         for line in log.read_text(errors="replace").splitlines():
             if any(word in line for word in _WRONG):
                 found.append(f"{log.name}: {line}")
