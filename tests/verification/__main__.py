@@ -50,9 +50,8 @@ def main() -> int:
                     print(f"  {problem[:1500]}")
                 if report.problems:
                     failed += 1
-                    print(
-                        f"  again: make verify ARGS='--seed {seed} --programs {given.programs} --store {store}{' --standby' if given.standby else ''}'"
-                    )
+                    again = f"--seed {seed} --programs {given.programs} --store {store}"
+                    print(f"  again: make verify ARGS='{again}{' --standby' if given.standby else ''}'")
                     print(f"  its folder: {folder}" if given.keep else "", flush=True)
                 else:
                     shutil.rmtree(folder)
