@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import subprocess
 import sys
@@ -102,8 +101,7 @@ def no_worker(run: Run) -> bool:
 
 def test_a_wait_whose_look_back_was_cut_says_so(store: str, database: str, tmp_path: Path) -> None:
     effects = tmp_path / "effects"
-    server = Server(database, tmp_path)
-    server.command[1:3] = [str(APPS.parents[1] / "support" / "tuned_server.py"), json.dumps({"lookback_events": 5, "lookback_pages": 2})]
+    server = Server(database, tmp_path).tuned(lookback_events=5, lookback_pages=2)
     with running(server, APPS / "features.py", EFFECTS=str(effects)) as (client, _):
         hold = {"event": "w/go", "timeout": "1h"}
         late = {"event": "w/late", "match": "data.u", "timeout": "1h"}
