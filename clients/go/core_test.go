@@ -254,6 +254,26 @@ func TestCancelReachesBranchesAndWaits(t *testing.T) {
 	}
 }
 
+func TestBranchesOfACancelledRunAreGivenUpOnce(t *testing.T) {
+	core := entered(t, func(ctx sw.Context) (any, error) {
+		g := sw.NewGroup(ctx)
+		g.Go("quick", func(ctx sw.Context) error { return sw.Sleep(ctx, time.Hour) })
+		g.Go("slow", func(ctx sw.Context) error {
+			_ = sw.Sleep(ctx, time.Hour)
+			return do(ctx, "undo")
+		})
+		return nil, g.Wait()
+	})
+	core.Commands()
+	core.Cancel(&stepwellv1.Failure{Message: "no longer needed"})
+	core.Ack(1)
+	if keys := begun(core); !slices.Equal(keys, []string{"slow/undo"}) || core.Interrupts() != nil {
+		t.Fatal(keys)
+	}
+	core.Finish("slow/undo", 1, nil, nil, 0, 0)
+	command[*stepwellv1.Cancelled](t, core)
+}
+
 func TestWithinIsADurableTimeOut(t *testing.T) {
 	code := func(ctx sw.Context) (string, error) {
 		text, err := sw.Within(ctx, time.Minute, func(ctx sw.Context) (string, error) {

@@ -40,9 +40,10 @@ type fiber struct {
 	awaits   *Group
 	children []*fiber
 	// It was given up while it did not wait: its next call says so, with this error.
-	given error
-	done  bool
-	err   error
+	given   error
+	unwinds bool // it was given up
+	done    bool
+	err     error
 }
 
 // newFiber makes a fiber whose code has not begun; it begins when it first gets the baton.
@@ -171,6 +172,7 @@ func (f *fiber) giveUp(why error) {
 	if f.done {
 		return
 	}
+	f.unwinds = true
 	f.ctx.stop(why)
 	for _, child := range f.children {
 		child.giveUp(why)

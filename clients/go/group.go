@@ -101,7 +101,14 @@ func (g *Group) ended(b *fiber) {
 func (g *Group) fail(err error) {
 	if g.err == nil {
 		g.err = err
-		for _, b := range g.branches {
+		g.giveUp()
+	}
+}
+
+// giveUp gives up the branches that were not, with their run or by a group around: their clean-up goes on.
+func (g *Group) giveUp() {
+	for _, b := range g.branches {
+		if !b.unwinds {
 			b.giveUp(ErrCancelled)
 		}
 	}
@@ -144,9 +151,7 @@ func (g *Group) waitFirst() error {
 		f.yield()
 	}
 	g.race, g.err = false, ErrCancelled // what the losers return does not matter
-	for _, b := range g.branches {
-		b.giveUp(ErrCancelled)
-	}
+	g.giveUp()
 	g.waitAll()
 	return f.takeGiven()
 }

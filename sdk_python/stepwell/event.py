@@ -87,7 +87,8 @@ def to_unix_ms(instant: datetime | float) -> int:
         if instant.tzinfo is None:
             raise UsageError(f"{instant!r} has no time zone; use datetime.now(UTC) or .astimezone()")
         return round(instant.timestamp() * 1000)
-    if not abs(instant) * 1000 <= UNIX_MS_MAX:  # nor is it "not a number"
+    is_number = isinstance(instant, (int, float)) and not isinstance(instant, bool)  # pyright: ignore[reportUnnecessaryIsInstance]
+    if not is_number or not abs(instant) * 1000 <= UNIX_MS_MAX:  # nor is it "not a number"
         raise UsageError(f"{instant!r} is no Unix time in seconds")
     return round(instant * 1000)
 

@@ -32,8 +32,7 @@ _NUMBERED = (
 class Host:
     """Everything but `listing` is called on the user's loop.
 
-    `fenced` is called when the server says that the session's epoch is stale; `idle` when a draining host has nothing
-    left to do.
+    `idle` is called when a draining host has nothing left to do.
     """
 
     def __init__(
@@ -43,13 +42,11 @@ class Host:
         *,
         threads: int,
         max_parked: int,
-        fenced: Callable[[], None],
         idle: Callable[[], None],
     ) -> None:
         self._app = app
         self._loop = loop
         self._max_parked = max_parked
-        self._fenced = fenced
         self._idle = idle
         self._stream: Stream | None = None
         self._applied = 0
@@ -244,12 +241,6 @@ class Host:
             self._proceed(resident)
 
     def _refused(self, refused: step_pb2.Refused) -> None:
-        if refused.reason == "STALE_EPOCH":
-            log.error("the server has given this session up: %s", refused.message)
-            self.evict_all()
-            self._stream = None
-            self._fenced()
-            return
         resident = self._find(refused.run_id, refused.turn)
         if resident is None:
             return

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from stepwell.duration import Duration, DurationError, to_ms
 from stepwell.errors import UsageError
@@ -34,10 +34,10 @@ def to_policy(retries: Retries) -> common_pb2.RetryPolicy:
         if not 0 <= retries < ATTEMPTS_MAX:
             raise UsageError(f"retries={retries} is not between 0 and {ATTEMPTS_MAX - 1}")
         return common_pb2.RetryPolicy(max_attempts=retries + 1)
-    if isinstance(retries.attempts, bool) or not 1 <= retries.attempts <= ATTEMPTS_MAX:
-        raise UsageError(f"Retry(attempts={retries.attempts!r}) is not between 1 and {ATTEMPTS_MAX}")
-    if not 1.0 <= retries.factor <= 1000.0:
-        raise UsageError(f"Retry(factor={retries.factor!r}) is not between 1 and 1,000")
+    _check("attempts", retries.attempts, int, 1, ATTEMPTS_MAX)
+    _check("factor", retries.factor, (int, float), 1, 1000)
+    if not isinstance(retries.jitter, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise UsageError(f"Retry(jitter={retries.jitter!r}) is neither True nor False")
     return common_pb2.RetryPolicy(
         max_attempts=retries.attempts,
         initial_ms=_positive_ms("initial", retries.initial),
@@ -45,6 +45,11 @@ def to_policy(retries: Retries) -> common_pb2.RetryPolicy:
         max_ms=_positive_ms("max", retries.max),
         jitter=common_pb2.RetryPolicy.JITTER_FULL if retries.jitter else common_pb2.RetryPolicy.JITTER_NONE,
     )
+
+
+def _check(option: str, value: Any, types: type | tuple[type, ...], least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, types) or not least <= value <= most:
+        raise UsageError(f"Retry({option}={value!r}) is not between {least} and {most:,}")
 
 
 def _positive_ms(option: str, value: Duration) -> int:

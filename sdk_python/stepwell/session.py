@@ -151,12 +151,6 @@ class Session:
             if leaving is not None:
                 await self._drop(*leaving)
 
-    def begin_anew(self) -> None:
-        """The session is over: what its stream brings no longer counts, and the next Hello opens a new one."""
-        self._session_id = ""
-        if self._current is not None:
-            self._current.cancel()
-
     def _left(self, stream: Stream, serving: asyncio.Future[None]) -> None:
         """A stream that is being left has ended, perhaps before there is another to send to."""
         if not serving.cancelled():

@@ -65,7 +65,6 @@ class Worker:
             asyncio.get_running_loop(),
             threads=settings.threads,
             max_parked=settings.max_parked,
-            fenced=lambda: io.call(session.begin_anew),
             idle=self._idle.set,
         )
         session = Session(io, settings.address, self._introduction, settings.capacity, host.listing, host.mailbox)

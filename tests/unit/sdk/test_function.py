@@ -75,6 +75,11 @@ def test_the_event_is_read_as_its_annotation_says() -> None:
         ({"retries": Retry(attempts=0)}, "attempts=0"),
         ({"retries": Retry(initial="4x")}, "initial"),
         ({"retries": Retry(factor=0.5)}, "factor"),
+        ({"retries": Retry(attempts="3")}, "attempts='3'"),  # pyright: ignore[reportArgumentType]
+        ({"retries": Retry(attempts=2.5)}, "attempts=2.5"),  # pyright: ignore[reportArgumentType]
+        ({"retries": Retry(factor="2")}, "factor='2'"),  # pyright: ignore[reportArgumentType]
+        ({"retries": Retry(factor=float("nan"))}, "factor=nan"),
+        ({"retries": Retry(jitter="no")}, "jitter='no'"),  # pyright: ignore[reportArgumentType]
         ({"on": ""}, "an event needs a name"),
         ({"on": "a*b"}, "wildcard"),
         ({"on": "a\n"}, "control"),

@@ -204,6 +204,7 @@ def test_wrong_calls_are_named() -> None:
             lambda: step.send_events([]),
             lambda: step.send_event("a", [1]),
             lambda: step.sleep_until(1e18),
+            lambda: step.sleep_until("2030-01-01"),  # pyright: ignore[reportArgumentType]
             lambda: step.sleep_until(float("nan")),
             lambda: step.sleep_until(time.time() + 367 * 86_400),
             lambda: step.run(get_quote, "a", name="$timer"),
@@ -226,6 +227,7 @@ def test_wrong_calls_are_named() -> None:
         "at least one",
         "object",
         "step sleep_until, instant: 1e+18",
+        "'2030-01-01'",
         "nan",
         "more than 366 days ahead",
         "'$timer'",

@@ -296,29 +296,6 @@ async def test_runs_that_welcome_refuses_are_forgotten() -> None:
             assert [one.run_id for one in frame.commands.results] == ["run_2"]
 
 
-async def test_a_stale_epoch_fences_everything_and_opens_a_new_session() -> None:
-    async def body() -> None:
-        began.set()
-        try:
-            await asyncio.sleep(10)
-        finally:
-            interrupted.set()
-
-    async def waits(step: Step) -> None:
-        await step.run(body)
-
-    began, interrupted = asyncio.Event(), asyncio.Event()
-    async with fake_server() as server, working(server, app_of(waits)):
-        link = await server.link()
-        link.assign("run_1", "waits")
-        await began.wait()
-        link.send(step_pb2.Work(refused=[step_pb2.Refused(reason="STALE_EPOCH")]))
-        await interrupted.wait()
-        again = await server.link()
-        assert again.hello[0].session_id == ""
-        assert again.residents == {}
-
-
 async def test_a_refused_command_evicts_its_run() -> None:
     async with fake_server() as server:
         server.welcome.heartbeat_ms = 50
