@@ -12,13 +12,14 @@ COPIES_AT_ONCE = 50
 async def multiply(database: Database, copies: int) -> None:
     """Adds so many copies of every event, run and outcome. Nobody else may use the database meanwhile.
 
-    The last six hex digits of each id become the number of the copy: ids keep their time, and copies belong together.
+    The six hex digits behind the time of each id become the number of the copy: ids keep their time, the rest tells
+    apart what came in one millisecond, and copies belong together.
     """
     postgres = database.postmaster is not None
     number = "lpad(to_hex(n), 6, '0')" if postgres else "printf('%06x', n)"
     for table in TABLES:
         columns = [column for column in await database.columns(table) if column != "arrived"]
-        values = [f"substr({c}, 1, 30) || {number}" if c in ID_COLUMNS else c for c in columns]
+        values = [f"substr({c}, 1, 16) || {number} || substr({c}, 23)" if c in ID_COLUMNS else c for c in columns]
         series = (
             "generate_series($1::int, $2::int) as series(n)"
             if postgres
