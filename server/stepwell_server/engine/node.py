@@ -14,7 +14,7 @@ from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model import ids
 from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.event import EventRow
-from stepwell_server.model.journal import LookedBack
+from stepwell_server.model.journal import LookedBack, OutcomeRow
 from stepwell_server.model.run import End, RunRow
 from stepwell_server.model.session import LeaseRow
 from stepwell_server.ports.clock import Clock
@@ -102,6 +102,8 @@ class Node:
         self.arriving: dict[str, list[Callable[[str], None]]] = {}
         self.coming: dict[str, int] = {}  # by session: runs that have a place there and are not assigned yet
         self.closing: set[str] = set()  # sessions that are over, and whose runs are being moved
+        # Runs whose session is being taken up: the outcomes that became durable while their state was read.
+        self.adopting: dict[str, list[OutcomeRow]] = {}
         self.unserved: list[Any] = []
         self.cursor_deletes: list[Any] = []
         self.looked_back: list[LookedBack] = []

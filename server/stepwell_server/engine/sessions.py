@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from hashlib import blake2b
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from stepwell_server.model import ids
 from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.errors import FencedError, InvalidError, StateError
 from stepwell_server.model.function import FunctionSpec
+from stepwell_server.model.journal import UNWINDING, OutcomeRow
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import LIVE, RunStatus
 from stepwell_server.model.session import SessionRow, SessionWrite
@@ -173,12 +175,32 @@ async def _reconcile(
     held_rows = {row.id: row for row in await recover.held_by(node, env.name, session.id)}
     kept = [run_id for run_id, row in held_rows.items() if run_id in claimed and claimed[run_id].turn == row.turn]
     refused = [held for held in residents if held.run_id not in kept]
-    states: list[RunState] = []
-    for at in range(0, len(kept), 256):
-        states.extend((await dispatch.read(node, env.name, kept[at : at + 256])).values())
     missing = [row for run_id, row in held_rows.items() if run_id not in kept]
     await recover.requeue_rows(node, env.name, missing, lost=False, fence=session.fence)
-    return refused, [state for state in states if state.run.status in _LIVE]
+    came = {run_id: list[OutcomeRow]() for run_id in kept}
+    node.adopting.update(came)
+    states: list[RunState] = []
+    try:
+        for at in range(0, len(kept), 256):
+            states.extend((await dispatch.read(node, env.name, kept[at : at + 256])).values())
+    finally:
+        for run_id, outcomes in came.items():
+            if node.adopting.get(run_id) is outcomes:
+                del node.adopting[run_id]
+    return refused, [_with(state, came[state.run.id]) for state in states if state.run.status in _LIVE]
+
+
+def _with(state: RunState, came: Sequence[OutcomeRow]) -> RunState:
+    """A run with the outcomes that became durable while it was read. Of two for one key the first one came."""
+    new: dict[str, OutcomeRow] = {}
+    there, open_ = {row.key for row in state.outcomes}, {wait.key for wait in state.waits}
+    for row in came:
+        if row.key not in there and (row.key in open_ or row.kind in UNWINDING):
+            new.setdefault(row.key, row)
+    if not new:
+        return state
+    waits = tuple(wait for wait in state.waits if wait.key not in new)
+    return replace(state, outcomes=(*state.outcomes, *new.values()), waits=waits)
 
 
 def _resume(node: Node, session: Session, state: RunState, parked: bool) -> None:

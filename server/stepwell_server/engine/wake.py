@@ -88,8 +88,16 @@ def _resolved_here(result: CommitResult, argument: tuple[Node, str, OutcomeRow, 
             then(won)
 
 
+def note(node: Node, outcome: OutcomeRow) -> None:
+    """An outcome is durable. Where its run is just being read, to stay with its worker, the read may have missed it."""
+    came = node.adopting.get(outcome.run_id) if node.adopting else None
+    if came is not None:
+        came.append(outcome)
+
+
 def arrived(node: Node, function_id: str, outcome: OutcomeRow) -> None:
     """An undelivered outcome is durable: tell the run, wherever it is now."""
+    note(node, outcome)
     resident = node.residents.get(outcome.run_id)
     if resident is not None:
         deliver(node, resident, outcome)
@@ -110,6 +118,9 @@ def _resolved_taken(result: CommitResult, argument: tuple[Node, Session, str, Ou
     won = result.verdict is Verdict.APPLIED
     try:
         if won:
+            note(node, outcome)
+            # Where the run is not taken after all, because its session was taken up meanwhile, it still has to be told.
+            node.arriving[outcome.run_id].append(later(node, outcome))
             dispatch.load_soon(node, session, outcome.env, outcome.run_id, function_id)
             node.changed(outcome.run_id)
         else:
@@ -124,6 +135,7 @@ def _resolved_queued(result: CommitResult, argument: tuple[Node, ReadyRow, Outco
     won = result.verdict is Verdict.APPLIED
     try:
         if won:
+            note(node, outcome)
             resident = node.residents.get(outcome.run_id)
             if resident is not None:
                 deliver(node, resident, outcome)
@@ -229,6 +241,7 @@ def move_on(node: Node, resident: Resident) -> None:
 
 def child_ended(node: Node, outcome: OutcomeRow) -> None:
     """A child's end is durable together with its parent's outcome: wake the parent, wherever it is."""
+    note(node, outcome)
     resident = node.residents.get(outcome.run_id)
     if resident is not None:
         if resident.open is not None and outcome.key in resident.open:
