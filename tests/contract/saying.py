@@ -7,7 +7,7 @@ from typing import Any
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.run import RunRow
 from stepwell_server.model.session import SessionWrite
-from stepwell_server.ports.store import RunState, Store
+from stepwell_server.ports.store import FIRST, RunState, Store, Stranded
 
 from tests.contract.rows import ENV, commit, run_id, session
 from tests.support.stores import OpenStore
@@ -54,6 +54,11 @@ async def keys(store: Store, n: int = 1) -> list[str]:
 async def dedups(opened: OpenStore) -> dict[str, str]:
     """Values by dedup key, as the table holds them."""
     return {key: value for env, key, value, _ in (await opened.dump())["dedup"] if env == ENV}
+
+
+async def stranded(store: Store, limit: int = 10) -> Stranded:
+    """What a sweep finds that begins at the first undelivered outcome."""
+    return await store.stranded(limit, 2**53, FIRST)
 
 
 async def open_keys(store: Store, n: int = 1) -> list[str]:

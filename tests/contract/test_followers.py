@@ -36,7 +36,7 @@ from tests.contract.rows import (
     take,
     wait,
 )
-from tests.contract.saying import open_keys, put, run_row, say, state
+from tests.contract.saying import open_keys, put, run_row, say, state, stranded
 from tests.support.stores import FullStore, OpenStore
 
 TWICE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -258,7 +258,7 @@ async def test_a_look_back_that_was_cut_says_so(store: Store) -> None:
 async def test_a_cursor_is_deleted_when_its_events_are_served(store: FullStore) -> None:
     await put(store, cursors=[cursor(1), cursor(2)])
     await put(store, cursor_deletes=[CursorDelete(ENV, cursor(1).id)])
-    assert (await store.stranded(10)).cursors == (cursor(2),)
+    assert (await stranded(store)).cursors == (cursor(2),)
 
 
 async def test_deleting_what_is_not_there_does_nothing(opened: OpenStore) -> None:

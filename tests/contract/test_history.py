@@ -29,7 +29,7 @@ from tests.contract.rows import (
     session,
     session_id,
 )
-from tests.contract.saying import dedups, put, say
+from tests.contract.saying import dedups, put, say, stranded
 from tests.support.stores import FullStore, OpenStore
 
 
@@ -264,4 +264,4 @@ async def test_a_run_whose_session_was_purged_is_stranded(store: FullStore) -> N
     await put(store, decider=SessionWrite(0, session(closed_ms=NOW)))
     await put(store, runs=[held_run(1), parked_run(2)])
     assert await store.purge(NOW + 2 * DAY_MS, 10) == 1
-    assert [row.id for row in (await store.stranded(10)).held] == [run_id(1)]
+    assert [row.id for row in (await stranded(store)).held] == [run_id(1)]

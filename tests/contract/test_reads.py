@@ -10,7 +10,7 @@ from stepwell_server.model.function import Registry
 from stepwell_server.model.journal import LookedBack, Number, StepKind, WaitDelete
 from stepwell_server.model.run import ENDS, ReadyRow, RunStatus
 from stepwell_server.model.session import SessionWrite
-from stepwell_server.ports.store import Probe, Store, Stranded
+from stepwell_server.ports.store import FIRST, Probe, Store, Stranded, Unseen
 
 from tests.contract.rows import (
     BOOKED,
@@ -39,7 +39,7 @@ from tests.contract.rows import (
     take,
     wait,
 )
-from tests.contract.saying import open_session, put, say
+from tests.contract.saying import open_session, put, say, stranded
 from tests.support.stores import FullStore
 
 # --- match ---
@@ -274,18 +274,19 @@ async def test_a_store_in_order_strands_nothing(store: Store) -> None:
     await open_session(store)
     await put(store, runs=[held_run(1), run(2), parked_run(3)], waits=[wait(n=3), sleep(n=1)])
     await put(store, outcomes=[outcome("seen", 3, number=1), outcome("new", 1), outcome("cancel", 2)])
-    assert await store.stranded(10) == Stranded((), (), (), ())
+    unseen = (Unseen(ENV, run_id(1), "new"), Unseen(ENV, run_id(2), "cancel"))
+    assert await stranded(store) == Stranded((), (), (), (), unseen)
 
 
 async def test_a_cursor_that_was_not_deleted_is_stranded(store: Store) -> None:
     await put(store, cursors=[cursor(1), cursor(2, env="test")])
-    assert set((await store.stranded(10)).cursors) == {cursor(1), cursor(2, env="test")}
+    assert set((await stranded(store)).cursors) == {cursor(1), cursor(2, env="test")}
 
 
 async def test_a_wait_that_has_not_looked_back_is_stranded(store: Store) -> None:
     await put(store, waits=[wait("a", after_event=event_id(1)), wait("b", after_event=""), wait("c", after_event="")])
     await put(store, looked_back=[LookedBack(ENV, run_id(1), "b")], wait_deletes=[WaitDelete(ENV, run_id(1), "c")])
-    assert (await store.stranded(10)).lookbacks == (wait("a", after_event=event_id(1)),)
+    assert (await stranded(store)).lookbacks == (wait("a", after_event=event_id(1)),)
 
 
 async def test_an_undelivered_outcome_of_a_parked_run_without_a_session_is_stranded(store: Store) -> None:
@@ -299,9 +300,9 @@ async def test_an_undelivered_outcome_of_a_parked_run_without_a_session_is_stran
     }
     await put(store, runs=[parked_run(1), *others.values()])
     await put(store, outcomes=[outcome("new", n) for n in (1, *others)] + [outcome("seen", 1, number=1)])
-    assert (await store.stranded(10)).inbox == (outcome("new", 1),)
+    assert (await stranded(store)).inbox == (outcome("new", 1),)
     await put(store, numbers=[Number(ENV, run_id(1), "new", 2)])
-    assert (await store.stranded(10)).inbox == ()
+    assert (await stranded(store)).inbox == ()
 
 
 async def test_a_live_run_whose_session_is_closed_or_unknown_is_stranded(store: Store) -> None:
@@ -311,7 +312,7 @@ async def test_a_live_run_whose_session_is_closed_or_unknown_is_stranded(store: 
     await put(store, runs=[held_run(1, 1), held_run(2, 2), held_run(3, 3), parked_run(4), ended])
     await put(store, runs=[parked_run(6, session_id=session_id(2))])
     await put(store, decider=SessionWrite(1, session(2, epoch=2, closed_ms=NOW)))
-    held = (await store.stranded(10)).held
+    held = (await stranded(store)).held
     assert {row.id for row in held} == {run_id(2), run_id(3), run_id(6)}
     assert held_run(3, 3) in held
 
@@ -320,13 +321,33 @@ async def test_a_run_that_was_moved_or_ended_is_held_by_a_lost_session_no_more(s
     await open_session(store, 1)
     await put(store, runs=[held_run(n, 9) for n in (1, 2, 3, 4)])
     await put(store, moves=[move(1, expect_turn=1), move(2, expect_turn=1, session_id=None)], ends=[end(3)])
-    assert [row.id for row in (await store.stranded(10)).held] == [run_id(4)]
+    assert [row.id for row in (await stranded(store)).held] == [run_id(4)]
 
 
 async def test_a_session_of_another_environment_holds_no_run_here(store: Store) -> None:
     await put(store, decider=SessionWrite(0, session(env="test")))
     await put(store, runs=[held_run()])
-    assert [row.id for row in (await store.stranded(10)).held] == [run_id(1)]
+    assert [row.id for row in (await stranded(store)).held] == [run_id(1)]
+
+
+async def test_undelivered_outcomes_are_read_in_order_page_by_page_whoever_has_their_run(store: Store) -> None:
+    await put(store, runs=[parked_run(1), held_run(2), run(3), run(4, env="test")])
+    await put(store, outcomes=[outcome(key, n) for n in (1, 2, 3) for key in ("b", "a")])
+    await put(store, outcomes=[outcome("c", 4, env="test"), outcome("seen", 1, number=1)])
+    await put(store, outcomes=[outcome("later", 1, ended_ms=NOW + 500)])
+    everything = [Unseen(ENV, run_id(n), key) for n in (1, 2, 3) for key in ("a", "b")] + [
+        Unseen("test", run_id(4), "c")
+    ]
+    found: list[Unseen] = []
+    after = FIRST
+    while page := (await store.stranded(3, NOW + 499, after)).unseen:
+        assert len(page) <= 3
+        found += page
+        after = page[-1]
+    assert found == everything
+    await put(store, numbers=[Number(ENV, run_id(2), "a", 1)])
+    assert Unseen(ENV, run_id(2), "a") not in (await stranded(store)).unseen
+    assert Unseen(ENV, run_id(1), "later") in (await stranded(store)).unseen
 
 
 FIVE: dict[str, dict[str, Any]] = {
@@ -340,5 +361,5 @@ FIVE: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(("kind", "rows"), FIVE.items(), ids=FIVE)
 async def test_each_kind_of_stranded_row_is_cut_at_the_limit(store: Store, kind: str, rows: dict[str, Any]) -> None:
     await put(store, **rows)
-    assert len(getattr(await store.stranded(3), kind)) == 3
-    assert len(set(getattr(await store.stranded(9), kind))) == 5
+    assert len(getattr(await stranded(store, 3), kind)) == 3
+    assert len(set(getattr(await stranded(store, 9), kind))) == 5

@@ -10,10 +10,10 @@ from typing import Any
 from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.model.run import RunStatus
-from stepwell_server.ports.store import Probe, RunFilter, RunState, Store
+from stepwell_server.ports.store import Probe, RunFilter, RunState, Store, Unseen
 
 from tests.model.generator import Generator, spoiled
-from tests.model.pools import ENVS, EVENT_NAMES, EVENTS, FUNCTIONS, MATCH_KEYS, NOW, RUNS
+from tests.model.pools import ENVS, EVENT_NAMES, EVENTS, FUNCTIONS, KEYS, MATCH_KEYS, NOW, RUNS
 from tests.support.stores import FullStore, OpenStore
 
 _ALL = 10_000
@@ -109,9 +109,11 @@ async def _hot(store: Store, env: str, rng: Random) -> dict[str, Any]:
     queue = await store.ready(env, function := rng.choice(FUNCTIONS), None, _ALL)
     due = await store.due(NOW + rng.randrange(6), _ALL)
     assert [row.due_ms for row in due] == sorted(row.due_ms for row in due if row.due_ms is not None)
-    stranded = await store.stranded(_ALL)
+    after = Unseen(env, rng.choice(("", *RUNS)), rng.choice(("", *KEYS)))
+    until_ms = NOW + rng.randrange(-1, 6)
+    stranded = await store.stranded(_ALL, until_ms, after)
     names = ("cursors", "lookbacks", "inbox", "held")
-    few = await store.stranded(2)
+    few = await store.stranded(2, until_ms, after)
     return {
         "match": sorted((await store.match(env, probes)).waits, key=repr),
         "look back": await store.look_back(
@@ -123,6 +125,7 @@ async def _hot(store: Store, env: str, rng: Random) -> dict[str, Any]:
         "sessions": sorted(await store.sessions(env), key=repr),
         "stranded": {name: sorted(getattr(stranded, name), key=repr) for name in names},
         "stranded, cut": {name: len(getattr(few, name)) for name in names},
+        "unseen": (stranded.unseen, few.unseen),
         "lease": await store.lease("serve"),
     }
 

@@ -23,6 +23,7 @@ KINDS = (
     "store_faults",
     "store_slow",
     "lose_answers",
+    "lose_hints",
 )
 
 
@@ -59,6 +60,7 @@ class Faults:
         world.network.cut.clear()
         world.store.away = False
         world.network.loss = 0.0
+        world.hint_loss = 0.0
         world.store.before = world.store.after = world.store.reads = 0.0
         for worker in world.workers:
             worker.process.thaw()
@@ -207,3 +209,10 @@ class Faults:
         self.world.network.loss = self.rng.choice((0.2, 0.6))
         await asyncio.sleep(self.rng.uniform(0.5, 8))
         self.world.network.loss = 0.0
+
+    async def lose_hints(self) -> None:
+        """Runs are not told of outcomes that are durable: their owner's sweep has to find them."""
+        self.world.say("hints are lost")
+        self.world.hint_loss = self.rng.choice((0.2, 1.0))
+        await asyncio.sleep(self.rng.uniform(0.5, 8))
+        self.world.hint_loss = 0.0

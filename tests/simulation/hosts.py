@@ -19,6 +19,7 @@ from stepwell import App
 from stepwell.reentry import Reentry
 from stepwell.settings import WorkerSettings
 from stepwell.worker import Worker
+from stepwell_server.engine import wake
 from stepwell_server.engine.node import Tuning
 from stepwell_server.model.errors import ServerError
 from stepwell_server.settings import Settings
@@ -41,11 +42,12 @@ def patched(
     rng: random.Random,
     is_dead: Callable[[str], bool],
     told: Callable[[Reentry, int], None],
+    hint_lost: Callable[[], bool],
 ) -> Generator[None]:
     """Time, randomness and grpc of the product's modules are those of the simulation while the block runs.
 
     is_dead: whether the server process of this name has ended, as far as the next one can tell (H12e). told: sees
-    every acknowledgement that a worker gets.
+    every acknowledgement that a worker gets. hint_lost: whether a run is not told of an outcome that is durable (H16).
     """
     clock = VirtualTime()
     with contextlib.ExitStack() as stack:
@@ -60,6 +62,8 @@ def patched(
             acknowledge(self, number)
 
         stack.enter_context(mock.patch.object(Reentry, "ack", ack))
+        for name in ("arrived", "child_ended"):
+            stack.enter_context(mock.patch.object(wake, name, _unless(hint_lost, getattr(wake, name))))
         stack.enter_context(mock.patch.object(stepwell.stream, "open_channel", return_value=Channel()))
         stack.enter_context(mock.patch.object(stepwell.stream, "step_pb2_grpc", Stubs(network)))
         stack.enter_context(mock.patch.object(stepwell.connection, "_io", stepwell.connection.IoThread(loop)))
@@ -69,6 +73,14 @@ def patched(
         stack.enter_context(mock.patch.object(wiring, "os", system))
         stack.enter_context(mock.patch.object(wiring, "_is_dead", lambda info: is_dead(info.rpartition(" ")[2])))
         yield
+
+
+def _unless(lost: Callable[[], bool], hint: Callable[..., None]) -> Callable[..., None]:
+    def told(*arguments: Any) -> None:
+        if not lost():
+            hint(*arguments)
+
+    return told
 
 
 class SimServer(wiring.Server):

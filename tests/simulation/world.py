@@ -97,6 +97,7 @@ class World:
         self.calm = False
         self.clients = Clients(self)
         self.faults_over_ms = 0
+        self.hint_loss = 0.0
         self.monitor = Monitor(self)
         self.store.watch = self.monitor.committed
         self.problems: list[str] = []
@@ -139,7 +140,7 @@ class World:
         """Plays the seed."""
         began = time.monotonic()
         product = random.Random(f"product {self.seed}")
-        with patched(self.loop, self.network, product, self._is_dead, self.monitor.told):
+        with patched(self.loop, self.network, product, self._is_dead, self.monitor.told, self._hint_lost):
             try:
                 self.loop.run_until_complete(self._story())
             except Deadlock as error:
@@ -196,6 +197,9 @@ class World:
     def _is_dead(self, name: str) -> bool:
         """Whether a server process has ended; on another machine nobody can know."""
         return self.same_machine and not any(process.name == name and process.alive for process in self.loop.processes)
+
+    def _hint_lost(self) -> bool:
+        return self.hint_loss > 0 and self.rng.random() < self.hint_loss
 
     @property
     def now_ms(self) -> int:

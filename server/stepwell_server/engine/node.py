@@ -19,7 +19,7 @@ from stepwell_server.model.run import End, RunRow
 from stepwell_server.model.session import LeaseRow
 from stepwell_server.ports.clock import Clock
 from stepwell_server.ports.queue import Queue
-from stepwell_server.ports.store import History, Store
+from stepwell_server.ports.store import FIRST, History, Store
 
 T = TypeVar("T")
 
@@ -110,6 +110,8 @@ class Node:
         self.wake_timers: Callable[[int], None] = lambda due_ms: None  # the timers, once they run: see engine/timers.py
         self._tasks: set[asyncio.Task[Any]] = set()
         self.alone_since_ms: int | None = None
+        self.inbox_read = FIRST
+        """Up to where the sweep has looked through the undelivered outcomes."""
         self.awaited_until_ms = 0
         """Until when workers of an earlier server may take their sessions up."""
         self._event_ms = 0

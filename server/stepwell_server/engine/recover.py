@@ -15,7 +15,7 @@ from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.journal import INNER
 from stepwell_server.model.run import Move, PausedReason, ReadyRow, RunRow, RunStatus
 from stepwell_server.model.session import Fence
-from stepwell_server.ports.store import RunFilter
+from stepwell_server.ports.store import FIRST, RunFilter, Unseen
 
 log = logging.getLogger("stepwell.recover")
 _CHUNK = 200
@@ -210,8 +210,8 @@ async def sweep(node: Node, *, older_than_ms: int) -> int:
     Cursors and look-backs come first, so that an event wins over a time-out that fell due meanwhile (H17).
     """
     closing = set(node.closing)  # whoever closes a session moves its runs; by the end of the read that may be done
-    found = await node.store.stranded(_PAGE)
     now = node.clock.now_ms()
+    found = await node.store.stranded(_PAGE, now - older_than_ms, node.inbox_read)
     count = 0
     for cursor in found.cursors:
         event_ids = cursor.event_ids.split(",")
@@ -228,6 +228,7 @@ async def sweep(node: Node, *, older_than_ms: int) -> int:
         if now - outcome.ended_ms >= older_than_ms and outcome.run_id not in node.arriving:
             count += 1
             node.spawn(_wake_lost(node, outcome.env, outcome.run_id))
+    count += _reread(node, found.unseen)
     by_env: dict[str, list[RunRow]] = {}
     for row in found.held:
         if row.session_id not in closing and row.id not in node.residents and row.id not in node.arriving:
@@ -243,7 +244,32 @@ async def sweep(node: Node, *, older_than_ms: int) -> int:
     return count
 
 
+def _reread(node: Node, unseen: Sequence[Unseen]) -> int:
+    """The owner looks through its own inbox, a page at a time: what it was not told of is delivered now (H16)."""
+    node.inbox_read = unseen[-1] if len(unseen) == _PAGE else FIRST
+    missed: dict[str, set[str]] = {}
+    for env, run_id, key in unseen:
+        resident = node.residents.get(run_id)
+        if resident is not None and resident.env == env and not resident.ended and key not in (resident.unseen or ()):
+            missed.setdefault(run_id, set()).add(key)
+    for run_id, keys in missed.items():
+        node.spawn(_tell(node, node.residents[run_id], keys))
+    return len(missed)
+
+
+async def _tell(node: Node, resident: Resident, keys: set[str]) -> None:
+    # A command that numbers one of them may be on its way to the store: what is read after it tells.
+    await node.lane.apply(Commit(resident.env, touches=(resident.run_id,), fences=resident.session.fence))
+    state = (await dispatch.read(node, resident.env, [resident.run_id])).get(resident.run_id)
+    if state is None or node.residents.get(resident.run_id) is not resident:
+        return
+    for outcome in state.outcomes:
+        if outcome.number is None and outcome.key in keys and outcome.key not in (resident.unseen or ()):
+            log.warning("run %s was not told of %s: it is now", resident.run_id, outcome.key)
+            wake.arrived(node, resident.function_id, outcome)
+
+
 async def _wake_lost(node: Node, env: str, run_id: str) -> None:
-    row = await node.history.run(env, run_id)
+    row = await dispatch.read_run(node, env, run_id)
     if row is not None and row.status == RunStatus.PARKED and row.session_id is None:
         wake.unowned(node, env, run_id, row.function_id, row.losses)

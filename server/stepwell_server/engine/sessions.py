@@ -16,7 +16,7 @@ from stepwell_server.model import ids
 from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.errors import FencedError, InvalidError, StateError
 from stepwell_server.model.function import FunctionSpec
-from stepwell_server.model.journal import UNWINDING, OutcomeRow
+from stepwell_server.model.journal import UNWINDING, OutcomeRow, StepKind
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import LIVE, RunStatus
 from stepwell_server.model.session import SessionRow, SessionWrite
@@ -187,15 +187,21 @@ async def _reconcile(
         for run_id, outcomes in came.items():
             if node.adopting.get(run_id) is outcomes:
                 del node.adopting[run_id]
-    return refused, [_with(state, came[state.run.id]) for state in states if state.run.status in _LIVE]
+    now = node.clock.now_ms()
+    return refused, [_with(state, came[state.run.id], now) for state in states if state.run.status in _LIVE]
 
 
-def _with(state: RunState, came: Sequence[OutcomeRow]) -> RunState:
-    """A run with the outcomes that became durable while it was read. Of two for one key the first one came."""
+def _with(state: RunState, came: Sequence[OutcomeRow], now: int) -> RunState:
+    """A run with the outcomes that became durable while it was read. Of two for one key the first one came.
+
+    A child's end that may have come too late is left out: the sweep finds what did not.
+    """
     new: dict[str, OutcomeRow] = {}
-    there, open_ = {row.key for row in state.outcomes}, {wait.key for wait in state.waits}
+    there, open_ = {row.key for row in state.outcomes}, {wait.key: wait for wait in state.waits}
     for row in came:
-        if row.key not in there and (row.key in open_ or row.kind in UNWINDING):
+        wait = open_.get(row.key)
+        late = wait is not None and row.kind == StepKind.INVOKE and not wake.sure(wait, now)
+        if row.key not in there and not late and (wait is not None or row.kind in UNWINDING):
             new.setdefault(row.key, row)
     if not new:
         return state

@@ -145,20 +145,26 @@ def _grace(node: Node, request: OutcomeRow, function_id: str) -> WaitRow:
 async def grace_over(node: Node, wait: WaitRow) -> None:
     """A run did not unwind in time: the server ends it."""
     resident = node.residents.get(wait.run_id)
-    if resident is not None and resident.ended:
+    request = resident.cancel if resident is not None else None
+    if request is None:
+        state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id)
+        request = query.unwinding(state) if state is not None else None
+        if state is None or request is None or state.run.status not in _LIVE:
+            # A run that ended just before the request was durable has never seen it.
+            await _close(node, wait, OutcomeDelete(wait.env, wait.run_id, CANCEL_KEY))
+            return
+        resident = node.residents.get(wait.run_id)
+        if resident is None:
+            taken = wait.run_id in node.arriving
+            if taken or not await ending.end_unowned(node, state, *ending.unwound(request)):
+                _look_again(node)  # it is just changing hands
+            return
+    if resident is None or resident.ended:
         _look_again(node)  # its end is on its way to the store
         return
-    if resident is not None and resident.cancel is not None:
-        status, failure = ending.unwound(resident.cancel)
-        ending.end_now(node, resident.session, resident, status, failure, node.clock.now_ms())
-        return
-    state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id)
-    request = query.unwinding(state) if state is not None else None
-    if state is None or request is None or state.run.status not in _LIVE:
-        # A run that ended just before the request was durable has never seen it.
-        await _close(node, wait, OutcomeDelete(wait.env, wait.run_id, CANCEL_KEY))
-    elif not await ending.end_unowned(node, state, *ending.unwound(request)):
-        _look_again(node)  # it has just changed hands
+    resident.open = {**(resident.open or {}), wait.key: wait}  # its end closes the grace too
+    status, failure = ending.unwound(request)
+    ending.end_now(node, resident.session, resident, status, failure, node.clock.now_ms())
 
 
 def _look_again(node: Node) -> None:

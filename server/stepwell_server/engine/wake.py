@@ -240,28 +240,38 @@ def move_on(node: Node, resident: Resident) -> None:
 
 
 def child_ended(node: Node, outcome: OutcomeRow) -> None:
-    """A child's end is durable together with its parent's outcome: wake the parent, wherever it is."""
+    """A child's end is durable, with its parent's outcome unless another was first: wake the parent."""
     note(node, outcome)
     resident = node.residents.get(outcome.run_id)
     if resident is not None:
-        if resident.open is not None and outcome.key in resident.open:
+        wait = resident.open.get(outcome.key) if resident.open is not None else None
+        if wait is not None and sure(wait, node.clock.now_ms()):
             deliver(node, resident, outcome)
+        elif wait is not None:
+            node.spawn(_find(node, outcome))
     elif (waiting := node.arriving.get(outcome.run_id)) is not None:
-        waiting.append(later(node, outcome))
+        waiting.append(lambda _: child_ended(node, outcome))
     else:
         node.spawn(_find(node, outcome))
     node.changed(outcome.run_id)
 
 
+def sure(wait: WaitRow, now: int) -> bool:
+    """A child's end has resolved this wait: its time-out cannot have been first."""
+    return wait.due_ms is None or now < wait.due_ms
+
+
 async def _find(node: Node, outcome: OutcomeRow) -> None:
+    """What the store holds under the key is told, if the code has not seen it yet."""
     node.busy += 1
     try:
-        states = await dispatch.read(node, outcome.env, [outcome.run_id])
+        state = (await dispatch.read(node, outcome.env, [outcome.run_id])).get(outcome.run_id)
     finally:
         node.busy -= 1
-    state = states.get(outcome.run_id)
-    if state is not None and any(row.key == outcome.key and row.number is None for row in state.outcomes):
-        arrived(node, state.run.function_id, outcome)
+    for row in state.outcomes if state is not None else ():
+        if row.key == outcome.key and row.number is None:
+            assert state is not None, "it holds the row"
+            arrived(node, state.run.function_id, row)
 
 
 def release(node: Node, resident: Resident, *, evict: bool) -> None:

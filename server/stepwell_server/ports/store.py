@@ -39,18 +39,32 @@ class Matches:
     waits: tuple[WaitRow, ...]
 
 
+class Unseen(NamedTuple):
+    """An undelivered outcome, by its place."""
+
+    env: str
+    run_id: str
+    key: str
+
+
+FIRST = Unseen("", "", "")
+"""Before all of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Stranded:
     """What a crash or a lost hint left behind; each list is cut at the limit asked for.
 
     cursors: not deleted. lookbacks: waits that have not looked back. inbox: undelivered outcomes of live runs that
-    are PARKED without a session (their wake was lost). held: live runs whose session is closed or unknown.
+    are PARKED without a session (their wake was lost). held: live runs whose session is closed or unknown. unseen: all
+    undelivered outcomes that were made by a time, in the order of their places, behind one.
     """
 
     cursors: tuple[CursorRow, ...]
     lookbacks: tuple[WaitRow, ...]
     inbox: tuple[OutcomeRow, ...]
     held: tuple[RunRow, ...]
+    unseen: tuple[Unseen, ...]
 
 
 class Store(Protocol):
@@ -95,8 +109,8 @@ class Store(Protocol):
         """Sessions that are not closed."""
         ...
 
-    async def stranded(self, limit: int) -> Stranded:
-        """What a sweep has to heal, in all environments."""
+    async def stranded(self, limit: int, until_ms: int, after: Unseen) -> Stranded:
+        """What a sweep has to heal, in all environments. until_ms, after: see Stranded.unseen."""
         ...
 
     async def lease(self, name: str) -> LeaseRow | None:

@@ -114,8 +114,8 @@ class Recorder:
     def outcome(self, turn: int, outcome: OutcomeRow) -> None:
         self.told.append(("outcome", outcome.run_id, turn, outcome.key))
 
-    def cancel(self, run_id: str, turn: int) -> None:
-        self.told.append(("cancel", run_id, turn))
+    def cancel(self, turn: int, request: OutcomeRow) -> None:
+        self.told.append(("cancel", request.run_id, turn))
 
     def evict(self, run_id: str, turn: int) -> None:
         self.told.append(("evict", run_id, turn))

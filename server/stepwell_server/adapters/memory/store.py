@@ -19,7 +19,7 @@ from stepwell_server.model.function import Registry
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
-from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
+from stepwell_server.ports.store import Matches, Probe, RunState, Stranded, Unseen
 
 
 class MemoryStore(MemoryHistory):
@@ -117,14 +117,19 @@ class MemoryStore(MemoryHistory):
     async def sessions(self, env: str) -> list[SessionRow]:
         return sorted(row for row in self.tables.session.values() if row.env == env and row.closed_ms is None)
 
-    async def stranded(self, limit: int) -> Stranded:
+    async def stranded(self, limit: int, until_ms: int, after: Unseen) -> Stranded:
         tables = self.tables
         return Stranded(
             cursors=tuple(islice(tables.cursor.values(), limit)),
             lookbacks=tuple(tables.wait[env, run][key] for env, run, key in islice(tables.not_looked_back, limit)),
             inbox=tuple(islice(self._stranded_inbox(), limit)),
             held=tuple(islice(self._stranded_held(), limit)),
+            unseen=tuple(sorted(place for place in self._unseen(until_ms) if place > after)[:limit]),
         )
+
+    def _unseen(self, until_ms: int) -> Iterable[Unseen]:
+        for at, keys in self.tables.inbox.items():
+            yield from (Unseen(*at, key) for key in keys if self.tables.outcome[at][key].ended_ms <= until_ms)
 
     def _stranded_inbox(self) -> Iterable[OutcomeRow]:
         for at, keys in self.tables.inbox.items():

@@ -19,7 +19,7 @@ from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow, RunRow
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
-from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
+from stepwell_server.ports.store import Matches, Probe, RunState, Stranded, Unseen
 
 _READERS = 4
 _RUN_WIDTH = len(RunRow._fields)
@@ -204,13 +204,14 @@ class PostgresStore(PostgresHistory):
     async def sessions(self, env: str) -> list[SessionRow]:
         return list(map(SessionRow._make, await self._fetch(reads.SESSIONS, env)))
 
-    async def stranded(self, limit: int) -> Stranded:
+    async def stranded(self, limit: int, until_ms: int, after: Unseen) -> Stranded:
         async def work(db: Connection) -> Stranded:
             return Stranded(
                 cursors=tuple(map(CursorRow._make, await db.fetch(reads.CURSORS, limit))),
                 lookbacks=tuple(map(WaitRow._make, await db.fetch(reads.LOOKBACKS, limit))),
                 inbox=tuple(map(OutcomeRow._make, await db.fetch(reads.INBOX, limit))),
                 held=tuple(map(RunRow._make, await db.fetch(reads.HELD, limit))),
+                unseen=tuple(map(Unseen._make, await db.fetch(reads.UNSEEN, limit, until_ms, *after))),
             )
 
         return await self._reads.run(work)

@@ -71,6 +71,11 @@ INBOX = (
     f"(SELECT r.ended_ms IS NULL AND r.session_id IS NULL AND r.status = {RunStatus.PARKED:d} "
     "FROM runs AS r WHERE r.env = o.env AND r.id = o.run_id) LIMIT $1"
 )
+UNSEEN = (
+    f"SELECT env, run_id, key FROM {hinted('outcomes', 'outcomes_inbox')} WHERE number IS NULL "
+    "AND ended_ms <= $2::bigint AND (env, run_id, key) > ($3::text, $4::text, $5::text) "
+    "ORDER BY env, run_id, key LIMIT $1"
+)
 _HELD = "r.ended_ms IS NULL AND r.session_id IS NOT NULL"
 _NEXT_HOLDER = (
     f"FROM runs AS r WHERE {_HELD} AND (r.env, r.session_id) > (h.env, h.session_id) "

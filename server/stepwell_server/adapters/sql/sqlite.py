@@ -24,7 +24,7 @@ from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
-from stepwell_server.ports.store import Matches, Probe, RunState, Stranded
+from stepwell_server.ports.store import Matches, Probe, RunState, Stranded, Unseen
 
 _LOOK_BACK = lite(reads.LOOK_BACK)
 _DUE = lite(reads.DUE)
@@ -198,13 +198,14 @@ class SqliteStore(SqliteHistory):
     async def sessions(self, env: str) -> list[SessionRow]:
         return await self._read(lambda db: [SessionRow._make(row) for row in db.execute(_SESSIONS, (env,))])
 
-    async def stranded(self, limit: int) -> Stranded:
+    async def stranded(self, limit: int, until_ms: int, after: Unseen) -> Stranded:
         def work(db: sqlite3.Connection) -> Stranded:
             return Stranded(
                 cursors=tuple(CursorRow._make(row) for row in db.execute(lite(reads.CURSORS), (limit,))),
                 lookbacks=tuple(wait_rows(db.execute(lite(reads.LOOKBACKS), (limit,)))),
                 inbox=tuple(OutcomeRow._make(row) for row in db.execute(lite(reads.INBOX), (limit,))),
                 held=tuple(run_row(row) for row in db.execute(lite(reads.HELD), (limit,))),
+                unseen=tuple(map(Unseen._make, db.execute(lite(reads.UNSEEN), (limit, until_ms, *after)))),
             )
 
         # Beside the listings: it is the one read whose cost grows with what is live.
