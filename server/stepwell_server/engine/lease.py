@@ -80,10 +80,16 @@ class Lease:
         await self._node.lane.apply(Commit("", touches=(node_id,), decider=SessionWrite(expect_epoch, row)))
 
     async def start(self) -> None:
-        """Renews from now on. From now on, too, this node writes only while no other has taken over."""
+        """Renews from now on. From now on, too, this node writes only while no other has taken over.
+
+        Raises StateError (DATABASE_IN_USE) where one has since acquire().
+        """
         await self._write_session(self._node.id, 0, closed=False)
         self._node.lane.owner = Fence("", self._node.id, 1)
         self._node.lane.doubted = self._doubt.set
+        if not await self.run_once():
+            # Whoever came in between found no session of this node to close: the fence would hold.
+            raise StateError("DATABASE_IN_USE", "another server has taken this database over")
         self._task = asyncio.get_running_loop().create_task(self._keep())
 
     async def _keep(self) -> None:

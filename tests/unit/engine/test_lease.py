@@ -71,6 +71,18 @@ async def test_h31_a_second_node_says_who_serves() -> None:
             await Lease(second.node, "second", lambda _: False, lambda: None).acquire(wait=False)
 
 
+async def test_h31_a_node_that_froze_before_it_began_does_not_begin() -> None:
+    async with rig("old") as old, rig("next", old.store) as following:
+        frozen = Lease(old.node, "old", lambda _: False, lambda: None)
+        await frozen.acquire(wait=False)
+        _, lost = await serving(following, over_dead=True)
+        with pytest.raises(StateError, match="another server"):
+            await frozen.start()
+        await frozen.stop()
+        assert (await following.node.lane.apply(Commit(ENV))).verdict is Verdict.APPLIED
+        assert not lost.is_set()
+
+
 async def test_a_node_that_stops_lets_the_next_one_in_at_once() -> None:
     async with rig("first") as first, rig("second", first.store) as second:
         lease, _ = await serving(first)
