@@ -300,8 +300,13 @@ def accepting(
     return commit, starts, serve.Accepted(env, events, cursors[0] if cursors else None, rest, env.triggers)
 
 
-def unmarked(env: Environment, commit: Commit) -> None:
-    """A batch of events is durable, or refused: look-backs need not wait for it any more."""
+def settled(node: Node, env: Environment, commit: Commit, applied: bool) -> None:
+    """A batch of events is durable, or refused: look-backs need not wait for it any more. What rode along and was
+    refused with it goes another time."""
+    if not applied and (commit.cursor_deletes or commit.looked_back):
+        node.cursor_deletes.extend(commit.cursor_deletes)
+        node.looked_back.extend(commit.looked_back)
+        serve.tidy_soon(node)
     if commit.events and not commit.cursors:
         for name in {row.name for row in commit.events}:
             left = env.unmarked[name] - 1
@@ -314,7 +319,7 @@ def unmarked(env: Environment, commit: Commit) -> None:
 def _accepted(result: CommitResult, argument: tuple[Any, ...]) -> None:
     node, commit, starts, batch, future = argument
     applied = result.verdict is Verdict.APPLIED
-    unmarked(batch.env, commit)
+    settled(node, batch.env, commit, applied)
     if not future.done():
         future.set_result(result)
     admission.started(node, starts, applied)

@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from stepwell_server.engine import admission, ingest, serve, wake
+from stepwell_server.engine import admission, ending, ingest, serve, wake
 from stepwell_server.engine.failures import failure_json
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session
@@ -64,14 +64,18 @@ def _with_ids(outcome: OutcomeRow, rows: list[EventRow], results: dict[str, Comm
     """The outcome with the ids that stand: of a duplicate, the first one's."""
     refused = next((result for result in results.values() if result.verdict is Verdict.REFUSED), None)
     if refused is not None:
-        failure = {"type": "InvalidError", "message": f"the store refused an event: {refused.existing}"}
-        failure |= {"reason": "STORE_REFUSED", "non_retriable": True}
-        return outcome._replace(output=None, failure=failure_json(failure))
+        return _refused(outcome, refused)
     ids: list[str] = []
     for row in rows:
         result = results.get(row.id)
         ids.append(result.existing if result is not None and result.verdict is Verdict.LOST else row.id)
     return outcome._replace(output=orjson.dumps(ids))
+
+
+def _refused(outcome: OutcomeRow, result: CommitResult) -> OutcomeRow:
+    failure = {"type": "InvalidError", "message": f"the store refused an event: {result.existing}"}
+    failure |= {"reason": "STORE_REFUSED", "non_retriable": True}
+    return outcome._replace(output=None, failure=failure_json(failure))
 
 
 async def _conclude(
@@ -82,7 +86,8 @@ async def _conclude(
     outcome: OutcomeRow,
     plain: list[tuple[EventRow, Any]],
 ) -> None:
-    """The events without an id and the step's outcome are one commit."""
+    """The events without an id and the step's outcome are one commit. Where the store refuses that the step fails; where
+    it refuses even this the run does, since nothing would ever wake it."""
     starts: list[admission.Start] = []
     batch: serve.Accepted | None = None
     commit = Commit(env.name)
@@ -94,10 +99,17 @@ async def _conclude(
     commit.outcomes = (outcome,)
     result = await node.lane.apply(commit)
     applied = result.verdict is Verdict.APPLIED
-    ingest.unmarked(env, commit)
+    ingest.settled(node, env, commit, applied)
     admission.started(node, starts, applied)
-    if not applied:
+    if result.verdict is Verdict.FENCED:
         return  # the session is held elsewhere: the step is sent again there
+    if not applied and outcome.failure is None:
+        await _conclude(node, env, session, resident, _refused(outcome, result), plain)
+        return
+    if not applied:
+        message = f"the store refused: {result.existing}"
+        ending.fail_now(node, session, resident, "STORE_REFUSED", message, node.clock.now_ms())
+        return
     if batch is not None:
         serve.accepted(node, batch)
         for watcher in tuple(node.event_watchers):

@@ -57,9 +57,10 @@ def committed(result: CommitResult, argument: tuple[Node, Session, Draft, Commit
     """The commands of one run are durable, or refused by the fence or the store."""
     node, session, draft, commit = argument
     resident = draft.resident
+    applied = result.verdict is Verdict.APPLIED
     if draft.events:
-        ingest.unmarked(node.environment(resident.env), commit)
-    if result.verdict is Verdict.APPLIED:
+        ingest.settled(node, node.environment(resident.env), commit, applied)
+    if applied:
         if commit.shapes:
             register.shapes_kept(node.environment(resident.env), commit.shapes)
         _follow_ups(node, draft, commit)

@@ -18,7 +18,7 @@ from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.node import Node, Tuning
 from stepwell_server.engine.residents import Session, Tree
 from stepwell_server.engine.timers import Timers
-from stepwell_server.model.commit import Commit, CommitResult
+from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.function import FunctionSpec, RetryPolicy, Trigger
 from stepwell_server.model.journal import OutcomeRow
 from stepwell_server.model.run import RunRow, RunStatus
@@ -56,6 +56,8 @@ class HeldStore:
         self.memory = MemoryStore()
         self.overlaps: list[Sequence[Commit]] = []
         self._held: list[Held] = []
+        self.refuses: Callable[[Commit], bool] = lambda commit: False
+        """Commits that this store can never take."""
 
     def hold(self, fits: Callable[[Commit], bool]) -> Held:
         """Batches with a Commit that fits wait until released."""
@@ -80,7 +82,11 @@ class HeldStore:
         for held in list(self._held):
             if not (held.reads or held.asks) and any(held.fits(commit) for commit in commits):
                 await held.wait()
-        return await self.memory.commit(commits, owner)
+        taken = [commit for commit in commits if not self.refuses(commit)]
+        results = iter(await self.memory.commit(taken, owner))
+        return [
+            CommitResult(Verdict.REFUSED, "too odd") if self.refuses(commit) else next(results) for commit in commits
+        ]
 
     async def _pass(self, gates: list[Held]) -> None:
         for held in gates:

@@ -1,0 +1,109 @@
+"""Events that a step sends, where the store does not take them: nothing that rode along is lost, and no step hangs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import orjson
+import pytest
+from stepwell_server.engine import begin, serve
+from stepwell_server.engine.ingest import NewEvent
+from stepwell_server.model.commit import Commit
+from stepwell_server.model.run import RunStatus
+from stepwell_server.model.session import SessionWrite
+
+from tests.unit.engine.rig import ENV, Rig, Worker, rig
+
+
+def send(worker: Worker, run_id: str, *sender_ids: str) -> None:
+    """The run sends events with these ids (empty: none), and waits until they are sent."""
+    frame = worker.frame()
+    events = [NewEvent("sent", b"{}", "", sender_id, 0, b"") for sender_id in sender_ids]
+    begin.send(frame, run_id, worker.turn(run_id), "send", events, b"")
+    frame.finish()
+    worker.park(run_id, "send")
+
+
+def failure(world: Rig, run_id: str) -> dict[str, Any]:
+    """Why the step failed, as the store has it."""
+    return orjson.loads(world.outcomes(run_id)["send"].failure or b"{}")
+
+
+async def with_riders(world: Rig, worker: Worker, run_id: str) -> None:
+    """A wait has looked back, and an event is served: small writes that go with the next batch of events."""
+    worker.wait(run_id, "k", "go/a")
+    await world.settle()
+    await world.send("go/a")
+    worker.wait(run_id, "other", "go/b")
+    await world.settle()
+    assert world.node.cursor_deletes
+    assert world.store.memory.tables.cursor
+    assert world.store.memory.tables.not_looked_back
+
+
+@pytest.mark.parametrize("sender_ids", [("",), ("id", "")], ids=["in the frame's commit", "after those with ids"])
+async def test_what_rode_along_with_events_that_were_fenced_goes_another_time(sender_ids: tuple[str, ...]) -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        await with_riders(world, worker, run_id)
+        row = worker.session.row
+        elsewhere = SessionWrite(row.epoch, row._replace(epoch=row.epoch + 1, node="another"))
+        await world.store.memory.commit([Commit(ENV, decider=elsewhere)])
+        send(worker, run_id, *sender_ids)
+        await world.settle()
+        assert "send" not in world.outcomes(run_id)
+        serve.tidy(world.node)
+        await world.settle()
+        assert not world.store.memory.tables.cursor
+        assert not world.store.memory.tables.not_looked_back
+
+
+async def test_what_rode_along_with_events_that_the_store_refused_goes_another_time() -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        await with_riders(world, worker, run_id)
+        world.store.refuses = lambda commit: bool(commit.events)
+        await world.send("odd")
+        serve.tidy(world.node)
+        await world.settle()
+        assert not world.store.memory.tables.cursor
+        assert not world.store.memory.tables.not_looked_back
+
+
+async def test_a_step_whose_events_with_ids_the_store_refuses_fails_by_name() -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        world.store.refuses = lambda commit: any(event.sender_id for event in commit.events)
+        send(worker, run_id, "one", "")
+        await world.settle()
+        assert failure(world, run_id)["reason"] == "STORE_REFUSED"
+        assert worker.told("outcome", run_id) == [("outcome", run_id, 1, "send")]
+
+
+async def test_a_step_whose_other_events_the_store_refuses_fails_by_name() -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        world.store.refuses = lambda commit: any(not event.sender_id for event in commit.events)
+        send(worker, run_id, "one", "")
+        await world.settle()
+        assert failure(world, run_id)["reason"] == "STORE_REFUSED"
+        assert worker.told("outcome", run_id) == [("outcome", run_id, 1, "send")]
+        assert [event.sender_id for event in world.store.memory.tables.event.values()] == ["one"]
+
+
+async def test_a_run_whose_sends_the_store_can_never_conclude_fails() -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        world.store.refuses = lambda commit: any(row.key == "send" for row in commit.outcomes)
+        send(worker, run_id, "one")
+        await world.settle()
+        row = world.row(run_id)
+        assert (RunStatus(row.status), orjson.loads(row.failure or b"{}")["reason"]) == (
+            RunStatus.FAILED, "STORE_REFUSED",
+        )  # fmt: skip
+        assert worker.told("evict", run_id)
