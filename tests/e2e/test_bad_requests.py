@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import uuid
 from typing import Any
 
@@ -12,7 +14,7 @@ from stepwell.calls import Stubs
 from stepwell.v1 import admin_pb2, common_pb2, event_pb2, function_pb2, run_pb2
 
 from tests.e2e.conftest import World
-from tests.support.servers import ended
+from tests.support.servers import ROOT, ended, environment
 
 INVALID, NOT_FOUND, EXHAUSTED = (
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -129,6 +131,22 @@ CALLS: list[tuple[str, Any, Any, grpc.StatusCode, str, str]] = [
         "page_token",
     ),
     (
+        "wildcard in the middle",
+        lambda s: s.events.ListEvents,
+        event_pb2.ListEventsRequest(name="user/*/x"),
+        INVALID,
+        "BAD_NAME",
+        "name",
+    ),
+    (
+        "two wildcards",
+        lambda s: s.events.ListEvents,
+        event_pb2.ListEventsRequest(name="user/**"),
+        INVALID,
+        "BAD_NAME",
+        "name",
+    ),
+    (
         "too many events",
         lambda s: s.events.SendEvents,
         events(*[event_pb2.NewEvent(name="n")] * 5_001),
@@ -185,12 +203,59 @@ def test_a_bad_call_is_refused_with_its_reason_and_field(
     assert [one.field for one in error.violations] == ([field] if field else [])
 
 
+def test_a_bad_wildcard_is_refused_to_who_watches_and_to_the_command(world: World) -> None:
+    with pytest.raises(ApiError) as raised:
+        next(iter(world.client.watch_events("user/*/x")))
+    assert (raised.value.code, raised.value.reason) == (INVALID, "BAD_NAME")
+    assert [one.field for one in raised.value.violations] == ["name"]
+    for command in ("list", "watch"):
+        arguments = ["events", command, "--name", "user/*/x", "--address", world.server.address]
+        done = subprocess.run(
+            [sys.executable, "-m", "stepwell", *arguments], cwd=ROOT, env=environment(), capture_output=True, text=True,
+            timeout=60, check=False,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (2, "")
+        assert "'user/*/x' is not an event name" in done.stderr
+        assert "name: a wildcard is allowed only at the end" in done.stderr
+
+
+def test_a_request_that_differs_in_encoding_or_metadata_alone_is_another_one(world: World) -> None:
+    one_id = uuid.uuid4().hex
+    sent = new(f"twice/{one_id}", b"{}", metadata={"a": "1", "b": "2"})
+
+    def send(event: event_pb2.NewEvent) -> event_pb2.SendEventsResponse:
+        return world.client.call(lambda stubs: stubs.events.SendEvents, events(event, request_id=one_id))
+
+    (first,) = send(sent).statuses
+    (again,) = send(new(sent.name, b"{}", metadata={"b": "2", "a": "1"})).statuses
+    assert (again.outcome, again.event_id) == (event_pb2.EventStatus.OUTCOME_DUPLICATE, first.event_id)
+    other = new(sent.name, metadata={"a": "1", "b": "2"})
+    other.data.encoding = "raw"
+    for different in (new(sent.name), new(sent.name, metadata={"a": "1", "b": "3"}), other):
+        with pytest.raises(ApiError) as raised:
+            send(different)
+        assert raised.value.reason == "REQUEST_ID_REUSED"
+    assert len(list(world.client.list_events(sent.name))) == 1
+
+    def invoke(**given: Any) -> str:
+        request = function_pb2.InvokeRequest(function_id="features/echo", request_id=one_id, **given)
+        return world.client.call(lambda stubs: stubs.functions.Invoke, request).run.id
+
+    run_id = invoke(input={"data": b"[1]"}, metadata={"a": "1", "b": "2"})
+    assert invoke(input={"data": b"[1]", "encoding": "json"}, metadata={"b": "2", "a": "1"}) == run_id
+    for given in ({"metadata": {"a": "1"}}, {"input": {"data": b"[1]", "encoding": "raw"}, "metadata": sent.metadata}):
+        with pytest.raises(ApiError) as raised:
+            invoke(**{"input": {"data": b"[1]"}, **given})
+        assert raised.value.reason == "REQUEST_ID_REUSED"
+
+
 REFUSED: list[tuple[str, event_pb2.NewEvent, str, str]] = [
     ("no name", new(""), "MISSING_FIELD", "name"),
     ("name too long", new("n" * 257), "TOO_LARGE", "256"),
     ("NUL in the name", new("a\0b"), "BAD_TEXT", "name"),
     ("newline in the name", new("a\nb"), "BAD_TEXT", "name"),
     ("wildcard", new("a/*"), "BAD_NAME", "*"),
+    ("wildcard in the middle", new("a/*/b"), "BAD_NAME", "*"),
     ("the server's name", new("stepwell/function.invoked"), "RESERVED_NAME", "stepwell/"),
     ("malformed", new(data=b"{"), "BAD_JSON", "data"),
     ("not an object", new(data=b"[1]"), "BAD_JSON", "object"),

@@ -47,7 +47,9 @@ async def invoke(
     ingest.check_json(data, encoding, "input")
     now = node.clock.now_ms()
     run_id = ids.run_id_for_request(now, node.entropy(10))
-    digest = blake2b(function_id.encode() + b"\0" + data, digest_size=8).hexdigest()
+    digesting = blake2b(digest_size=8)
+    ingest.digest_in(digesting, function_id.encode(), data, encoding, metadata)
+    digest = digesting.hexdigest()
     run = RunRow(
         env_name, run_id, function_id, function.app, int(RunStatus.QUEUED), 0, 0, None, None, None, None, False, 0,
         "", 0, 0, 0, now, None, None, data, encoding, None, "", None, metadata,

@@ -59,8 +59,8 @@ def check_event(event: NewEvent, *, internal: bool = False) -> None:
         raise InvalidError(
             "RESERVED_NAME", f"names that begin with {RESERVED_PREFIX} are the server's", fields=(("name", "reserved"),)
         )
-    if event.name.endswith("*"):
-        raise InvalidError("BAD_NAME", "an event's name cannot end with *", fields=(("name", "wildcard"),))
+    if "*" in event.name:
+        raise InvalidError("BAD_NAME", "an event's name cannot hold a *", fields=(("name", "wildcard"),))
     check_text(event.sender_id, "id", LIMITS.key_bytes, empty=True)
     if len(event.data) > LIMITS.event_bytes:
         raise InvalidError(
@@ -132,6 +132,13 @@ def json_error(data: bytes, encoding: str, field: str) -> InvalidError | None:
     return None
 
 
+def digest_in(digest: blake2b, name: bytes, data: bytes, encoding: str, metadata: bytes) -> None:
+    """Adds what two requests of one id must have in common, each part with its length."""
+    for part in (name, data, b"" if encoding == "json" else encoding.encode(), metadata):
+        digest.update(b"%d:" % len(part))
+        digest.update(part)
+
+
 async def send_events(node: Node, env_name: str, request_id: str, events: Sequence[NewEvent]) -> list[Status]:
     """Accepts a batch; answers once every accepted event is durable.
 
@@ -175,7 +182,7 @@ async def send_events(node: Node, env_name: str, request_id: str, events: Sequen
             plain.append((row, data))
             plain_at.append(index)
             if request_id:
-                digest.update(event.name.encode() + b"\0" + event.data + b"\0")
+                digest_in(digest, event.name.encode(), event.data, event.encoding, event.metadata)
     work: list[asyncio.Future[CommitResult]] = []
     if plain:
         decider = None

@@ -220,8 +220,16 @@ async def list_events(
 ) -> list[EventRow]:
     """A page of events; raises InvalidError for a bad page size or token, or text that no name can hold."""
     _check_page(limit, before, ids.EVENT_PREFIX)
-    check_text(name, "name", LIMITS.name_bytes + 1, empty=True)
+    check_event_pattern(name)
     return await node.history.list_events(env, name, from_ms, until_ms, before, limit)
+
+
+def check_event_pattern(name: str) -> None:
+    """Raises InvalidError unless this may be the name of events, a prefix of names and `*`, or empty for all."""
+    check_text(name, "name", LIMITS.name_bytes + 1, empty=True)
+    if "*" in name.removesuffix("*"):
+        message = f"{name!r} is not an event name, or a prefix and '*'"
+        raise InvalidError("BAD_NAME", message, fields=(("name", "a wildcard is allowed only at the end"),))
 
 
 def _check_page(limit: int, before: str, prefix: str) -> None:

@@ -86,8 +86,10 @@ async def _conclude(
     outcome: OutcomeRow,
     plain: list[tuple[EventRow, Any]],
 ) -> None:
-    """The events without an id and the step's outcome are one commit. Where the store refuses that the step fails; where
-    it refuses even this the run does, since nothing would ever wake it."""
+    """The events without an id and the step's outcome are one commit.
+
+    Where the store refuses it the step fails; where it refuses even that the run does: nothing would ever wake it.
+    """
     starts: list[admission.Start] = []
     batch: serve.Accepted | None = None
     commit = Commit(env.name)

@@ -75,8 +75,8 @@ def _failure(value: Mapping[str, Any]) -> common_pb2.Failure:
 
 
 def metadata_json(metadata: Mapping[str, str]) -> bytes:
-    """A metadata map as stored: JSON, or nothing."""
-    return orjson.dumps(dict(metadata)) if metadata else b""
+    """A metadata map as stored: JSON, always in the same order, or nothing."""
+    return orjson.dumps(dict(metadata), option=orjson.OPT_SORT_KEYS) if metadata else b""
 
 
 def new_event(message: event_pb2.NewEvent) -> NewEvent:

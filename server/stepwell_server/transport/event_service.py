@@ -90,6 +90,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         """See the proto."""
         try:
             env = self._scope.environment(request.environment)
+            query.check_event_pattern(request.name)
         except ServerError as error:
             await status.abort(context, error)
         queue: asyncio.Queue[EventRow] = asyncio.Queue(_WATCH_QUEUE)
