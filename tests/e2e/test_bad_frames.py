@@ -243,6 +243,49 @@ def test_a_command_for_a_run_that_is_not_held_is_refused(
     finish(place[0], raw, run)
 
 
+@pytest.mark.parametrize("size", [2_097_153, 5 * 1024 * 1024])
+def test_a_result_too_large_is_refused_by_name_whoever_holds_the_run(
+    place: tuple[Client, str], raw: RawWorker, size: int
+) -> None:
+    client, address = place
+    output = {"data": b"x" * size}
+
+    def refused(run: step_pb2.Assign, number: int) -> str:
+        raw.commands(results=[command(run, key="big", number=number, output=output)])
+        answer = raw.work("refused", lambda one: one.key == "big")
+        assert (answer.run_id, answer.turn) == (run.run_id, run.turn)
+        assert "2097152" in answer.message
+        return answer.reason
+
+    done = assigned(client, raw)
+    finish(client, raw, done)
+    assert refused(done, 1) == "TOO_LARGE", "the run has ended here"
+    nobodys = step_pb2.Assign(run_id=NOBODY, turn=1)
+    assert refused(nobodys, 1) == "TOO_LARGE", "it never was here"
+    run = assigned(client, raw)
+    raw.commands(results=[command(run, key="k", number=1, output={"data": b"1"})])
+    assert raw.work("acks", lambda ack: ack.run_id == run.run_id).number == 1
+    assert refused(run, 1) == "TOO_LARGE", "its number came before"
+    again = raw.work("assigns", lambda assign: assign.run_id == run.run_id)
+    assert refused(run, 2) == "TOO_LARGE", "it is here in a later turn"
+    with RawWorker(address, raw.app) as other:
+        other.hello()
+        raw.send(capacity={"capacity": 0})
+        raw.commands(releases=[command(again)])
+        moved = other.work("assigns", lambda assign: assign.run_id == run.run_id)
+        assert refused(again, 2) == "TOO_LARGE", "another worker has it"
+        assert [one.key for one in client.journal(run.run_id)] == ["k"]
+        finish(client, other, moved, 2)
+
+
+def test_a_command_for_a_run_that_was_just_evicted_is_refused(place: tuple[Client, str], raw: RawWorker) -> None:
+    run = assigned(place[0], raw)
+    for reason in ("BAD_TEXT", "NOT_RESIDENT"):
+        raw.commands(results=[command(run, key="a\0b", number=1)])
+        assert raw.work("refused").reason == reason
+    finish_elsewhere(place[0], raw, run)
+
+
 def test_a_number_out_of_order_moves_the_run_and_writes_nothing(place: tuple[Client, str], raw: RawWorker) -> None:
     run = assigned(place[0], raw)
     raw.commands(results=[command(run, key="k", number=2, output={"data": b"1"})])

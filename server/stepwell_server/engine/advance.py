@@ -42,12 +42,17 @@ class Frame:
 
     def draft(self, run_id: str, turn: int, key: str) -> Draft | None:
         """What the frame changes in a run; None, and told so, where the session does not hold it in this turn."""
+        draft = self._held(run_id, turn)
+        if draft is None:
+            self._unknown(run_id, turn, key)
+        return draft
+
+    def _held(self, run_id: str, turn: int) -> Draft | None:
         draft = self._drafts.get(run_id)
         if draft is not None and draft.resident.turn == turn:
             return draft
         resident = self.session.residents.get(run_id)
         if resident is None or resident.turn != turn or resident.ended:
-            self._unknown(run_id, turn, key)
             return None
         draft = self._drafts[run_id] = Draft(resident)
         return draft
@@ -57,7 +62,7 @@ class Frame:
         ended = self.session.ended.get(run_id)
         if link is None:
             return
-        if ended is not None and ended[0] == turn and ended[2] != _UNREAD:
+        if ended is not None and ended[0] == turn and ended[1]:  # by a number of its own; an evicted run has none
             link.ack(run_id, turn, ended[1])
             return
         link.refuse(run_id, turn, key, "NOT_RESIDENT", f"the session does not hold run {run_id[:64]} in turn {turn}")
@@ -125,6 +130,9 @@ class Frame:
         input_hash: bytes,
     ) -> None:
         """A body returned."""
+        if len(output) > LIMITS.result_bytes:
+            self._too_large(run_id, turn, key[:128])
+            return
         draft = self.draft(run_id, turn, key)
         if draft is None or not self.key_ok(draft, key) or not self.numbered(draft, number):
             return
@@ -134,10 +142,6 @@ class Frame:
         if len(input_hash) > _HASH_BYTES or not self.encoding_ok(encoding):
             draft.named -= 1
             self.refuse(draft, key, "BAD_COMMAND", "the input's hash or the output's encoding is not one")
-            return
-        if len(output) > LIMITS.result_bytes:
-            draft.named -= 1
-            self.refuse(draft, key, "TOO_LARGE", f"the result of step {key} has more than {LIMITS.result_bytes} bytes")
             return
         if resident.is_decided(key) or (resident.open is not None and key in resident.open):
             draft.named -= 1
@@ -166,6 +170,15 @@ class Frame:
                 None,
             )
         )
+
+    def _too_large(self, run_id: str, turn: int, key: str) -> None:
+        """No such result was ever stored: it is refused whoever holds the run, and even if its number came before."""
+        draft = self._held(run_id, turn)
+        message = f"the result of step {key} has more than {LIMITS.result_bytes} bytes"
+        if draft is not None:
+            self.refuse(draft, key, "TOO_LARGE", message)
+        elif self.session.link is not None:
+            self.session.link.refuse(run_id, turn, key, "TOO_LARGE", message)
 
     def delivered(self, run_id: str, turn: int, keys: Sequence[tuple[str, int]]) -> None:
         """The code has seen outcomes that the server sent."""
