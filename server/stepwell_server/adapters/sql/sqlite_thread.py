@@ -7,7 +7,7 @@ import sqlite3
 from collections.abc import Callable
 from contextlib import suppress
 from queue import SimpleQueue
-from threading import Thread
+from threading import Lock, Thread
 from typing import Any, TypeVar
 
 from stepwell_server.adapters.sql.sqlite_errors import from_sqlite
@@ -28,6 +28,8 @@ class SqliteThread:
         self._work: SimpleQueue[tuple[Work, asyncio.Future[Any], asyncio.AbstractEventLoop] | None] = SimpleQueue()
         self._thread = Thread(target=self._run, name=name, daemon=True)
         self._closed = False
+        self._order = Lock()
+        """Whoever puts something looks first whether the thread still takes it: nothing comes after the last word."""
 
     def start(self) -> None:
         """Starts the thread; the connection is opened by the first piece of work."""
@@ -37,17 +39,19 @@ class SqliteThread:
         """What one piece of work comes to. If the caller is cancelled the work is done all the same."""
         loop = asyncio.get_running_loop()
         done: asyncio.Future[T] = loop.create_future()
-        if self._closed:
-            done.set_exception(UnavailableError("STORE_CLOSED", "the store is closed"))
-        else:
-            self._work.put((work, done, loop))
+        with self._order:
+            if not self._closed:
+                self._work.put((work, done, loop))
+                return done
+        done.set_exception(UnavailableError("STORE_CLOSED", "the store is closed"))
         return done
 
     def stop(self) -> None:
         """Finishes what is queued, then closes the connection. Safe to call twice."""
-        if not self._closed:
-            self._closed = True
-            self._work.put(None)
+        with self._order:
+            if not self._closed:
+                self._closed = True
+                self._work.put(None)
         if self._thread.is_alive():
             self._thread.join()
 
