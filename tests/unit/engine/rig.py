@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
 from stepwell_server.adapters.local.clock import SystemClock
 from stepwell_server.adapters.local.queue import LocalQueue
 from stepwell_server.adapters.memory.disjoint import guarded_writes
@@ -212,8 +213,8 @@ class Rig:
         for _ in range(_TURNS):
             await asyncio.sleep(0)
 
-    def functions(self, deployment: str, names: Sequence[str]) -> list[FunctionSpec]:
-        retry = RetryPolicy(1, 1, 1.0, 1, False)
+    def functions(self, deployment: str, names: Sequence[str], attempts: int = 1) -> list[FunctionSpec]:
+        retry = RetryPolicy(attempts, 1, 1.0, 1, False)
         return [
             FunctionSpec(f"{APP}/{name}", APP, name, (Trigger(f"on/{name}"),), retry, deployment=deployment)
             for name in names
@@ -228,9 +229,10 @@ class Rig:
         functions: Sequence[str] = ("f",),
         instance: str = "worker",
         deployment: str = "one",
+        attempts: int = 1,
     ) -> sessions.Hello:
-        """What a worker says of itself."""
-        specs = self.functions(deployment, functions)
+        """What a worker says of itself. attempts: of its functions."""
+        specs = self.functions(deployment, functions, attempts)
         return sessions.Hello(APP, deployment, instance, "hand", session_id, specs, capacity, residents, frozenset())
 
     async def connect(self, **hello: Any) -> Worker:
@@ -247,9 +249,10 @@ class Rig:
         await self.settle()
         return run_id
 
-    async def send(self, name: str) -> str:
+    async def send(self, name: str, data: dict[str, Any] | None = None) -> str:
         """An event; durable when this returns, and whoever it was for has it."""
-        (status,) = await ingest.send_events(self.node, ENV, "", [ingest.NewEvent(name, b"{}", "", "", 0, b"")])
+        event = ingest.NewEvent(name, orjson.dumps(data or {}), "", "", 0, b"")
+        (status,) = await ingest.send_events(self.node, ENV, "", [event])
         await self.settle()
         return status.event_id
 

@@ -173,6 +173,20 @@ async def test_h18a_a_run_does_not_take_the_event_that_started_it() -> None:
         assert world.outcomes(first)["shape"].event_id == event_id
 
 
+@pytest.mark.parametrize("name", ["a#b", "a=b", "a", "#", "=", "a=#b", 'a="x"'])
+async def test_h18_a_look_back_finds_its_event_whatever_the_path_is_called(name: str) -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        sent = [await world.send("go/a", {name: value}) for value in ("other", "x" * 1_000, "mine")]
+        frame = worker.frame()
+        for key, value in (("short", b'"mine"'), ("long", b'"' + b"x" * 1_000 + b'"')):
+            begin.wait_for_event(frame, run_id, 1, key, "go/a", f"data.{name}", value, "", 3_600_000)
+        frame.finish()
+        await world.settle()
+        assert {key: row.event_id for key, row in world.outcomes(run_id).items()} == {"short": sent[2], "long": sent[1]}
+
+
 async def test_h18c_a_key_that_was_given_up_is_closed_and_takes_no_event() -> None:
     async with rig() as world:
         worker = await world.connect()

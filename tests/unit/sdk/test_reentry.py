@@ -81,6 +81,25 @@ def test_results_come_back_typed() -> None:
     assert seen == [Quote(3), (2, 5), {"a": 1}, Quote(3)]
 
 
+def test_a_time_out_of_nothing_is_the_shortest_one_and_not_none() -> None:
+    app = App("test")
+
+    @app.function(on="x")
+    async def code(step: Step) -> None:
+        await asyncio.gather(
+            step.run(get_quote, "a", name="none"),
+            step.run(get_quote, "a", name="zero", timeout=0),
+            step.wait_for_event("y", timeout=0),
+            step.invoke("a/f", timeout=0),
+        )
+
+    core = new_run(code)
+    core.start()
+    assert {body.key: body.timeout_ms for body in core.bodies} == {"none": 0, "zero": 1}
+    timed = [one for one in core.commands if isinstance(one, (step_pb2.WaitForEvent, step_pb2.Invoke))]
+    assert [one.timeout_ms for one in timed] == [1, 1], "on the wire 0 is the longest one, or none"
+
+
 def test_a_synchronous_function() -> None:
     app = App("test")
     threads: set[str] = set()
