@@ -81,25 +81,6 @@ def test_results_come_back_typed() -> None:
     assert seen == [Quote(3), (2, 5), {"a": 1}, Quote(3)]
 
 
-def test_a_time_out_of_nothing_is_the_shortest_one_and_not_none() -> None:
-    app = App("test")
-
-    @app.function(on="x")
-    async def code(step: Step) -> None:
-        await asyncio.gather(
-            step.run(get_quote, "a", name="none"),
-            step.run(get_quote, "a", name="zero", timeout=0),
-            step.wait_for_event("y", timeout=0),
-            step.invoke("a/f", timeout=0),
-        )
-
-    core = new_run(code)
-    core.start()
-    assert {body.key: body.timeout_ms for body in core.bodies} == {"none": 0, "zero": 1}
-    timed = [one for one in core.commands if isinstance(one, (step_pb2.WaitForEvent, step_pb2.Invoke))]
-    assert [one.timeout_ms for one in timed] == [1, 1], "on the wire 0 is the longest one, or none"
-
-
 def test_a_synchronous_function() -> None:
     app = App("test")
     threads: set[str] = set()
@@ -281,13 +262,15 @@ def test_a_time_out_of_nothing_is_not_the_longest() -> None:
     @app.function()
     async def code(step: Step) -> None:
         await asyncio.gather(
-            step.wait_for_event("a", timeout=0), step.wait_for_event("b"), step.invoke("test/c", timeout=0)
-        )
+            step.wait_for_event("a", timeout=0), step.wait_for_event("b"), step.invoke("test/c", timeout=0),
+            step.run(get_quote, "d", name="d", timeout=0), step.run(get_quote, "e", name="e"),
+        )  # fmt: skip
 
     core = new_run(code)
     core.start()
     sent = {command.key: command.timeout_ms for command in core.commands if hasattr(command, "timeout_ms")}
     assert sent == {"a": 1, "b": 366 * 86_400_000, "test/c": 1}
+    assert {body.key: body.timeout_ms for body in core.bodies} == {"d": 1, "e": 0}
 
 
 def test_time_ids_and_random_numbers_are_the_same_in_replay() -> None:
