@@ -107,6 +107,29 @@ async def test_h32_a_store_that_is_away_is_asked_again_with_the_same_commits() -
     assert lane.degraded == ""
 
 
+async def test_h32d_runs_of_a_batch_that_failed_wait_until_it_is_settled() -> None:
+    store = Gate()
+    store.flushers = 2
+    lane, done = Lane(store), list[str]()
+    store.trouble = [UnavailableError("CONNECTION_LOST", "inside COMMIT")]
+    submit(lane, done, "a1", "a")
+    submit(lane, done, "b1", "b")
+    await settled()
+    store.let_through()
+    await settled()
+    for name, run in (("a2", "a"), ("c1", "c"), ("b2", "b")):
+        submit(lane, done, name, run)
+    await settled()
+    store.let_through()
+    await settled()
+    assert done == ["c1"], "nobody knows yet what became of the first ones of a and b"
+    store.let_through(2)
+    await lane.settle()
+    touched = [[commit.touches[0] for commit in batch] for batch in store.batches]
+    assert touched == [["a", "b"], ["c"], ["a", "b"], ["a", "b"]]
+    assert done == ["c1", "a1", "b1", "a2", "b2"]
+
+
 async def test_h37_an_environment_with_a_backlog_leaves_the_others_their_share() -> None:
     store = Gate()
     lane, done = Lane(store), list[str]()

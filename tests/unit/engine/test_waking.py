@@ -187,6 +187,19 @@ async def test_h18_a_look_back_finds_its_event_whatever_the_path_is_called(name:
         assert {key: row.event_id for key, row in world.outcomes(run_id).items()} == {"short": sent[2], "long": sent[1]}
 
 
+async def test_h18b_an_event_resolves_every_open_wait_of_a_run_that_it_fits() -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        for key in ("one", "two"):
+            worker.wait(run_id, key, "go/a")
+        worker.wait(run_id, "other", "go/b")
+        await world.settle()
+        event_id = await world.send("go/a")
+        assert {key: row.event_id for key, row in world.outcomes(run_id).items()} == {"one": event_id, "two": event_id}
+        assert world.waits(run_id) == {"other"}
+
+
 async def test_h18c_a_key_that_was_given_up_is_closed_and_takes_no_event() -> None:
     async with rig() as world:
         worker = await world.connect()

@@ -6,7 +6,7 @@ import asyncio
 import threading
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from contextvars import ContextVar
 from hashlib import blake2b
 from typing import Any
@@ -14,7 +14,7 @@ from unittest import mock
 
 import grpc
 import pytest
-from stepwell import App, LimitError, Step, SyncStep, connection, current_step
+from stepwell import App, LimitError, Step, SyncStep, bodies, connection, current_step
 from stepwell.api_errors import FailedPreconditionError, InvalidArgumentError
 from stepwell.settings import WorkerSettings
 from stepwell.v1 import step_pb2
@@ -160,6 +160,52 @@ async def test_a_body_that_takes_too_long_fails_once_it_has_ended(kind: str) -> 
             assert failure.type == "SystemExit"
         else:
             assert (failure.type, failure.reason) == ("StepTimeoutError", "TIMEOUT")
+
+
+async def test_h39a_a_body_that_does_not_end_when_it_is_interrupted_is_named(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(bodies, "STUCK_S", 0.05)
+    named = threading.Event()
+
+    def stubborn() -> None:
+        while not named.is_set():
+            with suppress(BaseException):
+                time.sleep(0.01)
+
+    async def waits(step: Step) -> None:
+        await step.run(stubborn, timeout="50ms")
+
+    with caplog.at_level("WARNING"):
+        async with fake_server() as server, working(server, app_of(waits)):
+            (await server.link()).assign("run_1", "waits")
+            try:
+                async with asyncio.timeout(10):
+                    while "still executes" not in caplog.text:  # noqa: ASYNC110
+                        await asyncio.sleep(0.01)
+            finally:
+                named.set()
+            assert (await server.command("failures")).failure.reason == "TIMEOUT"
+    assert "step stubborn of run_1 was interrupted" in caplog.text
+    assert "it keeps its thread" in caplog.text
+
+
+async def test_h39b_plain_functions_that_wait_take_no_thread_from_bodies() -> None:
+    def rests(step: SyncStep) -> None:
+        step.sleep("1d")
+
+    def works(step: SyncStep) -> int:
+        return step.run(int, "7")
+
+    app = app_of(rests)
+    app.function(works)
+    async with fake_server() as server, working(server, app, threads=1):
+        link = await server.link()
+        for number in range(10):
+            link.assign(f"run_{number}", "rests")
+            await server.command("parks")
+        link.assign("run_10", "works")
+        assert (await server.command("completes")).output.data == b"7"
 
 
 async def test_an_evicted_run_is_interrupted_and_says_nothing_more() -> None:
