@@ -142,6 +142,11 @@ def _fitting_worker(stack: contextlib.ExitStack) -> None:
     _patch(stack, recover, "fitting_worker", lambda node, session: None)
 
 
+def _inbox(stack: contextlib.ExitStack) -> None:
+    """An owner does not look through its own inbox again (H16)."""
+    _patch(stack, recover, "_reread", lambda node, unseen: 0)
+
+
 ABLATIONS = {
     "epoch": Ablation(
         _epoch,
@@ -173,6 +178,11 @@ ABLATIONS = {
         _alone, Options(story="deadly", faults={}), r"run \w+ of \S+ was paused \(2\), although it kills"
     ),
     "fitting-worker": Ablation(_fitting_worker, Options(story="changing"), r"run \w+ of \S+ never ended: PAUSED"),
+    "inbox": Ablation(
+        _inbox,
+        Options(WAITS, {"lose_hints": 1.0}, "plain", rest_s=200),
+        r"run \w+( of \S+ never ended: PARKED|: \S+ timed out \d+ ms after)",
+    ),
     "cursor": Ablation(
         _cursor,
         Options(WAITS, {"crash_server": 2.0, "store_slow": 2.0}, "plain", rest_s=200),

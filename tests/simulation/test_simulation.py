@@ -22,7 +22,7 @@ from tests.simulation.world import Options, play
 _ROOT = Path(__file__).parents[2]
 _ABLATIONS = (
     "epoch", "owner", "first-wins", "idempotency", "commit-before-ack", "cursor", "look-back", "losses", "alone",
-    "fitting-worker",
+    "fitting-worker", "inbox",
 )  # fmt: skip
 
 

@@ -104,7 +104,9 @@ def reasons(node: Node, state: RunState) -> list[Reason]:
         return [Reason(Waiting.PAUSED, "", _paused(run))]
     found = [_open(node, wait) for wait in state.waits if wait.kind not in INNER]
     if status is RunStatus.PARKED:
-        if any(outcome.number is None for outcome in state.outcomes):
+        came = any(outcome.number is None for outcome in state.outcomes)
+        resident = node.residents.get(run.id)
+        if came and (resident is None or resident.may_go_on()):
             return [_place(node, run), *found]
         return found or [_place(node, run)]
     if status is RunStatus.QUEUED:

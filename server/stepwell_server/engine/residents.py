@@ -120,6 +120,10 @@ class Resident:
         """Something is open at the server, or on its way, that wakes the run once it is parked."""
         return bool(self.unseen or self.pending) or any(wait.kind not in INNER for wait in (self.open or {}).values())
 
+    def may_go_on(self) -> bool:
+        """Whether what has come for the parked run is enough for it."""
+        return self.tree is None or self.tree.satisfied({base_key(key) for key in self.unseen or ()})
+
     def may_park(self, tree: Tree, received: int) -> bool:
         """Whether a park holds: nothing that touches its tree is on its way to the worker (H16)."""
         if received >= self.received:

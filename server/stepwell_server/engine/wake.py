@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from stepwell_server.engine import dispatch
 from stepwell_server.engine.node import Node
-from stepwell_server.engine.residents import Resident, Session, base_key
+from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.journal import UNWINDING, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.run import Enqueue, Move, ReadyRow, RunStatus, Take
@@ -197,8 +197,7 @@ def deliver(node: Node, resident: Resident, outcome: OutcomeRow) -> None:
     if resident.held is not None:
         resident.held.append(outcome)
         return
-    tree = resident.tree
-    if tree is not None and not tree.satisfied({base_key(key) for key in resident.unseen or ()}):
+    if not resident.may_go_on():
         return
     waiting = resident.undelivered()
     if session.executing < session.capacity and session.suspect is None:

@@ -49,13 +49,16 @@ class Held:
 
 
 class HeldStore:
-    """The memory store behind gates. overlaps: batches that wrote one place twice, which no store may meet (H33)."""
+    """The memory store behind gates. overlaps: batches that wrote one place twice, which no store may meet (H33).
+    reads: names of those that were asked for.
+    """
 
     flushers = 2
 
     def __init__(self) -> None:
         self.memory = MemoryStore()
         self.overlaps: list[Sequence[Commit]] = []
+        self.reads: list[str] = []
         self._held: list[Held] = []
         self.refuses: Callable[[Commit], bool] = lambda commit: False
         """Commits that this store can never take."""
@@ -98,6 +101,7 @@ class HeldStore:
         read = getattr(self.memory, name)
 
         async def gated(*args: Any, **kwargs: Any) -> Any:
+            self.reads.append(name)
             await self._pass([held for held in self._held if held.asks == name][:1])
             result = await read(*args, **kwargs)
             await self._pass([held for held in self._held if held.reads == name][:1])
