@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 
 import orjson
 
-from stepwell_server.engine import admission, ending, ingest, serve, wake
+from stepwell_server.engine import admission, ending, ingest, recover, serve, wake
 from stepwell_server.engine.failures import failure_json
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session
@@ -15,6 +16,8 @@ from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.event import DedupRow, EventRow
 from stepwell_server.model.journal import OutcomeRow
 from stepwell_server.model.limits import LIMITS
+
+log = logging.getLogger("stepwell.sending")
 
 
 def send_known(
@@ -54,6 +57,12 @@ async def _send(
             outcome, [row for row, _ in events], dict(zip([row.id for row, _ in named], results, strict=True))
         )
         await _conclude(node, env, session, resident, outcome, [pair for pair in events if not pair[0].sender_id])
+    except Exception:
+        # Our fault: the run pays for it as for a frame that cannot be applied, since nothing else would ever wake it.
+        log.exception("the events of step %s of run %s could not be sent", outcome.key, resident.run_id)
+        if node.residents.get(resident.run_id) is resident and not resident.ended:
+            session.evict(resident)
+            recover.requeue(node, session, resident, lost=True)
     finally:
         node.busy -= 1
         if resident.pending is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from stepwell_server.engine import begin, serve
+from stepwell_server.engine import begin, ingest, serve
 from stepwell_server.engine.ingest import NewEvent
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.run import RunStatus
@@ -93,6 +93,26 @@ async def test_a_step_whose_other_events_the_store_refuses_fails_by_name() -> No
         assert failure(world, run_id)["reason"] == "STORE_REFUSED"
         assert worker.told("outcome", run_id) == [("outcome", run_id, 1, "send")]
         assert [event.sender_id for event in world.store.memory.tables.event.values()] == ["one"]
+
+
+async def test_a_run_whose_sends_cannot_even_be_put_to_the_store_is_entered_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+
+        def broken(*_: Any) -> Any:
+            raise RuntimeError("no such registry")
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ingest, "accepting", broken)
+            send(worker, run_id, "one")
+            await world.settle()
+        assert (worker.turn(run_id), world.row(run_id).losses) == (2, 1)
+        send(worker, run_id, "one")
+        await world.settle()
+        assert worker.told("outcome", run_id) == [("outcome", run_id, 2, "send")]
 
 
 async def test_a_run_whose_sends_the_store_can_never_conclude_fails() -> None:

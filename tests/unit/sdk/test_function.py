@@ -92,6 +92,8 @@ def test_the_event_is_read_as_its_annotation_says() -> None:
         ({"start_timeout": "2 parsecs"}, "function drip, start_timeout"),
         ({"start_timeout": True}, "function drip, start_timeout"),
         ({"on": ["a", 5]}, "neither"),
+        ({"on": [f"e{n}" for n in range(11)]}, "at most 10 triggers, not 11"),
+        ({"on": Trigger("a", "x" * 2_049)}, "2048"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], says: str) -> None:
