@@ -65,7 +65,8 @@ _OPTIONS: list[tuple[str, Any]] = [
 _SERVICES = (event_pb2, function_pb2, run_pb2, step_pb2, admin_pb2)
 _STOP_S = 5.0
 _GRACE_S = 1.0
-_M_ARENA_MAX = -8  # malloc.h
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
+_LARGE_BYTES = 256 * 1024
 
 
 def database_kind(url: str) -> str:
@@ -234,9 +235,15 @@ def _aio_health() -> Any:
 
 
 def _tune_memory() -> None:
-    """Two arenas for all threads (glibc): with one each, what passes through five threads stays five times."""
+    """What a large payload took goes back to the system (glibc).
+
+    Two arenas for all threads: with one each, what passes through five threads stays five times. Large blocks have pages
+    of their own: glibc would raise that bound to the largest block it ever freed, and then they leave holes.
+    """
     with contextlib.suppress(AttributeError, OSError):
-        ctypes.CDLL(None).mallopt(_M_ARENA_MAX, 2)
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_ARENA_MAX, 2)
+        libc.mallopt(_M_MMAP_THRESHOLD, _LARGE_BYTES)
 
 
 def _tune_gc() -> None:
