@@ -237,8 +237,8 @@ def _aio_health() -> Any:
 def _tune_memory() -> None:
     """What a large payload took goes back to the system (glibc).
 
-    Two arenas for all threads: with one each, what passes through five threads stays five times. Large blocks have pages
-    of their own: glibc would raise that bound to the largest block it ever freed, and then they leave holes.
+    Two arenas for all threads: with one each, what passes through five threads stays five times. Large blocks have
+    pages of their own: glibc would raise that bound to the largest block it ever freed, and then they leave holes.
     """
     with contextlib.suppress(AttributeError, OSError):
         libc = ctypes.CDLL(None)
