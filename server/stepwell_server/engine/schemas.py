@@ -32,6 +32,7 @@ _IN_PLACE = (
 _FOREIGN = ("$dynamicRef", "$recursiveRef")
 _BRANCHES = frozenset(("allOf", "anyOf", "oneOf", "not", "if", "contains", "dependentSchemas", "patternProperties"))
 _DEPTH_MAX = 256
+_PATTERNS = jsonschema_rs.FancyRegexOptions(backtrack_limit=100_000)
 _CHOICES = (jsonschema_rs.ValidationErrorKind.AnyOf, jsonschema_rs.ValidationErrorKind.OneOfNotValid)
 _BROKEN_OFF = (
     jsonschema_rs.ValidationErrorKind.BacktrackLimitExceeded,
@@ -116,7 +117,9 @@ def _compile(text: bytes) -> Schema:
     walk = _Walk(document)
     walk.size(document, 0)
     try:
-        validator = jsonschema_rs.Draft202012Validator(document, offline=True, mask="the value")
+        validator = jsonschema_rs.Draft202012Validator(
+            document, offline=True, mask="the value", pattern_options=_PATTERNS
+        )
     except jsonschema_rs.ValidationError as error:
         path = _path(error.instance_path)
         raise ValueError(f"{path}: {error.message}" if path else error.message) from error
