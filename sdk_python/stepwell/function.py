@@ -61,7 +61,7 @@ class Function(Generic[In, Out]):
         self.policy = to_policy(retries)
         self.is_sync = not inspect.iscoroutinefunction(fn)
         self.parameters, self.input, self.returns = _signature(fn, name, self.is_sync, names)
-        self.input_schema = schema.derive(self.input, "input") if input_schema is None else schema.given(input_schema)
+        self._given = None if input_schema is None else schema.given(input_schema)
         self.decode_input = codec.convert_to(self.input) if self.input is not Any else None
         self.__name__ = name
         self.__doc__ = fn.__doc__
@@ -87,13 +87,13 @@ class Function(Generic[In, Out]):
 
     def spec(self) -> function_pb2.FunctionSpec:
         """What the worker says of this function in Hello."""
+        # Not before: a model of pydantic may name classes that follow it.
+        taken = schema.derive(self.input, "input") if self._given is None else self._given
         return function_pb2.FunctionSpec(
             name=self.name,
-            triggers=[
-                function_pb2.Trigger(event=t.event, condition=t.if_, schema=self.input_schema) for t in self.triggers
-            ],
+            triggers=[function_pb2.Trigger(event=t.event, condition=t.if_, schema=taken) for t in self.triggers],
             retry=self.policy,
-            input_schema=self.input_schema,
+            input_schema=taken,
             output_schema=schema.derive(self.returns, "output"),
             strict=self.strict,
             timeout_ms=self.timeout_ms,

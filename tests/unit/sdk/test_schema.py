@@ -254,6 +254,26 @@ def test_the_input_is_what_the_triggers_take() -> None:
     assert (by_name["free"].input_schema, by_name["free"].triggers[0].schema) == (b"", b"")
 
 
+class Early(BaseModel):
+    later: Later
+
+
+app_of_early = App("early")
+
+
+@app_of_early.function
+async def takes_early(step: Step, event: Event[Early]) -> None: ...
+
+
+class Later(BaseModel):
+    n: int
+
+
+def test_a_model_may_name_a_class_that_follows_the_function() -> None:
+    (spec,) = app_of_early.specs()
+    assert json.loads(spec.input_schema)["required"] == ["later"]
+
+
 @pytest.mark.parametrize("wrong", ["{}", [], 5, {"a": Unknown()}, {"a": float("nan")}])
 def test_what_is_no_schema_is_refused_where_it_is_given(wrong: Any) -> None:
     async def drip(step: Step) -> None: ...
