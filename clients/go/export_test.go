@@ -5,6 +5,7 @@ package stepwell
 import (
 	"context"
 	"log/slog"
+	"reflect"
 	"time"
 
 	"google.golang.org/protobuf/proto"
@@ -59,6 +60,12 @@ func (c *Core) Interrupts() []string {
 
 // StepTimeout is what the worker reports of a body that took too long.
 func StepTimeout(said string) error { return timeoutError("", said) }
+
+// SchemaOf is what is registered for an input or output of type T.
+func SchemaOf[T any](output bool) string { return string(schemaOf(reflect.TypeFor[T](), output)) }
+
+// Specs are what a worker of the app registers, or what is wrong with it.
+func (a *App) Specs() ([]*stepwellv1.FunctionSpec, error) { return a.specs(), a.err }
 
 func messages(commands []command) []proto.Message {
 	var all []proto.Message

@@ -5,6 +5,7 @@ package stepwell
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"regexp"
 	"slices"
 	"time"
@@ -60,6 +61,9 @@ type definition struct {
 	timeoutMs, startTimeoutMs uint64
 
 	err error // what is wrong with the declaration
+	// JSON Schemas as JSON text; empty: anything.
+	inputSchema, outputSchema []byte
+
 	// prepare reads the event of a run; the code it answers is called once.
 	prepare func(event *stepwellv1.Event) (func(Context) (any, error), error)
 
@@ -73,7 +77,8 @@ type Declared interface{ declared() *definition }
 func (f *Func[In, Out]) declared() *definition { return f.definition }
 
 // Function declares a function: its name, what starts it, its code, and options. The event's data is In: for an invoked
-// function that is its input. Errors of the declaration are those of NewApp.
+// function that is its input. The server refuses what does not fit the JSON Schema of In, which is derived from the type: a
+// field with a name in its json tag is required unless it is omitempty, omitzero or a pointer. Errors of the declaration are those of NewApp.
 func Function[In, Out any](name string, on Triggers, code func(ctx Context, event Event[In]) (Out, error), opts ...FunctionOption) *Func[In, Out] {
 	var options functionOptions
 	for _, opt := range opts {
@@ -83,6 +88,10 @@ func Function[In, Out any](name string, on Triggers, code func(ctx Context, even
 	d.triggers, d.policy, d.err = checkDeclaration(name, on, options.retry, code != nil)
 	d.timeoutMs = d.limit("Timeout", options.timeout)
 	d.startTimeoutMs = d.limit("StartTimeout", options.startTimeout)
+	d.inputSchema, d.outputSchema = schemaOf(reflect.TypeFor[In](), false), schemaOf(reflect.TypeFor[Out](), true)
+	if options.inputSchema != nil {
+		d.inputSchema = d.given(*options.inputSchema)
+	}
 	d.prepare = func(message *stepwellv1.Event) (func(Context) (any, error), error) {
 		event, err := eventFrom[In](message)
 		if err != nil {
@@ -109,6 +118,15 @@ func (d *definition) limit(option string, limit *time.Duration) uint64 {
 		d.err = registrationError("function %s, %v", d.name, err)
 	}
 	return 0
+}
+
+// given is the schema of an option.
+func (d *definition) given(text string) []byte {
+	given, err := givenSchema(text)
+	if err != nil && d.err == nil {
+		d.err = registrationError("function %s, %v", d.name, err)
+	}
+	return given
 }
 
 // ID is "app/name"; empty until an App has the function.
@@ -209,9 +227,12 @@ func (d *definition) join(app string) error {
 func (a *App) specs() []*stepwellv1.FunctionSpec {
 	var specs []*stepwellv1.FunctionSpec
 	for _, d := range a.order {
-		spec := &stepwellv1.FunctionSpec{Name: d.name, Retry: d.policy, Strict: d.strict, TimeoutMs: d.timeoutMs, StartTimeoutMs: d.startTimeoutMs}
+		spec := &stepwellv1.FunctionSpec{
+			Name: d.name, Retry: d.policy, Strict: d.strict, TimeoutMs: d.timeoutMs, StartTimeoutMs: d.startTimeoutMs,
+			InputSchema: d.inputSchema, OutputSchema: d.outputSchema,
+		}
 		for _, trigger := range d.triggers {
-			spec.Triggers = append(spec.Triggers, &stepwellv1.Trigger{Event: trigger.Event, Condition: trigger.If})
+			spec.Triggers = append(spec.Triggers, &stepwellv1.Trigger{Event: trigger.Event, Condition: trigger.If, Schema: d.inputSchema})
 		}
 		specs = append(specs, spec)
 	}

@@ -19,7 +19,7 @@ type InvokeOption interface{ applyInvoke(*invokeOptions) }
 // SendOption is an option of SendEvent and SendEvents: Name.
 type SendOption interface{ applySend(*nameOption) }
 
-// FunctionOption is an option of Function: Retries, Retry, Strict, Timeout, StartTimeout.
+// FunctionOption is an option of Function: Retries, Retry, Strict, Timeout, StartTimeout, InputSchema.
 type FunctionOption interface{ applyFunction(*functionOptions) }
 
 type runOptions struct {
@@ -46,6 +46,7 @@ type functionOptions struct {
 	strict       bool
 	timeout      *time.Duration
 	startTimeout *time.Duration
+	inputSchema  *string
 }
 
 // TimeoutOption is made by Timeout.
@@ -114,6 +115,15 @@ type InputOption []any
 func Input(args ...any) InputOption { return InputOption(args) }
 
 func (i InputOption) applyRun(o *runOptions) { o.args = i }
+
+// InputSchemaOption is made by InputSchema.
+type InputSchemaOption string
+
+// InputSchema is JSON Schema (2020-12), as JSON text, that takes the place of the one derived from the function's type. {} takes
+// anything.
+func InputSchema(schema string) InputSchemaOption { return InputSchemaOption(schema) }
+
+func (i InputSchemaOption) applyFunction(o *functionOptions) { o.inputSchema = (*string)(&i) }
 
 // StrictOption is made by Strict.
 type StrictOption struct{}

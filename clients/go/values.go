@@ -190,7 +190,8 @@ func orEmpty(data []byte) json.RawMessage {
 }
 
 // FunctionInfo is a registered function. Workers counts the connected ones that serve it. A time-out is zero if there is none.
-// Unjudged says, in words, which condition took more than its budget at which event; empty if none did.
+// Unjudged says, in words, which condition took more than its budget at which event; empty if none did. The JSON Schemas are
+// nil where the function says nothing of its input or output.
 type FunctionInfo struct {
 	ID           string
 	App          string
@@ -202,6 +203,8 @@ type FunctionInfo struct {
 	Timeout      time.Duration
 	StartTimeout time.Duration
 	Unjudged     string
+	InputSchema  json.RawMessage
+	OutputSchema json.RawMessage
 }
 
 func functionFrom(m *stepwellv1.Function) FunctionInfo {
@@ -210,6 +213,7 @@ func functionFrom(m *stepwellv1.Function) FunctionInfo {
 		Strict: m.GetSpec().GetStrict(), Workers: int(m.GetWorkers()),
 		Timeout:      time.Duration(m.GetSpec().GetTimeoutMs()) * time.Millisecond,
 		StartTimeout: time.Duration(m.GetSpec().GetStartTimeoutMs()) * time.Millisecond, Unjudged: m.GetUnjudged(),
+		InputSchema: m.GetSpec().GetInputSchema(), OutputSchema: m.GetSpec().GetOutputSchema(),
 	}
 	for _, trigger := range m.GetSpec().GetTriggers() {
 		info.Triggers = append(info.Triggers, Trigger{Event: trigger.GetEvent(), If: trigger.GetCondition()})

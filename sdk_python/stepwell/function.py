@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import json
 import re
 import sys
 import typing
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
 
-from stepwell import codec
+from stepwell import codec, schema
 from stepwell.call import resolve_hints
 from stepwell.duration import Duration, DurationError, to_ms
 from stepwell.errors import RegistrationError, UsageError
@@ -19,7 +18,6 @@ from stepwell.event import Event, check_event_name
 from stepwell.retry import Retries, to_policy
 from stepwell.step import Step
 from stepwell.sync_step import Baton, SyncStep
-from stepwell.typed import is_model
 from stepwell.v1 import function_pb2
 
 if TYPE_CHECKING:
@@ -51,7 +49,7 @@ class Function(Generic[In, Out]):
 
     def __init__(
         self, app: str, fn: Callable[..., Any], name: str, triggers: tuple[Trigger, ...], retries: Retries,
-        strict: bool, timeouts: tuple[int, int], names: dict[str, Any],
+        strict: bool, timeouts: tuple[int, int], input_schema: Mapping[str, Any] | None, names: dict[str, Any],
     ) -> None:  # fmt: skip
         self.app = app
         self.name = name
@@ -63,6 +61,7 @@ class Function(Generic[In, Out]):
         self.policy = to_policy(retries)
         self.is_sync = not inspect.iscoroutinefunction(fn)
         self.parameters, self.input, self.returns = _signature(fn, name, self.is_sync, names)
+        self._given = None if input_schema is None else schema.given(input_schema)
         self.decode_input = codec.convert_to(self.input) if self.input is not Any else None
         self.__name__ = name
         self.__doc__ = fn.__doc__
@@ -88,12 +87,14 @@ class Function(Generic[In, Out]):
 
     def spec(self) -> function_pb2.FunctionSpec:
         """What the worker says of this function in Hello."""
+        # Not before: a model of pydantic may name classes that follow it.
+        taken = schema.derive(self.input, "input") if self._given is None else self._given
         return function_pb2.FunctionSpec(
             name=self.name,
-            triggers=[function_pb2.Trigger(event=t.event, condition=t.if_) for t in self.triggers],
+            triggers=[function_pb2.Trigger(event=t.event, condition=t.if_, schema=taken) for t in self.triggers],
             retry=self.policy,
-            input_schema=_schema(self.input, "validation"),
-            output_schema=_schema(self.returns, "serialization"),
+            input_schema=taken,
+            output_schema=schema.derive(self.returns, "output"),
             strict=self.strict,
             timeout_ms=self.timeout_ms,
             start_timeout_ms=self.start_timeout_ms,
@@ -118,10 +119,12 @@ class App:
     def function(
         self, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False,
         timeout: Duration | None = None, start_timeout: Duration | None = None,
+        input_schema: Mapping[str, Any] | None = None,
     ) -> _Decorator: ...  # fmt: skip
     def function(  # pyright: ignore[reportInconsistentOverload]
         self, fn: Any = None, /, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False,
         timeout: Duration | None = None, start_timeout: Duration | None = None,
+        input_schema: Mapping[str, Any] | None = None,
     ) -> Any:  # fmt: skip
         """Registers a function: `on` is what starts it (nothing: it is only invoked), `retries` the default of its
         steps and of an exception that leaves it, `strict` makes a changed input of a recorded step a mismatch too.
@@ -129,19 +132,23 @@ class App:
         A run that has not ended `timeout` after its first start is unwound as by a cancel, and ends as TIMED_OUT; so
         does one that has not started `start_timeout` after it was created.
 
+        The server refuses what does not fit the JSON Schema of the input, which is that of the event's annotation;
+        `input_schema` is another one, and {} takes anything.
+
         Raises RegistrationError naming the function and the option that is wrong.
         """
         caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
         names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
 
         def register(fn: Any) -> Function[Any, Any]:
-            return self._register(fn, on, name, retries, strict, (timeout, start_timeout), dict(names))
+            return self._register(fn, on, name, retries, strict, (timeout, start_timeout), input_schema, dict(names))
 
         return register(fn) if fn is not None else register
 
     def _register(
         self, fn: Any, on: On, name: str | None, retries: Retries, strict: bool,
-        timeouts: tuple[Duration | None, Duration | None], names: dict[str, Any],
+        timeouts: tuple[Duration | None, Duration | None], input_schema: Mapping[str, Any] | None,
+        names: dict[str, Any],
     ) -> Function[Any, Any]:  # fmt: skip
         if not inspect.isfunction(fn):
             raise RegistrationError(f"@app.function is for functions, not for {fn!r}; write @app.function(on=…)")
@@ -155,7 +162,9 @@ class App:
             raise RegistrationError(f"function {name}, on: {error}") from None
         limits = _timeout_ms(name, "timeout", timeouts[0]), _timeout_ms(name, "start_timeout", timeouts[1])
         try:
-            function: Function[Any, Any] = Function(self.name, fn, name, triggers, retries, strict, limits, names)
+            function: Function[Any, Any] = Function(
+                self.name, fn, name, triggers, retries, strict, limits, input_schema, names
+            )
         except RegistrationError:
             raise
         except (UsageError, TypeError) as error:
@@ -274,10 +283,3 @@ def _role(name: str, hint: Any) -> str | None:
     if hint is Event or typing.get_origin(hint) is Event:
         return "event"
     return name if hint in (None, Any, object) and name in ("step", "event") else None
-
-
-def _schema(tp: Any, mode: str) -> bytes:
-    """JSON Schema of a pydantic model; nothing for other types. Pydantic is never imported for others."""
-    if not is_model(tp):
-        return b""
-    return json.dumps(tp.model_json_schema(mode=mode), separators=(",", ":"), sort_keys=True).encode()

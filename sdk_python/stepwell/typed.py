@@ -64,7 +64,7 @@ def _compile(tp: Any) -> Convert | None:
     args = typing.get_args(tp)
     if origin is None:
         return _compile_plain(tp)
-    if origin in _WRAPPERS:
+    if origin in WRAPPERS:
         return convert_to(args[0])
     if origin in (typing.Union, types.UnionType):
         return _union(args)
@@ -72,9 +72,9 @@ def _compile(tp: Any) -> Convert | None:
         return _literal(args)
     if origin is tuple:
         return _tuple(args)
-    if origin in _SEQUENCES:
-        return _sequence(_SEQUENCES[origin], args[0])
-    if origin in _MAPPINGS:
+    if origin in SEQUENCES:
+        return _sequence(SEQUENCES[origin], args[0])
+    if origin in MAPPINGS:
         return _mapping(args[0], args[1])
     if is_model(tp):
         return tp.model_validate
@@ -100,8 +100,8 @@ def _compile_plain(tp: Any) -> Convert | None:
         return _typed_dict(tp)
     if issubclass(tp, tuple) and hasattr(tp, "_fields"):
         return _named_tuple(tp)
-    if tp in _SEQUENCES:
-        return _sequence(_SEQUENCES[tp], Any)
+    if tp in SEQUENCES:
+        return _sequence(SEQUENCES[tp], Any)
     if tp is tuple:
         return _sequence(tuple, Any)
     if tp is dict:
@@ -247,7 +247,8 @@ def convert_plain(value: Any) -> Any:
     return [convert_plain(item) for item in value] if isinstance(value, tuple) else value  # pyright: ignore
 
 
-def _hints(tp: type) -> dict[str, Any]:
+def hints_of(tp: type) -> dict[str, Any]:
+    """The annotations of a class, resolved. Raises TypeError naming the class where they cannot be."""
     try:
         return typing.get_type_hints(tp, include_extras=True)
     except NameError as error:
@@ -255,9 +256,9 @@ def _hints(tp: type) -> dict[str, Any]:
 
 
 def _dataclass(tp: type, bound: dict[Any, Any]) -> Convert:
-    hints = _hints(tp)
+    hints = hints_of(tp)
     fields = [
-        (field.name, convert_to(_substitute(hints[field.name], bound)), field)
+        (field.name, convert_to(substitute(hints[field.name], bound)), field)
         for field in dataclasses.fields(tp)  # pyright: ignore[reportArgumentType]
         if field.init
     ]
@@ -278,7 +279,8 @@ def _dataclass(tp: type, bound: dict[Any, Any]) -> Convert:
     return read
 
 
-def _substitute(tp: Any, bound: dict[Any, Any]) -> Any:
+def substitute(tp: Any, bound: dict[Any, Any]) -> Any:
+    """The type with its type variables bound."""
     if not bound:
         return tp
     if isinstance(tp, typing.TypeVar):
@@ -287,12 +289,17 @@ def _substitute(tp: Any, bound: dict[Any, Any]) -> Any:
     return tp[tuple(bound.get(p, Any) for p in parameters)] if parameters else tp
 
 
-def _typed_dict(tp: Any) -> Convert:
-    hints = _hints(tp)
-    members = {name: convert_to(hint) for name, hint in hints.items()}
+def required_keys(tp: Any) -> set[str]:
+    """The keys that a TypedDict must have."""
     # Under `from __future__ import annotations` the class itself does not know which keys are not required.
-    optional = {name for name, hint in hints.items() if typing.get_origin(hint) is typing.NotRequired}
-    required = set(tp.__required_keys__) - optional
+    optional = {name for name, hint in hints_of(tp).items() if typing.get_origin(hint) is typing.NotRequired}
+    return set(tp.__required_keys__) - optional
+
+
+def _typed_dict(tp: Any) -> Convert:
+    hints = hints_of(tp)
+    members = {name: convert_to(hint) for name, hint in hints.items()}
+    required = required_keys(tp)
 
     def read(raw: Any) -> Any:
         if not isinstance(raw, dict):
@@ -306,7 +313,7 @@ def _typed_dict(tp: Any) -> Convert:
 
 
 def _named_tuple(tp: Any) -> Convert:
-    hints = _hints(tp)
+    hints = hints_of(tp)
     members = _tuple(tuple(hints.get(name, Any) for name in tp._fields))
     return lambda raw: tp(*members(raw))
 
@@ -324,8 +331,8 @@ _SCALARS: dict[Any, Convert] = {
     UUID: _parsed(UUID, "a UUID", UUID),
     Decimal: _parsed(Decimal, "a decimal number", lambda raw: Decimal(str(raw)), (str, int, float)),
 }
-_WRAPPERS = {typing.Annotated, typing.Final, typing.ClassVar, typing.Required, typing.NotRequired}
-_SEQUENCES: dict[Any, Callable[[Any], Any]] = {
+WRAPPERS = {typing.Annotated, typing.Final, typing.ClassVar, typing.Required, typing.NotRequired}
+SEQUENCES: dict[Any, Callable[[Any], Any]] = {
     list: list,
     set: set,
     frozenset: frozenset,
@@ -336,4 +343,4 @@ _SEQUENCES: dict[Any, Callable[[Any], Any]] = {
     collections.abc.Set: frozenset,
     collections.abc.MutableSet: set,
 }
-_MAPPINGS = {dict, collections.abc.Mapping, collections.abc.MutableMapping}
+MAPPINGS = {dict, collections.abc.Mapping, collections.abc.MutableMapping}

@@ -105,7 +105,8 @@ class Trigger:
 class FunctionInfo:
     """A registered function. `workers` counts the connected ones that serve it. A time-out is None if there is none.
 
-    `unjudged` says, in words, which condition took more than its budget at which event; empty if none did.
+    `unjudged` says, in words, which condition took more than its budget at which event; empty if none did. The JSON
+    Schemas of input and output are None where the function says nothing of them.
     """
 
     id: str
@@ -118,6 +119,8 @@ class FunctionInfo:
     timeout: timedelta | None = None
     start_timeout: timedelta | None = None
     unjudged: str = ""
+    input_schema: Any = None
+    output_schema: Any = None
 
     @classmethod
     def from_message(cls, message: function_pb2.Function) -> FunctionInfo:
@@ -134,6 +137,8 @@ class FunctionInfo:
             timedelta(milliseconds=spec.timeout_ms) if spec.timeout_ms else None,
             timedelta(milliseconds=spec.start_timeout_ms) if spec.start_timeout_ms else None,
             message.unjudged,
+            codec.decode(spec.input_schema or b"null", None, "a schema"),
+            codec.decode(spec.output_schema or b"null", None, "a schema"),
         )
 
 

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -39,7 +40,8 @@ var apps = map[string]func() *sw.App{
 			sw.Function("prices", sw.On(), prices),
 			sw.Function("onboard", sw.On("user/signed.up"), onboard),
 			sw.Function("buy", sw.On(), buy),
-			sw.Function("ship", sw.On(), ship),
+			sw.Function("ship", sw.On("ship/asked"), ship),
+			sw.Function("ask", sw.On(), ask),
 			sw.Function("flaky", sw.On(), flaky, quick),
 			sw.Function("second_try", sw.On(), secondTry, quick),
 			sw.Function("refused", sw.On(), refused),
@@ -54,6 +56,9 @@ var apps = map[string]func() *sw.App{
 	},
 	"broken": func() *sw.App {
 		return sw.NewApp("broken", sw.Function("f", sw.On("a").If("this is not CEL ("), sequence))
+	},
+	"misdescribed": func() *sw.App {
+		return sw.NewApp("misdescribed", sw.Function("f", sw.On(), sequence, sw.InputSchema(`{"type":"nonsense"}`)))
 	},
 	"claims": claims,
 	"depot":  func() *sw.App { return sw.NewApp("depot", sw.Function("sleepy", sw.On(), sleepy)) },
@@ -128,6 +133,22 @@ func buy(ctx sw.Context, event sw.Event[int64]) (string, error) {
 
 func ship(ctx sw.Context, event sw.Event[Receipt]) (string, error) {
 	return sw.Run(ctx, "pack", note(fmt.Sprintf("packed %s for %d", event.Data.ID, event.Data.Amount)))
+}
+
+// Question is what ask invokes, and with what.
+type Question struct {
+	Function string          `json:"function"`
+	Input    json.RawMessage `json:"input"`
+}
+
+// ask invokes the function that it is told, and answers why that failed.
+func ask(ctx sw.Context, event sw.Event[Question]) (string, error) {
+	answer, err := sw.Invoke[string](ctx, event.Data.Function, event.Data.Input)
+	var failed *sw.StepError
+	if errors.As(err, &failed) && errors.Is(err, sw.ErrInvoke) {
+		return failed.Failure().Reason + ": " + failed.Message, nil
+	}
+	return answer, err
 }
 
 func flaky(ctx sw.Context, _ sw.Event[None]) (string, error) {

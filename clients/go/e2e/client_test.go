@@ -96,7 +96,7 @@ func whatCannotBeSentIsRefusedHere(t *testing.T, w *world) {
 
 func itSeesFunctionsWorkersRunsAndTheServer(t *testing.T, w *world) {
 	functions, err := w.client.Functions(w.ctx, "shop")
-	if err != nil || len(functions) != 15 {
+	if err != nil || len(functions) != 16 {
 		t.Fatal(len(functions), err)
 	}
 	one, err := w.client.GetFunction(w.ctx, "shop/onboard")

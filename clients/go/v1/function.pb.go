@@ -30,9 +30,10 @@ type FunctionSpec struct {
 	Triggers []*Trigger `protobuf:"bytes,2,rep,name=triggers,proto3" json:"triggers,omitempty"`
 	// Retries of an exception that leaves the function.
 	Retry *RetryPolicy `protobuf:"bytes,3,opt,name=retry,proto3" json:"retry,omitempty"`
-	// JSON Schema of the input, as JSON text; may be empty.
+	// JSON Schema (2020-12) of the input, as JSON text of at most 256 KiB; empty: anything. An invoke whose input does not
+	// fit is refused before anything starts. References lead within the document only.
 	InputSchema []byte `protobuf:"bytes,4,opt,name=input_schema,json=inputSchema,proto3" json:"input_schema,omitempty"`
-	// JSON Schema of the output, as JSON text; may be empty.
+	// JSON Schema (2020-12) of the output, as JSON text of at most 256 KiB; empty: anything. It is shown, not enforced.
 	OutputSchema []byte `protobuf:"bytes,5,opt,name=output_schema,json=outputSchema,proto3" json:"output_schema,omitempty"`
 	// A journal entry must match the input of the call too, not only its kind and target.
 	Strict bool `protobuf:"varint,6,opt,name=strict,proto3" json:"strict,omitempty"`
@@ -138,7 +139,10 @@ type Trigger struct {
 	// Event name; a trailing * matches any rest.
 	Event string `protobuf:"bytes,1,opt,name=event,proto3" json:"event,omitempty"`
 	// CEL over `event` (id, name, data, time_ms, metadata); empty fits always.
-	Condition     string `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"`
+	Condition string `protobuf:"bytes,2,opt,name=condition,proto3" json:"condition,omitempty"`
+	// JSON Schema (2020-12) of the data of the events that this trigger takes, as JSON text of at most 256 KiB; empty:
+	// anything. An event that fits name and condition, and whose data does not fit the schema, is refused.
+	Schema        []byte `protobuf:"bytes,3,opt,name=schema,proto3" json:"schema,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -185,6 +189,13 @@ func (x *Trigger) GetCondition() string {
 		return x.Condition
 	}
 	return ""
+}
+
+func (x *Trigger) GetSchema() []byte {
+	if x != nil {
+		return x.Schema
+	}
+	return nil
 }
 
 // A registered function.
@@ -632,10 +643,11 @@ const file_stepwell_v1_function_proto_rawDesc = "" +
 	"\x06strict\x18\x06 \x01(\bR\x06strict\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\a \x01(\x04R\ttimeoutMs\x12(\n" +
-	"\x10start_timeout_ms\x18\b \x01(\x04R\x0estartTimeoutMs\"=\n" +
+	"\x10start_timeout_ms\x18\b \x01(\x04R\x0estartTimeoutMs\"U\n" +
 	"\aTrigger\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x1c\n" +
-	"\tcondition\x18\x02 \x01(\tR\tcondition\"\xb1\x01\n" +
+	"\tcondition\x18\x02 \x01(\tR\tcondition\x12\x16\n" +
+	"\x06schema\x18\x03 \x01(\fR\x06schema\"\xb1\x01\n" +
 	"\bFunction\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1e\n" +

@@ -1,13 +1,14 @@
 // App and functions: the declaration, what it refuses, and what a worker registers.
 
 import { create } from "@bufbuild/protobuf";
-import type { StandardJSONSchemaV1, StandardSchemaV1 } from "@standard-schema/spec";
+import type { StandardSchemaV1 } from "@standard-schema/spec";
 import type { Core } from "./core.js";
 import type { Duration } from "./duration.js";
 import { RegistrationError, UsageError, durationMs } from "./errors.js";
 import { type Event, type EventType, INVOKED, checkEventName } from "./event.js";
 import type { Jsonified } from "./jsonified.js";
 import { type Retries, toPolicy } from "./retry.js";
+import { type JsonSchema, derived, given } from "./schema.js";
 import type { WorkerOptions } from "./settings.js";
 import { Step } from "./step.js";
 import type { RetryPolicy } from "./v1/common_pb.js";
@@ -60,6 +61,11 @@ interface CommonOptions {
   readonly timeout?: Duration;
   /** A run that has not started this long after it was created ends as TIMED_OUT. */
   readonly startTimeout?: Duration;
+  /**
+   * JSON Schema (2020-12) of what it takes, by invoke and from its events, instead of what `input` and the events' schemas
+   * say. The server refuses what does not fit. {} takes anything.
+   */
+  readonly inputSchema?: JsonSchema;
 }
 
 export interface FunctionOptions<O, I, Out> extends CommonOptions {
@@ -91,12 +97,13 @@ export class DurableFunction<in In, out Out> {
   readonly startTimeoutMs: number;
   readonly input: StandardSchemaV1 | undefined;
   readonly output: StandardSchemaV1<unknown, Out> | undefined;
+  readonly #given: Uint8Array | undefined;
   /** Holds the types of input and output; there is nothing in it. */
   declare readonly types: (input: In) => Out;
 
   /** @internal */
   constructor({ app, options, handler }: Declared<Out>) {
-    const { id, on, retries = 3, strict = false, timeout, startTimeout, input, output } = options;
+    const { id, on, retries = 3, strict = false, timeout, startTimeout, input, output, inputSchema } = options;
     this.id = `${app}/${id}`;
     this.app = app;
     this.name = id;
@@ -108,6 +115,7 @@ export class DurableFunction<in In, out Out> {
     this.startTimeoutMs = timeoutOf("startTimeout", startTimeout);
     this.input = input;
     this.output = output;
+    this.#given = inputSchema === undefined ? undefined : given(inputSchema);
   }
 
   /** The schema for the data of an event of this name. */
@@ -128,10 +136,13 @@ export class DurableFunction<in In, out Out> {
   spec(): FunctionSpec {
     return create(FunctionSpecSchema, {
       name: this.name,
-      triggers: this.triggers.map((one) => ({ event: nameOf(one.event), condition: one.if ?? "" })),
+      triggers: this.triggers.map(({ event, if: condition = "" }) => {
+        const schema = this.#given ?? derived(typeof event === "string" ? undefined : event.schema);
+        return { event: nameOf(event), condition, schema };
+      }),
       retry: this.policy,
-      inputSchema: jsonSchema(this.input ?? this.#soleSchema(), "input"),
-      outputSchema: jsonSchema(this.output, "output"),
+      inputSchema: this.#given ?? derived(this.input ?? this.#soleSchema()),
+      outputSchema: derived(this.output),
       strict: this.strict,
       timeoutMs: BigInt(this.timeoutMs),
       startTimeoutMs: BigInt(this.startTimeoutMs),
@@ -233,17 +244,4 @@ function nameOf(event: EventType | string): string {
 
 function fits(pattern: string, name: string): boolean {
   return pattern.endsWith("*") ? name.startsWith(pattern.slice(0, -1)) : name === pattern;
-}
-
-/** JSON Schema as JSON text, from libraries that can make it; else nothing. */
-function jsonSchema(schema: StandardSchemaV1 | undefined, side: "input" | "output"): Uint8Array {
-  const standard = schema?.["~standard"] as Partial<StandardJSONSchemaV1.Props> | undefined;
-  if (standard?.jsonSchema === undefined) return new Uint8Array();
-  try {
-    const made = standard.jsonSchema[side]({ target: "draft-2020-12" });
-    return new TextEncoder().encode(JSON.stringify(made));
-  } catch {
-    // Some schemas (of a Date, say) have no such form; to register one is a courtesy.
-    return new Uint8Array();
-  }
 }

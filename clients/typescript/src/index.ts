@@ -44,6 +44,7 @@ export type { RunHandle } from "./handle.js";
 export type { Jsonified } from "./jsonified.js";
 export type { Raced, Racer } from "./race.js";
 export type { Retries, Retry } from "./retry.js";
+export type { JsonSchema } from "./schema.js";
 export type { Log, WorkerOptions } from "./settings.js";
 export type { CallOptions, InvokeOptions, RunOptions, Step, WaitOptions } from "./step.js";
 export type * from "./values.js";

@@ -64,6 +64,9 @@ export interface FunctionInfo {
   readonly startTimeoutMs: number | undefined;
   /** In words, which condition took more than its budget at which event; empty if none did. */
   readonly unjudged: string;
+  /** The JSON Schemas of input and output; undefined where the function says nothing of them. */
+  readonly inputSchema: unknown;
+  readonly outputSchema: unknown;
 }
 
 /** What went wrong, in whatever language. `reason` is set where Stepwell made the failure. */
@@ -200,7 +203,13 @@ export function functionOf({ id, app, deployment, spec, workers, unjudged }: Fun
     timeoutMs: Number(spec?.timeoutMs ?? 0n) || undefined,
     startTimeoutMs: Number(spec?.startTimeoutMs ?? 0n) || undefined,
     unjudged,
+    inputSchema: schemaOf(spec?.inputSchema),
+    outputSchema: schemaOf(spec?.outputSchema),
   };
+}
+
+function schemaOf(text: Uint8Array | undefined): unknown {
+  return text?.length ? codec.decode(text, "a schema") : undefined;
 }
 
 export function failureOf(message: Failure | undefined): FailureInfo | undefined {

@@ -26,7 +26,7 @@ from stepwell.v1 import common_pb2 as stepwell_dot_v1_dot_common__pb2
 from stepwell.v1 import run_pb2 as stepwell_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astepwell/v1/function.proto\x12\x0bstepwell.v1\x1a\x18stepwell/v1/common.proto\x1a\x15stepwell/v1/run.proto\"\xd8\x01\n\x0c\x46unctionSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x08triggers\x18\x02 \x03(\x0b\x32\x14.stepwell.v1.Trigger\x12\'\n\x05retry\x18\x03 \x01(\x0b\x32\x18.stepwell.v1.RetryPolicy\x12\x14\n\x0cinput_schema\x18\x04 \x01(\x0c\x12\x15\n\routput_schema\x18\x05 \x01(\x0c\x12\x0e\n\x06strict\x18\x06 \x01(\x08\x12\x12\n\ntimeout_ms\x18\x07 \x01(\x04\x12\x18\n\x10start_timeout_ms\x18\x08 \x01(\x04\"+\n\x07Trigger\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x11\n\tcondition\x18\x02 \x01(\t\"\x83\x01\n\x08\x46unction\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\'\n\x04spec\x18\x04 \x01(\x0b\x32\x19.stepwell.v1.FunctionSpec\x12\x0f\n\x07workers\x18\x05 \x01(\r\x12\x10\n\x08unjudged\x18\x06 \x01(\t\"8\n\x14ListFunctionsRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\"A\n\x15ListFunctionsResponse\x12(\n\tfunctions\x18\x01 \x03(\x0b\x32\x15.stepwell.v1.Function\">\n\x12GetFunctionRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\">\n\x13GetFunctionResponse\x12\'\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x15.stepwell.v1.Function\"\xf0\x01\n\rInvokeRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12#\n\x05input\x18\x03 \x01(\x0b\x32\x14.stepwell.v1.Payload\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0f\n\x07wait_ms\x18\x05 \x01(\r\x12:\n\x08metadata\x18\x06 \x03(\x0b\x32(.stepwell.v1.InvokeRequest.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\x0eInvokeResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run2\xfe\x01\n\x0f\x46unctionService\x12V\n\rListFunctions\x12!.stepwell.v1.ListFunctionsRequest\x1a\".stepwell.v1.ListFunctionsResponse\x12P\n\x0bGetFunction\x12\x1f.stepwell.v1.GetFunctionRequest\x1a .stepwell.v1.GetFunctionResponse\x12\x41\n\x06Invoke\x12\x1a.stepwell.v1.InvokeRequest\x1a\x1b.stepwell.v1.InvokeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astepwell/v1/function.proto\x12\x0bstepwell.v1\x1a\x18stepwell/v1/common.proto\x1a\x15stepwell/v1/run.proto\"\xd8\x01\n\x0c\x46unctionSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x08triggers\x18\x02 \x03(\x0b\x32\x14.stepwell.v1.Trigger\x12\'\n\x05retry\x18\x03 \x01(\x0b\x32\x18.stepwell.v1.RetryPolicy\x12\x14\n\x0cinput_schema\x18\x04 \x01(\x0c\x12\x15\n\routput_schema\x18\x05 \x01(\x0c\x12\x0e\n\x06strict\x18\x06 \x01(\x08\x12\x12\n\ntimeout_ms\x18\x07 \x01(\x04\x12\x18\n\x10start_timeout_ms\x18\x08 \x01(\x04\";\n\x07Trigger\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x11\n\tcondition\x18\x02 \x01(\t\x12\x0e\n\x06schema\x18\x03 \x01(\x0c\"\x83\x01\n\x08\x46unction\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\'\n\x04spec\x18\x04 \x01(\x0b\x32\x19.stepwell.v1.FunctionSpec\x12\x0f\n\x07workers\x18\x05 \x01(\r\x12\x10\n\x08unjudged\x18\x06 \x01(\t\"8\n\x14ListFunctionsRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\"A\n\x15ListFunctionsResponse\x12(\n\tfunctions\x18\x01 \x03(\x0b\x32\x15.stepwell.v1.Function\">\n\x12GetFunctionRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\">\n\x13GetFunctionResponse\x12\'\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x15.stepwell.v1.Function\"\xf0\x01\n\rInvokeRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12#\n\x05input\x18\x03 \x01(\x0b\x32\x14.stepwell.v1.Payload\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0f\n\x07wait_ms\x18\x05 \x01(\r\x12:\n\x08metadata\x18\x06 \x03(\x0b\x32(.stepwell.v1.InvokeRequest.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\x0eInvokeResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run2\xfe\x01\n\x0f\x46unctionService\x12V\n\rListFunctions\x12!.stepwell.v1.ListFunctionsRequest\x1a\".stepwell.v1.ListFunctionsResponse\x12P\n\x0bGetFunction\x12\x1f.stepwell.v1.GetFunctionRequest\x1a .stepwell.v1.GetFunctionResponse\x12\x41\n\x06Invoke\x12\x1a.stepwell.v1.InvokeRequest\x1a\x1b.stepwell.v1.InvokeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,23 +38,23 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FUNCTIONSPEC']._serialized_start=93
   _globals['_FUNCTIONSPEC']._serialized_end=309
   _globals['_TRIGGER']._serialized_start=311
-  _globals['_TRIGGER']._serialized_end=354
-  _globals['_FUNCTION']._serialized_start=357
-  _globals['_FUNCTION']._serialized_end=488
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=490
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=546
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=548
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=613
-  _globals['_GETFUNCTIONREQUEST']._serialized_start=615
-  _globals['_GETFUNCTIONREQUEST']._serialized_end=677
-  _globals['_GETFUNCTIONRESPONSE']._serialized_start=679
-  _globals['_GETFUNCTIONRESPONSE']._serialized_end=741
-  _globals['_INVOKEREQUEST']._serialized_start=744
-  _globals['_INVOKEREQUEST']._serialized_end=984
-  _globals['_INVOKEREQUEST_METADATAENTRY']._serialized_start=937
-  _globals['_INVOKEREQUEST_METADATAENTRY']._serialized_end=984
-  _globals['_INVOKERESPONSE']._serialized_start=986
-  _globals['_INVOKERESPONSE']._serialized_end=1033
-  _globals['_FUNCTIONSERVICE']._serialized_start=1036
-  _globals['_FUNCTIONSERVICE']._serialized_end=1290
+  _globals['_TRIGGER']._serialized_end=370
+  _globals['_FUNCTION']._serialized_start=373
+  _globals['_FUNCTION']._serialized_end=504
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=506
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=562
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=564
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=629
+  _globals['_GETFUNCTIONREQUEST']._serialized_start=631
+  _globals['_GETFUNCTIONREQUEST']._serialized_end=693
+  _globals['_GETFUNCTIONRESPONSE']._serialized_start=695
+  _globals['_GETFUNCTIONRESPONSE']._serialized_end=757
+  _globals['_INVOKEREQUEST']._serialized_start=760
+  _globals['_INVOKEREQUEST']._serialized_end=1000
+  _globals['_INVOKEREQUEST_METADATAENTRY']._serialized_start=953
+  _globals['_INVOKEREQUEST_METADATAENTRY']._serialized_end=1000
+  _globals['_INVOKERESPONSE']._serialized_start=1002
+  _globals['_INVOKERESPONSE']._serialized_end=1049
+  _globals['_FUNCTIONSERVICE']._serialized_start=1052
+  _globals['_FUNCTIONSERVICE']._serialized_end=1306
 # @@protoc_insertion_point(module_scope)

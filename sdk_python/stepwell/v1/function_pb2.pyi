@@ -29,12 +29,14 @@ class FunctionSpec(_message.Message):
     def __init__(self, name: _Optional[str] = ..., triggers: _Optional[_Iterable[_Union[Trigger, _Mapping]]] = ..., retry: _Optional[_Union[_common_pb2.RetryPolicy, _Mapping]] = ..., input_schema: _Optional[bytes] = ..., output_schema: _Optional[bytes] = ..., strict: bool = ..., timeout_ms: _Optional[int] = ..., start_timeout_ms: _Optional[int] = ...) -> None: ...
 
 class Trigger(_message.Message):
-    __slots__ = ("event", "condition")
+    __slots__ = ("event", "condition", "schema")
     EVENT_FIELD_NUMBER: _ClassVar[int]
     CONDITION_FIELD_NUMBER: _ClassVar[int]
+    SCHEMA_FIELD_NUMBER: _ClassVar[int]
     event: str
     condition: str
-    def __init__(self, event: _Optional[str] = ..., condition: _Optional[str] = ...) -> None: ...
+    schema: bytes
+    def __init__(self, event: _Optional[str] = ..., condition: _Optional[str] = ..., schema: _Optional[bytes] = ...) -> None: ...
 
 class Function(_message.Message):
     __slots__ = ("id", "app", "deployment", "spec", "workers", "unjudged")

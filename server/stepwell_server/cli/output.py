@@ -17,6 +17,8 @@ from stepwell_server.cli.options import Format
 if TYPE_CHECKING:
     from rich.console import Console
 
+_SCHEMAS = ("input_schema", "output_schema", "schema")
+
 
 def plain(message: Message) -> dict[str, Any]:
     """A message as JSON values: payloads opened, enums by their short lower-case name, unset parts left out."""
@@ -38,6 +40,8 @@ def _value(field: FieldDescriptor, value: Any) -> Any:
         return plain(value)
     if field.enum_type is not None:
         return enum_name(field.enum_type.values_by_number[value].name, field.enum_type.name)
+    if isinstance(value, bytes) and field.name in _SCHEMAS:
+        return json.loads(value)
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value

@@ -116,7 +116,7 @@ def invoke(
         error = InvalidError("TOO_DEEP", f"invokes are nested deeper than {LIMITS.invoke_depth}")
     elif len(data) > LIMITS.result_bytes:
         error = InvalidError("TOO_LARGE", f"the input has more than {LIMITS.result_bytes} bytes")
-    elif (bad := ingest.json_error(data, encoding, "input")) is not None:
+    elif (bad := ingest.input_error(function, data, encoding)) is not None:
         error = bad
     elif timeout_ms > LIMITS.wait_ms:
         error = InvalidError("TOO_LONG", "the time-out is longer than 366 days")
@@ -187,23 +187,21 @@ def send(frame: Frame, run_id: str, turn: int, key: str, events: Sequence[ingest
         for event in events:
             ingest.check_event(event)
             data = ingest.decoded(event)
-            id_ = frame.node.event_id(frame.now)
-            rows.append(
-                (
-                    EventRow(
-                        resident.env,
-                        id_,
-                        event.name,
-                        event.data,
-                        event.encoding,
-                        event.sender_id,
-                        event.time_ms or frame.now,
-                        frame.now,
-                        event.metadata,
-                    ),
-                    data,
-                )
+            row = EventRow(
+                resident.env,
+                frame.node.event_id(frame.now),
+                event.name,
+                event.data,
+                event.encoding,
+                event.sender_id,
+                event.time_ms or frame.now,
+                frame.now,
+                event.metadata,
             )
+            misfit = frame.env.triggers.misfit(row, data) if frame.env.triggers.judges else None
+            if misfit is not None:
+                raise misfit
+            rows.append((row, data))
     except InvalidError as error:
         _reject(frame, draft, key, StepKind.SEND, "", error)
         return

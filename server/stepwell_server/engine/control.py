@@ -44,7 +44,7 @@ async def invoke(
             "TOO_LARGE", f"metadata is larger than {LIMITS.metadata_bytes} bytes", fields=(("metadata", "too large"),)
         )
     ingest.check_text(encoding, "input.encoding", LIMITS.key_bytes, empty=True)
-    ingest.check_json(data, encoding, "input")
+    ingest.check_input(function, data, encoding)
     now = node.clock.now_ms()
     run_id = ids.run_id_for_request(now, node.entropy(10))
     digesting = blake2b(digest_size=8)

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from stepwell_server.engine import admission, fence, serve
+from stepwell_server.engine import admission, fence, schemas, serve
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.register import refresh
 from stepwell_server.model import ids
@@ -113,20 +113,32 @@ def decoded(event: NewEvent) -> Any:
     return data
 
 
-def check_json(data: bytes, encoding: str, field: str) -> None:
-    """Raises InvalidError where bytes that call themselves JSON are not."""
-    if data and encoding in ("", "json"):
-        try:
-            value = orjson.loads(data)
-        except orjson.JSONDecodeError as error:
-            raise InvalidError("BAD_JSON", f"{field} is not JSON: {error}", fields=((field, str(error)),)) from error
-        check_depth(data, value, field)
-
-
-def json_error(data: bytes, encoding: str, field: str) -> InvalidError | None:
-    """What check_json raises."""
+def check_json(data: bytes, encoding: str, field: str) -> Any:
+    """What the bytes hold; raises InvalidError where they call themselves JSON and are not. None of other encodings."""
+    if not data or encoding not in ("", "json"):
+        return None
     try:
-        check_json(data, encoding, field)
+        value = orjson.loads(data)
+    except orjson.JSONDecodeError as error:
+        raise InvalidError("BAD_JSON", f"{field} is not JSON: {error}", fields=((field, str(error)),)) from error
+    check_depth(data, value, field)
+    return value
+
+
+def check_input(function: FunctionSpec, data: bytes, encoding: str) -> None:
+    """Raises InvalidError where the input of an invoke is not JSON, or not what the function takes. No data is null."""
+    value = check_json(data, encoding, "input")
+    if function.input_schema and encoding in ("", "json"):
+        schema = schemas.of(function.input_schema)
+        misfit = schema.misfit(value, len(data)) if schema is not None else None
+        if misfit is not None:
+            raise misfit.refusal("INPUT_MISMATCH", "input", f"what function {function.id} takes")
+
+
+def input_error(function: FunctionSpec, data: bytes, encoding: str) -> InvalidError | None:
+    """What check_input raises."""
+    try:
+        check_input(function, data, encoding)
     except InvalidError as error:
         return error
     return None
@@ -164,7 +176,7 @@ async def send_events(node: Node, env_name: str, request_id: str, events: Sequen
     now = node.clock.now_ms()
     statuses: list[Status] = []
     plain: list[tuple[EventRow, Any]] = []
-    plain_at: list[int] = []
+    plain_at: list[tuple[int, str]] = []  # with the event's id, empty where its data does not fit
     single: list[tuple[int, EventRow, Any]] = []
     digest = blake2b(digest_size=8)
     for index, event in enumerate(events):
@@ -175,19 +187,24 @@ async def send_events(node: Node, env_name: str, request_id: str, events: Sequen
             statuses.append(Status("", "refused", error.reason, error.message))
             continue
         row = _row(node, env_name, event, now)
-        statuses.append(Status(row.id, "accepted"))
-        if event.sender_id:
-            single.append((index, row, data))
-        else:
-            plain.append((row, data))
-            plain_at.append(index)
+        misfit = env.triggers.misfit(row, data) if env.triggers.judges else None
+        statuses.append(
+            Status(row.id, "accepted") if misfit is None else Status("", "refused", misfit.reason, misfit.message)
+        )
+        if not event.sender_id:
+            plain_at.append((index, "" if misfit is not None else row.id))
             if request_id:
                 digest_in(digest, event.name.encode(), event.data, event.encoding, event.metadata)
+        if misfit is None:
+            if event.sender_id:
+                single.append((index, row, data))
+            else:
+                plain.append((row, data))
     work: list[asyncio.Future[CommitResult]] = []
     if plain:
         decider = None
         if request_id:
-            value = digest.hexdigest() + ":" + ",".join(row.id for row, _ in plain)
+            value = digest.hexdigest() + ":" + ",".join(event_id for _, event_id in plain_at)
             decider = DedupRow(env_name, "r:" + request_id, value, now + LIMITS.dedup_ms)
         work.append(accept(node, env, plain, decider))
     for _, row, data in single:
@@ -220,16 +237,21 @@ async def _settled(node: Node, work: list[asyncio.Future[CommitResult]]) -> list
     return results
 
 
-def _plain_statuses(result: CommitResult, digest: str, at: list[int], statuses: list[Status]) -> None:
+def _plain_statuses(result: CommitResult, digest: str, at: list[tuple[int, str]], statuses: list[Status]) -> None:
     if result.verdict is Verdict.LOST:
         theirs, _, existing = result.existing.partition(":")
         if theirs != digest:
             raise ExistsError("REQUEST_ID_REUSED", "this request id was used for other events")
-        for index, event_id in zip(at, existing.split(","), strict=True):
-            statuses[index] = Status(event_id, "duplicate")
+        # The request is answered as the first time, also where the schemas have changed since.
+        for (index, _), event_id in zip(at, existing.split(","), strict=True):
+            if event_id:
+                statuses[index] = Status(event_id, "duplicate")
+            elif statuses[index].outcome == "accepted":
+                statuses[index] = Status("", "refused", "EVENT_MISMATCH", "data did not fit when this was first sent")
     elif result.verdict is Verdict.REFUSED:
-        for index in at:
-            statuses[index] = Status("", "refused", "STORE_REFUSED", result.existing)
+        for index, event_id in at:
+            if event_id:
+                statuses[index] = Status("", "refused", "STORE_REFUSED", result.existing)
 
 
 def _row(node: Node, env: str, event: NewEvent, now: int) -> EventRow:

@@ -8,9 +8,10 @@ from typing import Any
 
 import orjson
 
-from stepwell_server.engine import expressions
+from stepwell_server.engine import expressions, schemas
+from stepwell_server.model.errors import InvalidError
 from stepwell_server.model.event import EventRow
-from stepwell_server.model.function import FunctionSpec
+from stepwell_server.model.function import FunctionSpec, Trigger
 
 _KEY_TEXT_MAX = 160
 _MISSING = object()
@@ -93,13 +94,14 @@ def match_keys(event: dict[str, Any], paths: Iterable[str]) -> tuple[str, ...]:
 class TriggerIndex:
     """Functions by event name; wildcards by prefix."""
 
-    __slots__ = ("_exact", "_prefixes", "_unjudged", "known")
+    __slots__ = ("_exact", "_judged", "_prefixes", "_unjudged", "judges", "known")
 
     def __init__(self, functions: Iterable[FunctionSpec], unjudged: expressions.Unjudged) -> None:
         self._unjudged = unjudged
         self._exact: dict[str, list[tuple[FunctionSpec, str]]] = {}
         self._prefixes: list[tuple[str, FunctionSpec, str]] = []
         self.known: dict[str, FunctionSpec] = {}
+        self._judged: dict[str, list[tuple[FunctionSpec, Trigger]]] = {}  # by name; those of prefixes under "*"
         for function in functions:
             self.known[function.id] = function
             for trigger in function.triggers:
@@ -107,6 +109,10 @@ class TriggerIndex:
                     self._prefixes.append((trigger.event[:-1], function, trigger.condition))
                 else:
                     self._exact.setdefault(trigger.event, []).append((function, trigger.condition))
+                if trigger.schema:
+                    name = "*" if trigger.event.endswith("*") else trigger.event
+                    self._judged.setdefault(name, []).append((function, trigger))
+        self.judges = bool(self._judged)
 
     def fitting(self, event: EventRow, data: Any) -> list[FunctionSpec]:
         """The functions that an event starts, each once, in the order of registration."""
@@ -132,6 +138,20 @@ class TriggerIndex:
                     continue
             found[function.id] = function
         return list(found.values())
+
+    def misfit(self, event: EventRow, data: Any) -> InvalidError | None:
+        """Why an event is refused: it fits a trigger whose schema its data does not fit. Ask only if `judges`."""
+        for function, trigger in (*self._judged.get(event.name, ()), *self._judged.get("*", ())):
+            if event.encoding not in ("", "json") or not event.name.startswith(trigger.event.removesuffix("*")):
+                continue
+            if trigger.condition and not self._fits(function, trigger.condition, event_value(event, data)):
+                continue
+            schema = schemas.of(trigger.schema)
+            misfit = schema.misfit(data, len(event.data)) if schema is not None else None
+            if misfit is not None:
+                what = f"what function {function.id} takes for {trigger.event}"
+                return misfit.refusal("EVENT_MISMATCH", "data", what)
+        return None
 
     def _fits(self, function: FunctionSpec, condition: str, event: dict[str, Any]) -> bool:
         try:

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from stepwell_server.engine import expressions, fence
+from stepwell_server.engine import expressions, fence, schemas
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.retry import ATTEMPTS_MAX, FACTOR_MAX
@@ -53,7 +53,7 @@ def check_functions(app: str, functions: Sequence[FunctionSpec]) -> None:
         _check_timeouts(where, function)
         for option, schema in (("input_schema", function.input_schema), ("output_schema", function.output_schema)):
             if schema:
-                _check_schema(where, option, schema)
+                schemas.check(f"{where}: {option}", schema)
 
 
 def _check_trigger(where: str, trigger: Trigger) -> None:
@@ -71,6 +71,8 @@ def _check_trigger(where: str, trigger: Trigger) -> None:
         )
     if trigger.condition:
         expressions.check_trigger(trigger.condition, f"{where}: if")
+    if trigger.schema:
+        schemas.check(f"{field} {trigger.event}: schema", trigger.schema)
 
 
 def _check_retry(where: str, retry: RetryPolicy) -> None:
@@ -90,16 +92,6 @@ def _check_timeouts(where: str, function: FunctionSpec) -> None:
             raise InvalidError("BAD_TIMEOUT", f"{field} is longer than 366 days", fields=((field, "too long"),))
 
 
-def _check_schema(where: str, option: str, schema: bytes) -> None:
-    field = f"{where}: {option}"
-    if len(schema) > LIMITS.event_bytes:
-        raise InvalidError("TOO_LARGE", f"{field} is larger than {LIMITS.event_bytes} bytes")
-    try:
-        orjson.loads(schema)
-    except orjson.JSONDecodeError as error:
-        raise InvalidError("BAD_SCHEMA", f"{field} is not JSON: {error}", fields=((field, str(error)),)) from error
-
-
 def pack(functions: Sequence[FunctionSpec]) -> bytes:
     """The functions of a deployment as JSON."""
     packed: list[dict[str, Any]] = []
@@ -107,7 +99,7 @@ def pack(functions: Sequence[FunctionSpec]) -> bytes:
         item = {
             "id": f.id,
             "name": f.name,
-            "triggers": [{"event": t.event, "if": t.condition} for t in f.triggers],
+            "triggers": [_packed_trigger(t) for t in f.triggers],
             "retry": [f.retry.max_attempts, f.retry.initial_ms, f.retry.factor, f.retry.max_ms, f.retry.jitter],
             "input": f.input_schema.decode(),
             "output": f.output_schema.decode(),
@@ -117,6 +109,11 @@ def pack(functions: Sequence[FunctionSpec]) -> bytes:
             item["timeouts"] = [f.timeout_ms, f.start_timeout_ms]
         packed.append(item)
     return orjson.dumps(packed)
+
+
+def _packed_trigger(trigger: Trigger) -> dict[str, str]:
+    packed = {"event": trigger.event, "if": trigger.condition}
+    return {**packed, "schema": trigger.schema.decode()} if trigger.schema else packed
 
 
 def unpack(row: DeploymentRow) -> list[FunctionSpec]:
@@ -129,7 +126,7 @@ def unpack(row: DeploymentRow) -> list[FunctionSpec]:
                 f"{row.app}/{item['name']}",
                 row.app,
                 item["name"],
-                tuple(Trigger(t["event"], t["if"]) for t in item["triggers"]),
+                tuple(Trigger(t["event"], t["if"], t.get("schema", "").encode()) for t in item["triggers"]),
                 RetryPolicy(attempts, initial, factor, longest, jitter),
                 item["input"].encode(),
                 item["output"].encode(),

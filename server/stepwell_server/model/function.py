@@ -19,10 +19,14 @@ class RetryPolicy:
 
 @dataclass(frozen=True, slots=True)
 class Trigger:
-    """Starts a function when an event fits. event: name, or prefix and "*". condition: CEL over `event`, or empty."""
+    """Starts a function when an event fits. event: name, or prefix and "*". condition: CEL over `event`, or empty.
+
+    schema: JSON Schema of the data of these events, or empty.
+    """
 
     event: str
     condition: str = ""
+    schema: bytes = b""
 
 
 @dataclass(frozen=True, slots=True)

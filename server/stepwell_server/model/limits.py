@@ -25,6 +25,8 @@ class Limits:
     metadata_bytes: int = 8 * KIB
     condition_bytes: int = 2 * KIB
     json_depth: int = 128
+    schema_bytes: int = 256 * KIB
+    schema_parts: int = 20_000
     branches: int = 1_000
     invoke_depth: int = 100
     frame_bytes: int = 4 * MIB

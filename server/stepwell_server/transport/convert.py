@@ -168,7 +168,7 @@ def function_specs(app: str, deployment: str, messages: Iterable[function_pb2.Fu
             f"{app}/{message.name}",
             app,
             message.name,
-            tuple(Trigger(trigger.event, trigger.condition) for trigger in message.triggers),
+            tuple(Trigger(trigger.event, trigger.condition, trigger.schema) for trigger in message.triggers),
             retry_policy(message.retry),
             message.input_schema,
             message.output_schema,
@@ -185,7 +185,9 @@ def function_message(function: FunctionSpec, workers: int, unjudged: str) -> fun
     """A registered function."""
     spec = function_pb2.FunctionSpec(
         name=function.name,
-        triggers=[function_pb2.Trigger(event=t.event, condition=t.condition) for t in function.triggers],
+        triggers=[
+            function_pb2.Trigger(event=t.event, condition=t.condition, schema=t.schema) for t in function.triggers
+        ],
         retry=common_pb2.RetryPolicy(
             max_attempts=function.retry.max_attempts,
             initial_ms=function.retry.initial_ms,

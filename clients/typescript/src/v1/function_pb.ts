@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file stepwell/v1/function.proto.
  */
 export const file_stepwell_v1_function: GenFile = /*@__PURE__*/
-  fileDesc("ChpzdGVwd2VsbC92MS9mdW5jdGlvbi5wcm90bxILc3RlcHdlbGwudjEi2AEKDEZ1bmN0aW9uU3BlYxIMCgRuYW1lGAEgASgJEiYKCHRyaWdnZXJzGAIgAygLMhQuc3RlcHdlbGwudjEuVHJpZ2dlchInCgVyZXRyeRgDIAEoCzIYLnN0ZXB3ZWxsLnYxLlJldHJ5UG9saWN5EhQKDGlucHV0X3NjaGVtYRgEIAEoDBIVCg1vdXRwdXRfc2NoZW1hGAUgASgMEg4KBnN0cmljdBgGIAEoCBISCgp0aW1lb3V0X21zGAcgASgEEhgKEHN0YXJ0X3RpbWVvdXRfbXMYCCABKAQiKwoHVHJpZ2dlchINCgVldmVudBgBIAEoCRIRCgljb25kaXRpb24YAiABKAkigwEKCEZ1bmN0aW9uEgoKAmlkGAEgASgJEgsKA2FwcBgCIAEoCRISCgpkZXBsb3ltZW50GAMgASgJEicKBHNwZWMYBCABKAsyGS5zdGVwd2VsbC52MS5GdW5jdGlvblNwZWMSDwoHd29ya2VycxgFIAEoDRIQCgh1bmp1ZGdlZBgGIAEoCSI4ChRMaXN0RnVuY3Rpb25zUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNhcHAYAiABKAkiQQoVTGlzdEZ1bmN0aW9uc1Jlc3BvbnNlEigKCWZ1bmN0aW9ucxgBIAMoCzIVLnN0ZXB3ZWxsLnYxLkZ1bmN0aW9uIj4KEkdldEZ1bmN0aW9uUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRITCgtmdW5jdGlvbl9pZBgCIAEoCSI+ChNHZXRGdW5jdGlvblJlc3BvbnNlEicKCGZ1bmN0aW9uGAEgASgLMhUuc3RlcHdlbGwudjEuRnVuY3Rpb24i8AEKDUludm9rZVJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkSIwoFaW5wdXQYAyABKAsyFC5zdGVwd2VsbC52MS5QYXlsb2FkEhIKCnJlcXVlc3RfaWQYBCABKAkSDwoHd2FpdF9tcxgFIAEoDRI6CghtZXRhZGF0YRgGIAMoCzIoLnN0ZXB3ZWxsLnYxLkludm9rZVJlcXVlc3QuTWV0YWRhdGFFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLwoOSW52b2tlUmVzcG9uc2USHQoDcnVuGAEgASgLMhAuc3RlcHdlbGwudjEuUnVuMv4BCg9GdW5jdGlvblNlcnZpY2USVgoNTGlzdEZ1bmN0aW9ucxIhLnN0ZXB3ZWxsLnYxLkxpc3RGdW5jdGlvbnNSZXF1ZXN0GiIuc3RlcHdlbGwudjEuTGlzdEZ1bmN0aW9uc1Jlc3BvbnNlElAKC0dldEZ1bmN0aW9uEh8uc3RlcHdlbGwudjEuR2V0RnVuY3Rpb25SZXF1ZXN0GiAuc3RlcHdlbGwudjEuR2V0RnVuY3Rpb25SZXNwb25zZRJBCgZJbnZva2USGi5zdGVwd2VsbC52MS5JbnZva2VSZXF1ZXN0Ghsuc3RlcHdlbGwudjEuSW52b2tlUmVzcG9uc2ViBnByb3RvMw", [file_stepwell_v1_common, file_stepwell_v1_run]);
+  fileDesc("ChpzdGVwd2VsbC92MS9mdW5jdGlvbi5wcm90bxILc3RlcHdlbGwudjEi2AEKDEZ1bmN0aW9uU3BlYxIMCgRuYW1lGAEgASgJEiYKCHRyaWdnZXJzGAIgAygLMhQuc3RlcHdlbGwudjEuVHJpZ2dlchInCgVyZXRyeRgDIAEoCzIYLnN0ZXB3ZWxsLnYxLlJldHJ5UG9saWN5EhQKDGlucHV0X3NjaGVtYRgEIAEoDBIVCg1vdXRwdXRfc2NoZW1hGAUgASgMEg4KBnN0cmljdBgGIAEoCBISCgp0aW1lb3V0X21zGAcgASgEEhgKEHN0YXJ0X3RpbWVvdXRfbXMYCCABKAQiOwoHVHJpZ2dlchINCgVldmVudBgBIAEoCRIRCgljb25kaXRpb24YAiABKAkSDgoGc2NoZW1hGAMgASgMIoMBCghGdW5jdGlvbhIKCgJpZBgBIAEoCRILCgNhcHAYAiABKAkSEgoKZGVwbG95bWVudBgDIAEoCRInCgRzcGVjGAQgASgLMhkuc3RlcHdlbGwudjEuRnVuY3Rpb25TcGVjEg8KB3dvcmtlcnMYBSABKA0SEAoIdW5qdWRnZWQYBiABKAkiOAoUTGlzdEZ1bmN0aW9uc1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDYXBwGAIgASgJIkEKFUxpc3RGdW5jdGlvbnNSZXNwb25zZRIoCglmdW5jdGlvbnMYASADKAsyFS5zdGVwd2VsbC52MS5GdW5jdGlvbiI+ChJHZXRGdW5jdGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkiPgoTR2V0RnVuY3Rpb25SZXNwb25zZRInCghmdW5jdGlvbhgBIAEoCzIVLnN0ZXB3ZWxsLnYxLkZ1bmN0aW9uIvABCg1JbnZva2VSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhMKC2Z1bmN0aW9uX2lkGAIgASgJEiMKBWlucHV0GAMgASgLMhQuc3RlcHdlbGwudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAQgASgJEg8KB3dhaXRfbXMYBSABKA0SOgoIbWV0YWRhdGEYBiADKAsyKC5zdGVwd2VsbC52MS5JbnZva2VSZXF1ZXN0Lk1ldGFkYXRhRW50cnkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KDkludm9rZVJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3ZWxsLnYxLlJ1bjL+AQoPRnVuY3Rpb25TZXJ2aWNlElYKDUxpc3RGdW5jdGlvbnMSIS5zdGVwd2VsbC52MS5MaXN0RnVuY3Rpb25zUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLkxpc3RGdW5jdGlvbnNSZXNwb25zZRJQCgtHZXRGdW5jdGlvbhIfLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVxdWVzdBogLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVzcG9uc2USQQoGSW52b2tlEhouc3RlcHdlbGwudjEuSW52b2tlUmVxdWVzdBobLnN0ZXB3ZWxsLnYxLkludm9rZVJlc3BvbnNlYgZwcm90bzM", [file_stepwell_v1_common, file_stepwell_v1_run]);
 
 /**
  * What an app says of one of its functions.
@@ -44,14 +44,15 @@ export type FunctionSpec = Message<"stepwell.v1.FunctionSpec"> & {
   retry?: RetryPolicy | undefined;
 
   /**
-   * JSON Schema of the input, as JSON text; may be empty.
+   * JSON Schema (2020-12) of the input, as JSON text of at most 256 KiB; empty: anything. An invoke whose input does not
+   * fit is refused before anything starts. References lead within the document only.
    *
    * @generated from field: bytes input_schema = 4;
    */
   inputSchema: Uint8Array;
 
   /**
-   * JSON Schema of the output, as JSON text; may be empty.
+   * JSON Schema (2020-12) of the output, as JSON text of at most 256 KiB; empty: anything. It is shown, not enforced.
    *
    * @generated from field: bytes output_schema = 5;
    */
@@ -107,6 +108,14 @@ export type Trigger = Message<"stepwell.v1.Trigger"> & {
    * @generated from field: string condition = 2;
    */
   condition: string;
+
+  /**
+   * JSON Schema (2020-12) of the data of the events that this trigger takes, as JSON text of at most 256 KiB; empty:
+   * anything. An event that fits name and condition, and whose data does not fit the schema, is refused.
+   *
+   * @generated from field: bytes schema = 3;
+   */
+  schema: Uint8Array;
 };
 
 /**

@@ -278,9 +278,11 @@ describe("features", () => {
     assert.deepEqual(
       functions.map((one) => [one.id, one.workers]),
       [
+        ["billing/ask", 1],
         ["billing/ask_typescript", 1],
         ["billing/mirror", 1],
         ["billing/price", 1],
+        ["billing/refund", 1],
       ],
     );
     assert.equal((await client.getFunction("features/drip")).triggers[0]?.event, "drip/start");
