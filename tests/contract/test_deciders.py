@@ -184,6 +184,17 @@ async def test_a_run_that_is_not_free_is_not_taken(store: Store, there: Any) -> 
     assert await keys(store) == []
 
 
+async def test_a_take_of_a_turn_wins_in_that_turn_alone(store: Store) -> None:
+    await put(store, runs=[run(), parked_run(2)])
+    moved = (await run_row(store, 2)).turn
+    assert moved > 0
+    assert await say(store, decider=take(2, turn=0)) == Verdict.LOST
+    assert await say(store, decider=take(2, turn=moved)) == Verdict.APPLIED
+    assert [await say(store, decider=take(turn=0)), await say(store, decider=take(turn=0))] == [Verdict.APPLIED] * 2
+    assert await say(store, decider=take(turn=1)) == Verdict.LOST
+    assert (await run_row(store)).turn == 1
+
+
 async def test_an_unknown_run_is_not_taken(store: Store) -> None:
     assert await say(store, decider=take()) == Verdict.LOST
 

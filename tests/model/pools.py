@@ -161,7 +161,14 @@ class Pools:
         )
 
     def take(self) -> Take:
-        return Take(self.env, self.run_id(), self.session_id(), self.ms(), self.rng.choice(("", "d3")))
+        return Take(
+            self.env,
+            self.run_id(),
+            self.session_id(),
+            self.ms(),
+            self.rng.choice(("", "d3")),
+            self.rng.choice((None, 0, 1)),
+        )
 
     def enqueue(self) -> Enqueue:
         return Enqueue(self.env, self.run_id(), self.priority(), self.ms())

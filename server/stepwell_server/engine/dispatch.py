@@ -205,12 +205,11 @@ async def _take_timed(node: Node, session: Session, item: Queued, function: Func
 def _take(node: Node, session: Session, item: Queued, first: FunctionSpec | None) -> None:
     """first: of a run with time-outs that never started; its start closes one of them and opens the other."""
     env, run_id = item.row.env, item.row.run_id
-    now, deployment = node.clock.now_ms(), session.row.deployment
-    decider: Move | Take = Take(env, run_id, session.id, now, deployment)
-    if first is not None or item.state is not None:
-        # What is at hand of a run that never started is right only while nobody else has started it.
-        decider = Move(env, run_id, 0, 1, int(RunStatus.RUNNING), 0, session.id, 0, now, deployment, None)
-    commit = Commit(env, touches=(run_id,), decider=decider)
+    now = node.clock.now_ms()
+    # What is at hand of a run that never started is right only while nobody else has started it.
+    turn = 0 if first is not None or item.state is not None else None
+    take = Take(env, run_id, session.id, now, session.row.deployment, turn)
+    commit = Commit(env, touches=(run_id,), decider=take)
     if first is not None:
         commit.waits = timeouts.from_start(first, env, run_id, now)
         commit.wait_deletes = (timeouts.started(env, run_id),)

@@ -138,9 +138,10 @@ class Move(NamedTuple):
 
 
 class Take(NamedTuple):
-    """A run without a session is assigned: guard: live, session_id is None, status QUEUED or PARKED.
+    """A run without a session is assigned: guard: live, session_id is None, status QUEUED or PARKED, and the turn.
 
-    Sets session_id and status RUNNING, raises turn by one, sets started_ms and deployment where the row has none.
+    turn: the one that the run is in; None: any. Sets session_id and status RUNNING, raises turn by one, sets started_ms
+    and deployment where the row has none.
     """
 
     env: str
@@ -148,6 +149,7 @@ class Take(NamedTuple):
     session_id: str
     started_ms: int
     deployment: str
+    turn: int | None = None
 
 
 class Enqueue(NamedTuple):

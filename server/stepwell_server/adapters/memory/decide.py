@@ -133,7 +133,7 @@ def _take(tables: Tables, take: Take) -> bool:
     run = tables.run.get((take.env, take.run_id))
     if run is None or run.ended_ms is not None or run.session_id is not None:
         return False
-    if run.status not in (RunStatus.QUEUED, RunStatus.PARKED):
+    if run.status not in (RunStatus.QUEUED, RunStatus.PARKED) or take.turn not in (None, run.turn):
         return False
     tables.put_run(taken(run, take))
     return True
@@ -148,6 +148,7 @@ def _take_wins(tables: Tables, take: Take) -> bool:
         and run.ended_ms is None
         and run.status == RunStatus.RUNNING
         and run.session_id == take.session_id
+        and take.turn in (None, run.turn - 1)
     )
 
 

@@ -99,7 +99,7 @@ ARMS = (
         "runs",
         change=_TAKE,
         where=_RUN,
-        guard=f"{_UNHELD} IN ({RunStatus.QUEUED:d}, {RunStatus.PARKED:d})",
+        guard=f"{_UNHELD} IN ({RunStatus.QUEUED:d}, {RunStatus.PARKED:d}) AND t.turn = coalesce(v.turn, t.turn)",
     ),
     Arm(
         "enqueues",
@@ -138,7 +138,8 @@ def stands(change: Move | Take | End, run: RunRow) -> bool:
         case Move():
             return run.ended_ms is None and _moved(change, run)
         case Take():
-            return run.ended_ms is None and (run.status, run.session_id) == (RunStatus.RUNNING, change.session_id)
+            held = (run.status, run.session_id) == (RunStatus.RUNNING, change.session_id)
+            return run.ended_ms is None and held and change.turn in (None, run.turn - 1)
         case End():
             left = (change.turn, change.status, change.ended_ms, change.output, change.output_encoding, change.failure)
             return left == (run.turn, run.status, run.ended_ms, run.output, run.output_encoding, run.failure)
