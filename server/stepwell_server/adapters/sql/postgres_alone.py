@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stepwell_server.adapters.sql.arms import ARMS, BY_FIELD, DECIDES, FIELDS, RUN_STANDS, Arm, stands
+from stepwell_server.adapters.sql.arms import ARMS, BY_FIELD, DECIDES, FIELDS, RUN_STANDS, Arm, Kind, stands
 from stepwell_server.adapters.sql.postgres_apply import Arrivals, arm_values
 from stepwell_server.adapters.sql.postgres_link import Connection
 from stepwell_server.adapters.sql.postgres_text import arm_text
@@ -55,11 +55,11 @@ async def apply_alone(db: Connection, commit: Commit, arrivals: Arrivals) -> Com
         if result is not APPLIED:
             return result
     for arm, rows in zip(ARMS, FIELDS(commit), strict=True):
-        if arm.conflict == "DO NOTHING":
+        if arm.conflict == "DO NOTHING" and arm.kind is not Kind.UPDATE:
             if rows:
                 await _run(db, arm, rows, arrivals)
         else:
-            # An upsert takes a key once a statement.
+            # A statement takes a key of an upsert once, and of two changes of a row one, whichever it likes.
             for row in rows:
                 await _run(db, arm, [row], arrivals)
     return APPLIED
