@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepwell_server.engine import dispatch, ingest, settle
+from stepwell_server.engine import dispatch, ingest, settle, wake
 from stepwell_server.engine.draft import Draft, together
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session, Tree, base_key
 from stepwell_server.model.errors import InvalidError
-from stepwell_server.model.journal import INNER, Number, OutcomeDelete, OutcomeRow, StepKind, WaitDelete
+from stepwell_server.model.journal import INNER, Number, OutcomeRow, StepKind, WaitDelete
 from stepwell_server.model.limits import LIMITS
 
 _RUN = int(StepKind.RUN)
@@ -218,8 +218,13 @@ class Frame:
                 if wait.child_id is not None and not wait.detached:
                     draft.cancels = [*(draft.cancels or ()), wait]
                 draft.wait_deletes = [*(draft.wait_deletes or ()), WaitDelete(env, run_id, name)]
-            if resident.unseen is not None and resident.unseen.pop(name, None) is not None:
-                draft.outcome_deletes = [*(draft.outcome_deletes or ()), OutcomeDelete(env, run_id, name)]
+            outcome = resident.unseen.pop(name, None) if resident.unseen is not None else None
+            if outcome is not None:
+                numbers, deletes = wake.given_up(outcome)
+                draft.numbers = [*(draft.numbers or ()), *numbers]
+                draft.outcome_deletes = [*(draft.outcome_deletes or ()), *deletes]
+            elif wait is not None or name in (resident.pending or ()) or resident.is_decided(name):
+                resident.give_up(name)  # it may be on its way
             if draft.waits is not None:
                 draft.waits = [row for row in draft.waits if row.key != name]
 

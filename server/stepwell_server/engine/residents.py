@@ -43,7 +43,8 @@ class Resident:
     last_number: the last that a command named; durable: the last that is committed. unseen: outcomes sent or held
     that no command has named yet. held: outcomes that wait for a place. open: waits at the server by key.
     cancel: why it is to be unwound, if it is. consumed: events the run has taken. decided: keys that have an outcome.
-    stored: the status that the store shows. assigned_frame: the server frame of the stream that carried its Assign.
+    given_up: keys whose outcomes were on their way to the inbox when the code gave them up. stored: the status that the
+    store shows. assigned_frame: the server frame of the stream that carried its Assign.
     """
 
     executing = True
@@ -61,6 +62,7 @@ class Resident:
     unseen: dict[str, OutcomeRow] | None = None
     held: list[OutcomeRow] | None = None
     pending: set[str] | None = None
+    given_up: set[str] | None = None
     consumed: set[str] | None = None
     decided: set[str] | None = None
 
@@ -137,6 +139,12 @@ class Resident:
     def open_steps(self) -> int:
         """Keys of the code that are open."""
         return sum(wait.kind not in INNER for wait in (self.open or {}).values())
+
+    def give_up(self, key: str) -> None:
+        """The code no longer asks for a key whose outcome is on its way."""
+        if self.given_up is None:
+            self.given_up = set()
+        self.given_up.add(key)
 
     def consume(self, event_id: str) -> None:
         """The run has taken an event: no other wait of it may."""

@@ -8,7 +8,7 @@ from stepwell_server.engine import dispatch
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
-from stepwell_server.model.journal import UNWINDING, OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.journal import GIVEN_UP, UNWINDING, Number, OutcomeDelete, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.run import Enqueue, Move, ReadyRow, RunStatus, Take
 
 Then = Callable[[bool], None]
@@ -177,10 +177,26 @@ def _enqueued(result: CommitResult, argument: tuple[Node, ReadyRow]) -> None:
         dispatch.queued(node, row)
 
 
+def given_up(outcome: OutcomeRow) -> tuple[Sequence[Number], Sequence[OutcomeDelete]]:
+    """What becomes of an outcome that the code gave up before it saw it: it goes, so that the key is closed, but events
+    that were sent stay sent, and their step must not be taken for one that never was (H18c)."""
+    place = (outcome.env, outcome.run_id, outcome.key)
+    if outcome.kind == StepKind.SEND and outcome.failure is None:
+        return (Number(*place, GIVEN_UP),), ()
+    return (), (OutcomeDelete(*place),)
+
+
 def deliver(node: Node, resident: Resident, outcome: OutcomeRow) -> None:
     """An outcome goes to the worker that holds the run; a parked run needs a place first (H14)."""
     if resident.open is not None:
         resident.open.pop(outcome.key, None)
+    if resident.given_up is not None and outcome.key in resident.given_up:
+        numbers, deletes = given_up(outcome)
+        touches = (outcome.run_id, f"{outcome.run_id}/{outcome.key}")
+        fences = resident.session.fence
+        commit = Commit(outcome.env, touches=touches, fences=fences, numbers=numbers, outcome_deletes=deletes)
+        node.lane.submit(commit, _given_up)
+        return
     if outcome.kind in UNWINDING:
         unwind(node, resident, outcome)
         return
@@ -209,6 +225,10 @@ def deliver(node: Node, resident: Resident, outcome: OutcomeRow) -> None:
     resident.held = waiting
     session.wakes.append(resident)
     node.loop.call_later(node.tuning.home_wait_ms / 1000, move_on, node, resident)
+
+
+def _given_up(result: CommitResult, argument: object) -> None:
+    """Nothing follows: where the session is gone, whoever enters the run next gives the key up again."""
 
 
 def unwind(node: Node, resident: Resident, request: OutcomeRow) -> None:

@@ -12,6 +12,10 @@ START_KEY = "$start"
 RUN_KEY = "$run"
 
 
+GIVEN_UP = 0
+"""Number of an outcome that the code gave up before it saw it, where what the step did stands: events that it sent."""
+
+
 class StepKind(IntEnum):
     """What kind of step a key stands for. 1–6 are the protocol's numbers; the others never leave the server."""
 
@@ -36,7 +40,7 @@ UNWINDING = frozenset({int(StepKind.CANCEL), int(StepKind.TIMEOUT)})
 class OutcomeRow(NamedTuple):
     """A row of ``outcomes``; as an operation: insert, or nothing if the key is there (first wins).
 
-    number: place in the order in which the code saw it; None: undelivered, in the inbox.
+    number: place in the order in which the code saw it; None: undelivered, in the inbox; GIVEN_UP: never to be seen.
     output/failure: exactly one is set (JSON of a Failure), or neither: an empty result, such as a time-out.
     attempt: the attempt that made it; for RETRY the one that may begin.
     started_ms: when the step began. ended_ms: when the outcome was made. event_id: the event that resolved a wait.

@@ -9,7 +9,7 @@ from typing import Any
 import grpc.aio
 from stepwell.v1 import step_pb2
 
-from stepwell_server.model.journal import INNER, OutcomeRow
+from stepwell_server.model.journal import GIVEN_UP, INNER, OutcomeRow
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.ports.store import RunState
 from stepwell_server.transport import convert
@@ -70,7 +70,8 @@ class WorkerLink:
     def assign(self, state: RunState, cancel: OutcomeRow | None) -> None:
         run = state.run
         # What the code has not seen yet comes with the journal, without a number: it must not come later than the code.
-        journal = [outcome for outcome in state.outcomes if outcome.number is not None or outcome.kind not in INNER]
+        told = (o for o in state.outcomes if o.number != GIVEN_UP)
+        journal = [outcome for outcome in told if outcome.number is not None or outcome.kind not in INNER]
         size = 256 + len(state.event.data if state.event is not None else run.input or b"")
         message = self._work(size).assigns.add(
             run_id=run.id,

@@ -9,6 +9,7 @@ import pytest
 from stepwell_server.engine import begin, ingest, serve
 from stepwell_server.engine.ingest import NewEvent
 from stepwell_server.model.commit import Commit
+from stepwell_server.model.journal import GIVEN_UP
 from stepwell_server.model.run import RunStatus
 from stepwell_server.model.session import SessionWrite
 
@@ -127,3 +128,44 @@ async def test_a_run_whose_sends_the_store_can_never_conclude_fails() -> None:
             RunStatus.FAILED, "STORE_REFUSED",
         )  # fmt: skip
         assert worker.told("evict", run_id)
+
+
+@pytest.mark.parametrize("sender_id", ["", "id"])
+@pytest.mark.parametrize("when", ["in the same frame", "on its way", "told"])
+async def test_h18c_events_of_a_send_that_was_given_up_are_not_sent_again(when: str, sender_id: str) -> None:
+    """The code gives the call up; what it sent stays sent, wherever the run is entered again."""
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        worker.wait(run_id, "k", "go/a")
+        gate = world.store.hold(lambda commit: bool(commit.events)) if when == "on its way" else None
+        frame = worker.frame()
+        events = [NewEvent("sent", b"{}", "", sender_id, 0, b"")]
+        begin.send(frame, run_id, worker.turn(run_id), "send", events, b"")
+        if when == "in the same frame":
+            frame.abandon(run_id, worker.turn(run_id), "send")
+        frame.finish()
+        await world.settle()
+        if when != "in the same frame":
+            assert bool(worker.told("outcome", run_id)) == (when == "told")
+            frame = worker.frame()
+            frame.abandon(run_id, worker.turn(run_id), "send")
+            frame.finish()
+        if gate is not None:
+            gate.release()
+        await world.settle()
+        assert world.outcomes(run_id)["send"].number == GIVEN_UP
+        worker.park(run_id, "k", received=len(worker.told("outcome", run_id)))
+        worker.release(run_id)
+        await world.settle()
+        assert world.status(run_id) is RunStatus.PARKED, "nothing is left that would wake it"
+        await world.send("go/a")
+        turn = worker.turn(run_id)
+        assert turn == 2
+        frame = worker.frame()
+        begin.send(frame, run_id, turn, "send", events, b"")
+        frame.abandon(run_id, turn, "send")
+        frame.finish()
+        await world.settle()
+        assert [row.name for row in world.store.memory.tables.event.values()].count("sent") == 1
+        assert world.outcomes(run_id)["send"].number == GIVEN_UP
