@@ -102,6 +102,7 @@ class Node:
         self.arriving: dict[str, list[Callable[[str], None]]] = {}
         self.coming: dict[str, int] = {}  # by session: runs that have a place there and are not assigned yet
         self.closing: set[str] = set()  # sessions that are over, and whose runs are being moved
+        self.connecting: dict[str, asyncio.Task[Any]] = {}  # by session: who takes it up
         # Runs whose session is being taken up: the outcomes that became durable while their state was read.
         self.adopting: dict[str, list[OutcomeRow]] = {}
         self.unserved: list[Any] = []

@@ -60,7 +60,7 @@ async def connect(node: Node, env: Environment, hello: Hello, link: Link) -> tup
     StateError, FencedError, UnavailableError.
     """
     node.check_accepting()
-    opening = node.spawn(_connect(node, env, hello, link))
+    opening = node.spawn(_in_turn(node, env, hello, link))
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
@@ -72,6 +72,21 @@ async def connect(node: Node, env: Environment, hello: Hello, link: Link) -> tup
 def _forsaken(node: Node, opening: asyncio.Task[tuple[Session, list[Held]]]) -> None:
     if not opening.cancelled() and opening.exception() is None:
         stream_ended(node, opening.result()[0], goodbye=False)
+
+
+async def _in_turn(node: Node, env: Environment, hello: Hello, link: Link) -> tuple[Session, list[Held]]:
+    """Of two streams that take one session up at once the later one waits, and then ends the other's: both would write
+    the same row, and each would take that for its own success (H8)."""
+    while hello.session_id in node.connecting:
+        await asyncio.wait((node.connecting[hello.session_id],))
+    me = asyncio.current_task()
+    if not hello.session_id or me is None:
+        return await _connect(node, env, hello, link)
+    node.connecting[hello.session_id] = me
+    try:
+        return await _connect(node, env, hello, link)
+    finally:
+        del node.connecting[hello.session_id]
 
 
 async def _connect(node: Node, env: Environment, hello: Hello, link: Link) -> tuple[Session, list[Held]]:

@@ -23,6 +23,23 @@ async def until_closed(world: Rig, session_id: str) -> None:
     await world.settle()
 
 
+async def test_h8_of_two_streams_that_take_a_session_up_at_once_one_holds_it() -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        held = [sessions.Held(run_id, 1, False)]
+        both = await asyncio.gather(
+            *(world.connect(session_id=worker.session.id, residents=held, instance="worker") for _ in range(3))
+        )
+        assert [one.session.row.epoch for one in both] == [2, 3, 4]
+        assert [len(one.told("close")) for one in (worker, *both)] == [1, 1, 1, 0]
+        holder = both[-1].session
+        assert world.node.sessions[holder.id] is holder
+        assert world.node.residents[run_id].session is holder
+        assert [one.session.residents for one in both[:-1]] == [{}, {}]
+        assert not world.node.connecting
+
+
 async def test_h12a_runs_of_a_server_that_died_stay_with_their_worker_if_it_comes_back_within_the_lease() -> None:
     async with rig("old") as old, rig("next", old.store) as following:
         worker = await old.connect()
