@@ -240,10 +240,16 @@ def test_a_park_on_a_key_that_the_same_frame_gives_up_is_refused(place: Place, r
     refused(place[0], raw, run, "BAD_PARK", [])
 
 
-@pytest.mark.parametrize(
-    "tree", [None, {}, {"combine": 1}, {"combine": 0, "keys": ["k"]}, {"combine": 7, "keys": ["k"]}]
-)
-def test_a_park_without_a_tree_or_with_one_of_no_known_kind_strands_nothing(
+@pytest.mark.parametrize("tree", [None, {}, {"combine": 1}])
+def test_a_park_on_nothing_is_refused(place: Place, raw: RawWorker, tree: dict[str, Any] | None) -> None:
+    run = assigned(place[0], raw)
+    sleeping = {"sleeps": [command(run, key="k", duration_ms=50)]}
+    raw.commands(**sleeping, parks=[command(run, **({} if tree is None else {"tree": tree}))])
+    refused(place[0], raw, run, "BAD_PARK", [])
+
+
+@pytest.mark.parametrize("tree", [{"combine": 0, "keys": ["k"]}, {"combine": 7, "keys": ["k"]}])
+def test_a_park_with_a_tree_of_no_known_kind_strands_nothing(
     place: Place, raw: RawWorker, tree: dict[str, Any] | None
 ) -> None:
     run = assigned(place[0], raw)

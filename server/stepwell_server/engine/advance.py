@@ -234,15 +234,14 @@ class Frame:
         if draft is None:
             return
         resident = draft.resident
-        known = (*(resident.open or {}).values(), *(resident.unseen or {}).values())
-        held = {base_key(row.key) for row in known if row.kind not in INNER}
-        held.update(outcome.key for outcome in draft.answers or ())
-        held.update(resident.pending or ())
+        wakers = {base_key(row.key) for row in (resident.open or {}).values() if row.kind not in INNER}
+        wakers.update(resident.pending or ())
         keys = tree.all_keys()
-        missing = keys - held
-        if missing and received >= resident.received:
-            name = sorted(missing)[0]
-            self.refuse(draft, name, "BAD_PARK", f"{name[:128]} is not open at the server: nothing could wake the run")
+        came = {base_key(row.key) for row in (resident.unseen or {}).values() if row.kind not in INNER}
+        if received >= resident.received and (keys - wakers - came or not keys & wakers):
+            name = min(keys - wakers, default="")
+            message = f"{name[:128] or 'nothing'} is not open at the server: nothing could wake the run"
+            self.refuse(draft, name, "BAD_PARK", message)
             return
         draft.parked = (tree, received)
 

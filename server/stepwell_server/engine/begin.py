@@ -182,6 +182,8 @@ def send(frame: Frame, run_id: str, turn: int, key: str, events: Sequence[ingest
         return
     rows: list[tuple[EventRow, Any]] = []
     try:
+        if not events:
+            raise InvalidError("MISSING_FIELD", "no events", fields=(("events", "empty"),))
         if len(events) > LIMITS.send_events:
             raise InvalidError("TOO_MANY", f"{len(events)} events, more than {LIMITS.send_events}")
         for event in events:

@@ -64,6 +64,7 @@ class Draft:
         """An outcome that the server makes of a command at once: it goes back when it is durable."""
         self.add(outcome)
         self.resident.decide(outcome.key)
+        self.resident.expect(outcome.key)
         if self.answers is None:
             self.answers = []
         self.answers.append(outcome)
@@ -93,16 +94,17 @@ class Draft:
         resident = self.resident
         parks = self.parked is not None and resident.may_park(*self.parked)
         status = _PARKED if parks else _RUNNING
-        progress = resident.losses and (self.outcomes or self.numbers)
-        if status is resident.stored and not progress:
+        losses = 0 if self.progress else resident.losses
+        if status is resident.stored and losses == resident.losses:
             return
-        if progress:
-            resident.losses = 0
         resident.stored = status
         env, run_id, turn = resident.env, resident.run_id, resident.turn
-        self.status = Move(
-            env, run_id, turn, turn, int(status), 0, session.id, resident.losses, None, "", None
-        )  # fmt: skip
+        self.status = Move(env, run_id, turn, turn, int(status), 0, session.id, losses, None, "", None)
+
+    @property
+    def progress(self) -> bool:
+        """What counts against a run that is lost with its worker again and again (H13)."""
+        return bool(self.outcomes or self.numbers)
 
     def commit(self, node: Node, environment: Environment, session: Session) -> Commit:
         """The Commit that makes the draft durable."""

@@ -43,8 +43,9 @@ class Resident:
     last_number: the last that a command named; durable: the last that is committed. unseen: outcomes sent or held
     that no command has named yet. held: outcomes that wait for a place. open: waits at the server by key.
     cancel: why it is to be unwound, if it is. consumed: events the run has taken. decided: keys that have an outcome.
-    given_up: keys whose outcomes were on their way to the inbox when the code gave them up. stored: the status that the
-    store shows. assigned_frame: the server frame of the stream that carried its Assign.
+    pending: keys whose outcomes the server makes and that are not durable yet. given_up: keys whose outcomes were on
+    their way to the inbox when the code gave them up. stored: the status that the store shows.
+    assigned_frame: the server frame of the stream that carried its Assign.
     """
 
     executing = True
@@ -139,6 +140,12 @@ class Resident:
     def open_steps(self) -> int:
         """Keys of the code that are open."""
         return sum(wait.kind not in INNER for wait in (self.open or {}).values())
+
+    def expect(self, key: str) -> None:
+        """The server makes a key's outcome, which is not durable yet."""
+        if self.pending is None:
+            self.pending = set()
+        self.pending.add(key)
 
     def give_up(self, key: str) -> None:
         """The code no longer asks for a key whose outcome is on its way."""

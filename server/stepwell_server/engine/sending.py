@@ -29,9 +29,7 @@ def send_known(
     events: list[tuple[EventRow, Any]],
 ) -> None:
     """Accepts the events in the background. A crash before the outcome repeats the step; the ids make that harmless."""
-    if resident.pending is None:
-        resident.pending = set()
-    resident.pending.add(outcome.key)
+    resident.expect(outcome.key)
     node.spawn(_send(node, env, session, resident, outcome, events))
 
 

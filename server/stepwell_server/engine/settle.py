@@ -79,6 +79,8 @@ def _durable(node: Node, session: Session, draft: Draft) -> None:
     """Acknowledges, and lets go of a run that has ended or left."""
     resident = draft.resident
     link = session.link
+    if resident.losses and draft.progress:
+        resident.losses = 0
     if draft.named:
         resident.durable = draft.number
         if link is not None and not (draft.end is None and resident.ended):
@@ -100,6 +102,8 @@ def _durable(node: Node, session: Session, draft: Draft) -> None:
             wake.released(node, resident)
     if draft.answers is not None:
         for outcome in draft.answers:
+            assert resident.pending is not None, "an answer is expected until it is durable"
+            resident.pending.discard(outcome.key)
             wake.arrived(node, resident.function_id, outcome)
     if session.suspect == resident.run_id and draft.outcomes:
         session.suspect = None

@@ -52,6 +52,70 @@ async def test_a_frame_whose_commit_cannot_be_made_is_given_up_whole(monkeypatch
         assert worker.session.executing == 3
 
 
+async def test_a_frame_that_can_never_be_applied_is_no_progress(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        row = world.row(run_id)._replace(losses=3)
+        world.node.residents[run_id].losses = row.losses
+        frame = worker.frame()
+        begin.send(frame, run_id, 1, "send", [NewEvent("sent", b"{}", "", "", 0, b"")], b"")
+
+        def broken(*_: Any) -> Any:
+            raise RuntimeError("no such registry")
+
+        monkeypatch.setattr(ingest, "accepting", broken)
+        with pytest.raises(RuntimeError):
+            frame.finish()
+        frame.give_up()
+        await world.settle()
+        assert world.row(run_id).losses == 4
+
+
+async def test_a_send_without_events_is_a_failure_of_its_step() -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        frame = worker.frame()
+        begin.send(frame, run_id, 1, "send", [], b"")
+        frame.finish()
+        await world.settle()
+        assert b"MISSING_FIELD" in (world.outcomes(run_id)["send"].failure or b"")
+        assert worker.told("outcome", run_id)
+
+
+async def test_a_run_may_park_on_what_the_server_has_not_written_yet() -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        gate = world.store.hold(lambda commit: bool(commit.events))
+        frame = worker.frame()
+        begin.send(frame, run_id, 1, "send", [NewEvent("sent", b"{}", "", "", 0, b"")], b"")
+        frame.finish()
+        await world.settle()
+        worker.park(run_id, "send")
+        gate.release()
+        await world.settle()
+        assert worker.told("refuse") == []
+        assert worker.told("outcome", run_id) == [("outcome", run_id, 1, "send")]
+
+
+@pytest.mark.parametrize("keys", [(), ("k",), ("k", "unknown")], ids=["nothing", "what came", "what nobody knows"])
+async def test_a_park_that_nothing_can_end_is_refused(keys: tuple[str, ...]) -> None:
+    async with rig() as world:
+        worker = await world.connect()
+        run_id = await world.start()
+        worker.wait(run_id, "k", "go")
+        await world.settle()
+        await world.send("go")
+        received = len(worker.told("outcome", run_id))
+        assert received == 1
+        worker.park(run_id, *keys, received=received)
+        await world.settle()
+        assert worker.told("refuse", run_id) == [("refuse", run_id, 1, "BAD_PARK")]
+        assert worker.turn(run_id) == 2, "it is given out anew"
+
+
 @pytest.mark.parametrize("ends", ["it completes", "it gives the key up", "it is cancelled"])
 async def test_a_child_that_is_cancelled_says_what_became_of_its_parent(ends: str) -> None:
     async with rig() as world:
