@@ -55,7 +55,7 @@ func (b *bodies) start(body *bodyCall, ended func(*attempt)) *attempt {
 
 func (b *bodies) execute(ctx context.Context, a *attempt, ended func(*attempt)) {
 	if limit := a.body.timeout; limit > 0 {
-		timeout := timeoutError(a.body.key, fmt.Sprintf("the body took longer than %s", limit))
+		timeout := timeoutError(a.body.key, fmt.Sprintf("the body took longer than %d ms", limit.Milliseconds()))
 		limited, stop := context.WithTimeoutCause(ctx, limit, timeout)
 		context.AfterFunc(limited, func() { b.watch(a) })
 		ctx = limited

@@ -101,6 +101,7 @@ function write(value: unknown, place: (string | number)[]): string | undefined {
 
 function writeNumber(value: number): string {
   if (!Number.isFinite(value)) throw new NoJson(`${value} has no JSON form`);
+  if (Object.is(value, -0)) return "-0.0"; // which JSON.stringify takes for 0
   // Digits alone would come back as a bigint.
   return Number.isInteger(value) && !Number.isSafeInteger(value) ? value.toExponential() : JSON.stringify(value);
 }

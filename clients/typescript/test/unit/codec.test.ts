@@ -64,6 +64,7 @@ test("a number that is no safe whole number goes out as the float that it is", (
   assert.equal(text(2 ** 60), "1.152921504606847e+18");
   assert.equal(text(2n ** 60n), "1152921504606846976");
   assert.equal(text(5n), "5");
+  assert.equal(text([0, -0]), "[0,-0.0]");
 });
 
 test("undefined is null alone and in lists, and missing in objects", () => {
