@@ -8,10 +8,10 @@ TYPESCRIPT := clients/typescript
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-dev demo test bench simulate verify lockstep lint format generate clean
+.PHONY: help setup setup-dev demo test bench simulate verify lockstep conformance lint format generate clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(VENV)/.server typescript ## the virtual environment with Stepwell in it, and the packages of the TypeScript SDK
 
@@ -51,6 +51,9 @@ demo: $(VENV)/.server ## both examples, with the server and the worker killed in
 
 test: $(VENV)/.dev $(GEN)/.made typescript ## every check and every suite; ARGS names some of them
 	@$(BIN)/python scripts/test_all.py $(ARGS)
+
+conformance: $(VENV)/.dev typescript ## every transcript and live scenario in Python, Go and TypeScript, as a table
+	@$(BIN)/python scripts/conformance.py
 
 lint: $(VENV)/.dev $(GEN)/.made typescript ## the checks alone
 	@$(BIN)/python scripts/test_all.py --lint $(ARGS)

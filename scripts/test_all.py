@@ -51,7 +51,7 @@ class Result:
 
 def run(*command: str | Path) -> int:
     """A command in the checkout, its output passed through."""
-    return subprocess.run([str(part) for part in command], cwd=ROOT, env=_environment(), check=False).returncode
+    return subprocess.run([str(part) for part in command], cwd=ROOT, env=environment(), check=False).returncode
 
 
 def pyright() -> int:
@@ -103,7 +103,7 @@ def go_missing() -> str:
     assert wanted, "go.mod names the oldest Go that it needs"
     need = f"Go {wanted[1]}.{wanted[2]} or newer"
     how = f"install {need} (Debian 13: apt-get install golang; else go.dev/dl) and put it in PATH"
-    if not (go := shutil.which("go", path=_environment()["PATH"])):
+    if not (go := shutil.which("go", path=environment()["PATH"])):
         return f"LEFT OUT: no Go here; {how}"
     # Not the version that go.mod may ask it to fetch, but its own; before 1.21 it cannot fetch another.
     said = subprocess.run([go, "version"], capture_output=True, text=True, check=False, cwd="/").stdout
@@ -117,7 +117,7 @@ def go_missing() -> str:
 def node_missing() -> str:
     """Why nothing of clients/typescript can be run here; empty if it can."""
     looked = subprocess.run(
-        ["scripts/has_node"], cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
+        ["scripts/has_node"], cwd=ROOT, env=environment(), capture_output=True, text=True, check=False
     )
     if looked.returncode:
         return looked.stdout.strip() or "LEFT OUT: scripts/has_node does not run"
@@ -127,7 +127,7 @@ def node_missing() -> str:
 def node(tool: str, *arguments: str) -> int:
     """A tool of clients/typescript, in its folder."""
     command = ["node", f"node_modules/{tool}", *arguments]
-    return subprocess.run(command, cwd=NODE_PACKAGE, env=_environment(), check=False).returncode
+    return subprocess.run(command, cwd=NODE_PACKAGE, env=environment(), check=False).returncode
 
 
 def go_vet() -> int:
@@ -137,7 +137,7 @@ def go_vet() -> int:
 
 def gofmt() -> int:
     """Every Go file is in the form that gofmt gives it."""
-    said = subprocess.run(["gofmt", "-l", "."], cwd=GO_MODULE, env=_environment(), capture_output=True, text=True)
+    said = subprocess.run(["gofmt", "-l", "."], cwd=GO_MODULE, env=environment(), capture_output=True, text=True)
     print(said.stdout + said.stderr, end="")
     return int(bool(said.stdout or said.returncode))
 
@@ -180,7 +180,7 @@ def check(name: str) -> Result:
 def left_out(name: str) -> Result:
     """What cannot run here, and says why."""
     print(missing(name))
-    return Result(name, 0, int(_in_ci()), skipped=1)
+    return Result(name, 0, int(in_ci()), skipped=1)
 
 
 def suite(name: str) -> Result:
@@ -213,7 +213,7 @@ def go_suite() -> Result:
     command = ["go", "-C", str(GO_MODULE), "test", *race, "-count=1", "-json", "./..."]
     ended: dict[tuple[str, str], str] = {}
     said: dict[tuple[str, str], str] = {}
-    with subprocess.Popen(command, cwd=ROOT, env=_environment(), stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen(command, cwd=ROOT, env=environment(), stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout
         for line in process.stdout:
             told: dict[str, str] = json.loads(line) if line.startswith("{") else {"Output": line}
@@ -238,7 +238,7 @@ def typescript_suite() -> Result:
     passed = failed = skipped = 0
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder) / "report.xml"
-        env = {**_environment(), "REPORT": str(report), "STEPWELL_PYTHON": sys.executable}
+        env = {**environment(), "REPORT": str(report), "STEPWELL_PYTHON": sys.executable}
         code = subprocess.run(["node", "scripts/test.js"], cwd=NODE_PACKAGE, env=env, check=False).returncode
         if report.exists():
             for case in ElementTree.parse(report).getroot().iter("testcase"):
@@ -280,13 +280,14 @@ def main(arguments: Sequence[str]) -> int:
     return int(failed > 0)
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
     """That of the commands: the tools of this environment first, Go also where its own installer puts it."""
     path = os.pathsep.join((str(BIN), os.environ.get("PATH", ""), "/usr/local/go/bin"))
     return {**os.environ, "PATH": path, "PYRIGHT_PYTHON_IGNORE_WARNINGS": "1"}
 
 
-def _in_ci() -> bool:
+def in_ci() -> bool:
+    """Whether nothing may be left out."""
     return os.environ.get("CI") == "true"
 
 

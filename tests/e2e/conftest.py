@@ -2,52 +2,20 @@
 
 from __future__ import annotations
 
-import itertools
-import os
-import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Generator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 from stepwell.client import Client
 
-from tests.support.postgres import PostgresNotFoundError, PostgresServer
+from tests.support.databases import Databases, databases
 from tests.support.servers import Server, Worker, running
+
+__all__ = ["databases"]
 
 STORES = ("sqlite", "postgres")
 APPS = Path(__file__).parent / "apps"
-
-Databases = Callable[[str, Path], str]
-_numbers = itertools.count(1)
-
-
-@pytest.fixture(scope="session")
-def databases() -> Generator[Databases]:
-    """A new database of a store by name, in a folder: its URL."""
-    servers: list[PostgresServer] = []
-    folder = Path(tempfile.mkdtemp(prefix="stepwell-e2e-"))
-    folder.chmod(0o755)
-
-    def postgres() -> PostgresServer:
-        if not servers:
-            try:
-                servers.append(PostgresServer(folder).__enter__())
-            except PostgresNotFoundError as error:
-                if os.environ.get("CI") == "true":
-                    raise
-                pytest.skip(str(error))
-        return servers[0]
-
-    def create(store: str, directory: Path) -> str:
-        number = next(_numbers)
-        if store == "sqlite":
-            return f"sqlite:///{directory}/stepwell-{number}.db"
-        return postgres().create_database(f"e2e_{number}")
-
-    yield create
-    for server in servers:
-        server.__exit__(None, None, None)
 
 
 @pytest.fixture(params=STORES)
