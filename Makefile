@@ -46,7 +46,7 @@ $(VENV)/.dev: $(VENV)/.server
 	@command -v go >/dev/null || test -x /usr/local/go/bin/go || echo "no Go here: the tests leave out what is written in it; to have them, install Go 1.24 or newer (Debian 13: apt-get install golang)"
 	@touch $@
 
-demo: $(VENV)/.server ## both examples, with the server and the worker killed in the middle of the work
+demo: $(VENV)/.server typescript ## the examples, with the server and the worker killed in the middle of the work
 	@$(BIN)/python examples/demo.py $(ARGS)
 
 test: $(VENV)/.dev $(GEN)/.made typescript ## every check and every suite; ARGS names some of them

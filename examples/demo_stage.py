@@ -112,11 +112,12 @@ class Stage:
     def start_server(self) -> None:
         """`stepwell dev` on a SQLite file."""
         url = f"sqlite:///{self.database}"
-        self._start("server", "-m", "stepwell", "dev", "--no-reload", "--listen", self.address, "--database", url)
+        options = ("--no-reload", "--listen", self.address, "--database", url)
+        self._start("server", sys.executable, "-m", "stepwell", "dev", *options)
 
-    def start_worker(self, name: str, app: Path) -> None:
-        """`python app.py`."""
-        self._start(name, str(app))
+    def start_worker(self, name: str, *command: str | Path) -> None:
+        """A worker by its command."""
+        self._start(name, *command)
 
     def kill(self, name: str) -> int:
         """kill -9 of a process started here; its pid."""
@@ -176,9 +177,8 @@ class Stage:
         url = f"sqlite:///{os.path.relpath(self.database)}"
         return f"stepwell dev examples/contacts/app.py examples/signup/app.py --database {url}\nstepwell runs list"
 
-    def _start(self, name: str, *arguments: str) -> None:
+    def _start(self, name: str, *command: str | Path) -> None:
         with (self.folder / f"{name}.log").open("ab") as log:
-            command = [sys.executable, *arguments]
             self._processes[name] = subprocess.Popen(
                 command, env=self._env(), stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
             )
