@@ -16,6 +16,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from bench import results
 from bench.engine_workloads import ENGINE_ONLY
+from bench.languages import ACROSS, LANGUAGES, named
 from bench.processes import ChildError
 from bench.sides import Baseline, Engine, Side
 from bench.targets import TARGETS
@@ -24,11 +25,16 @@ from bench.world import Lab
 from tests.support.postgres import PostgresServer
 
 WORKLOADS = {workload.name: workload for workload in (*PAIRED, *ENGINE_ONLY)}
+WITH_LANGUAGES = WORKLOADS | {workload.name: workload for workload in ACROSS}
 RESULTS = Path(__file__).with_name("results.json")
 
 
 def main() -> None:
     options = parse()
+    try:
+        options.only = [*(options.only or []), *(name for language in options.lang or [] for name in named(language))]
+    except LookupError as error:
+        sys.exit(str(error))
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # what was started is stopped then too
     console = Console() if sys.stdout.isatty() else Console(width=120)
     sides: list[Side] = [Baseline(), Engine()]
@@ -58,7 +64,7 @@ def main() -> None:
         sys.exit("below the floor: " + ", ".join(f"{row.workload} {row.metric}" for row in below))
 
 
-def choose(only: list[str] | None) -> list[Workload]:
+def choose(only: list[str]) -> list[Workload]:
     """The workloads named, or all; and before them those that their targets refer to."""
     names: dict[str, None] = {}
     for name in only or WORKLOADS:
@@ -66,13 +72,16 @@ def choose(only: list[str] | None) -> list[Workload]:
             if target.workload == name and target.reference:
                 names[target.reference.partition(":")[0]] = None
         names[name] = None
-    return [WORKLOADS[name] for name in WORKLOADS if name in names]
+    return [WITH_LANGUAGES[name] for name in WITH_LANGUAGES if name in names]
 
 
 def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--profile", choices=["sqlite", "postgres"], default="sqlite")
     parser.add_argument("--only", action="append", choices=list(WORKLOADS), help="this workload; may be repeated")
+    parser.add_argument(
+        "--lang", action="append", choices=list(LANGUAGES), help="a worker in this language beside Python's"
+    )
     parser.add_argument("--side", choices=["baseline", "engine"], help="this side alone")
     parser.add_argument("--runs", type=int, help="runs of a block; each workload has its own default")
     parser.add_argument("--steps", type=int, default=3, help="steps of a run")

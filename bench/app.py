@@ -48,6 +48,10 @@ def build(options: argparse.Namespace) -> stepwell.App:
     async def parent(step: stepwell.Step, event: stepwell.Event[Any]) -> Any:
         return await step.invoke("bench/three", event.data)
 
+    @app.function(on="bench/cross")
+    async def cross(step: stepwell.Step, event: stepwell.Event[Any]) -> Any:
+        return await step.invoke("bench-other/three", event.data)
+
     @app.function(on="bench/wait")
     async def waiter(step: stepwell.Step, event: stepwell.Event[Any]) -> str:
         answer = await step.wait_for_event("bench/answer", match="data.key", timeout="1d")

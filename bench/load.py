@@ -23,12 +23,19 @@ OPTIONS = [("grpc.max_receive_message_length", 16 << 20), ("grpc.max_send_messag
 FUNCTIONS = {
     "bench/three": "bench/three",
     "bench/invoke": "bench/parent",
+    "bench/cross": "bench/cross",
     "bench/wait": "bench/waiter",
     "bench/parallel": "bench/parallel",
     "bench/long": "bench/long",
     "bench/reentry": "bench/reentry",
 }
-NAMES = {"burst": "bench/three", "ingest": "bench/nobody", "one": "bench/three", "invoke": "bench/invoke"}
+NAMES = {
+    "burst": "bench/three",
+    "ingest": "bench/nobody",
+    "one": "bench/three",
+    "invoke": "bench/invoke",
+    "cross": "bench/cross",
+}
 CALL_BYTES = 3 << 20
 OPEN_DEADLINE_S = 30.0
 
@@ -163,7 +170,7 @@ async def load(options: argparse.Namespace) -> None:
         await asyncio.to_thread(sys.stdin.readline)
         started_ms = time.time() * 1000
         latencies: list[float] = []
-        if workload in ("one", "invoke"):
+        if workload in ("one", "invoke", "cross"):
             latencies = await one_at_a_time(client, NAMES[workload], runs, options.payload)
         elif workload == "answers":
             latencies = await answers.run()

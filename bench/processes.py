@@ -20,7 +20,7 @@ class ChildError(RuntimeError):
 
 
 class Child:
-    """A Python module that runs in a process of its own."""
+    """A Python module, or another program, that runs in a process of its own."""
 
     def __init__(self, process: asyncio.subprocess.Process, name: str, log: Path) -> None:
         self._process = process
@@ -29,13 +29,19 @@ class Child:
         self.pid = process.pid
 
     @classmethod
-    async def start(cls, name: str, arguments: list[str], logs: Path, environment: dict[str, str]) -> Child:
-        """Runs `python -m …` with the repository's packages on the path; stdout is ours, stderr goes to the log."""
+    async def start(
+        cls, name: str, arguments: list[str], logs: Path, environment: dict[str, str],
+        program: tuple[str, ...] = (sys.executable, "-m"),
+    ) -> Child:  # fmt: skip
+        """Runs `python -m …`, with the repository's packages on the path, or another program.
+
+        Its stdout is ours, stderr goes to the log.
+        """
         log = logs / f"{name}.log"
         packages = [str(ROOT), str(ROOT / "sdk_python"), str(ROOT / "server")]
         with log.open("ab") as stderr:
             process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", *arguments,
+                *program, *arguments,
                 stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=stderr, limit=LINE_BYTES,
                 env={**os.environ, "PYTHONPATH": os.pathsep.join(packages), "PYTHONUNBUFFERED": "1", **environment},
             )  # fmt: skip

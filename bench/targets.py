@@ -59,6 +59,10 @@ TARGETS = (
     Target("sleepers", "idle_core_percent", _N, 1.0, 0.2),
     Target("full", "cpu_ratio", _N, 1.3, 1.1),
     Target("waits", "p50_ratio", _N, 1.5, 1.1),
+    Target("burst-go", "runs_ratio", _N, 1.0, 1.2, at_least=True),
+    Target("burst-typescript", "runs_ratio", _N, 0.8, 1.0, at_least=True),
+    Target("invoke-go", "p50_ratio", _N, 1.3, 1.0),
+    Target("invoke-typescript", "p50_ratio", _N, 1.3, 1.0),
 )
 
 UNITS = {
@@ -84,6 +88,12 @@ UNITS = {
     "p50_many_ms": "ms",
     "p50_ratio": "1",
     "cpu_ratio": "1",
+    "python_runs_per_s": "1/s",
+    "runs_ratio": "1",
+    "python_step_cpu_ms": "ms/step",
+    "step_cpu_ms": "ms/step",
+    "python_p50_ms": "ms",
+    "across_p50_ms": "ms",
     "moved_ms": "ms",
     "stored_runs": "1",
     "journal_steps": "1",

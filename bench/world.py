@@ -84,6 +84,17 @@ class World:
         await self.side.wait_for_workers(new, self.address, alive + count)
         return new
 
+    async def start_program(self, program: tuple[str, ...]) -> Child:
+        """A worker that is no Python module; it takes the same options as bench/app.py."""
+        shape = self.shape
+        arguments = ["--address", self.address, "--capacity", str(shape.capacity), "--steps", str(shape.steps),
+                     "--payload", str(shape.payload)]  # fmt: skip
+        alive = sum(worker.alive for worker in self.workers)
+        worker = await Child.start(f"worker{len(self.workers)}", arguments, self._logs, {}, program)
+        self.workers.append(worker)
+        await self.side.wait_for_workers([worker], self.address, alive + 1)
+        return worker
+
     async def stop(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self.workers))
         await self.server.stop()
