@@ -174,6 +174,7 @@ export abstract class Decision extends Core {
     this.executing.clear();
     this.waiting = [];
     this.due = [];
+    if (this.calls.size === 0) return; // nearly always; an error with its stack costs as much as a step
     const open = [...this.calls.values()];
     this.calls.clear();
     const reason = new Fenced(`run ${this.runId} is over here`);
