@@ -155,6 +155,9 @@ func (h *host) take(s *stream) ([]entry, digest) {
 func (h *host) apply(s *stream, work *stepwellv1.Work) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if s.overslept() {
+		return
+	}
 	current := h.stream == s
 	if current {
 		h.framesRead++

@@ -195,7 +195,7 @@ func (s *session) watchLease(ctx context.Context) {
 		case <-time.After(pause):
 		}
 		now := time.Now()
-		late := now.Sub(before) > 4*pause // after a freeze of our own, what has arrived meanwhile is read first
+		late := now.Sub(before) > 4*pause // after a freeze of our own the stream judges first
 		before = now
 		s.mu.Lock()
 		if s.lease > 0 {
@@ -205,7 +205,7 @@ func (s *session) watchLease(ctx context.Context) {
 		if s.current != nil {
 			silent = now.Sub(s.current.heard())
 		}
-		over := s.lease > 0 && !s.lapsed && !late && silent > s.lease*8/10
+		over := s.lease > 0 && !s.lapsed && !late && silent > s.lease*leaseShare/10
 		if over {
 			s.lapsed = true
 		}

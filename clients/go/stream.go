@@ -19,9 +19,14 @@ import (
 const (
 	welcomeTimeout = 10 * time.Second
 	leaveTimeout   = time.Second
+	// leaseShare, in tenths, is the part of the lease that may pass in silence before everything is given up.
+	leaseShare = 8
 )
 
-var errSilent = errors.New("nothing heard from the server")
+var (
+	errSilent    = errors.New("nothing heard from the server")
+	errOverslept = errors.New("this process stood still for most of a lease")
+)
 
 type stream struct {
 	host    *host
@@ -33,6 +38,8 @@ type stream struct {
 	began   time.Time
 	// heardAt is when the server was last heard of, since began.
 	heardAt atomic.Int64
+	// beatAt is when this worker last made a heartbeat due, or said Hello, since began.
+	beatAt atomic.Int64
 	// signal wakes the writer; beat tells it that a heartbeat is due.
 	signal chan struct{}
 	beat   atomic.Bool
@@ -63,6 +70,7 @@ func (s *stream) greet(hello []*stepwellv1.ConnectRequest) (err error) {
 		return s.cause(err)
 	}
 	for _, frame := range hello {
+		s.beatAt.Store(int64(time.Since(s.began)))
 		// A refusal breaks the sending off; the reason is found by reading.
 		if err := s.call.Send(frame); err != nil {
 			break
@@ -74,6 +82,9 @@ func (s *stream) greet(hello []*stepwellv1.ConnectRequest) (err error) {
 	}
 	if s.welcome = first.GetWelcome(); s.welcome == nil {
 		return errors.New("the stream did not begin with Welcome")
+	}
+	if s.overslept() {
+		return errOverslept
 	}
 	s.hear()
 	return nil
@@ -91,6 +102,13 @@ func (s *stream) hear() { s.heardAt.Store(int64(time.Since(s.began))) }
 
 // heard is when the server was last heard of.
 func (s *stream) heard() time.Time { return s.began.Add(time.Duration(s.heardAt.Load())) }
+
+// overslept: so long without a heartbeat from here that the runs may be elsewhere, and what came may be older than that.
+// It stays so: nothing of the stream is applied any more (H12c).
+func (s *stream) overslept() bool {
+	lease := time.Duration(s.welcome.GetLeaseMs()) * time.Millisecond
+	return lease > 0 && time.Since(s.began)-time.Duration(s.beatAt.Load()) > lease*leaseShare/10
+}
 
 // serve reads and writes until the stream ends, and returns what ended it; nil after Goodbye.
 func (s *stream) serve() error {
@@ -168,6 +186,9 @@ func (s *stream) read() error {
 		if err != nil {
 			return s.cause(err)
 		}
+		if s.overslept() {
+			return errOverslept
+		}
 		s.hear()
 		// Every frame is passed on, without work if need be: heartbeats count those that were applied.
 		s.host.apply(s, frame.GetWork())
@@ -189,17 +210,23 @@ func (s *stream) watch() {
 	quiet := max(3*beat, lease*4/10)
 	tick := time.NewTicker(beat)
 	defer tick.Stop()
-	for before := time.Now(); ; {
+	for {
 		select {
 		case <-s.ctx.Done():
 			return
 		case <-tick.C:
 		}
+		now := time.Now()
+		if s.overslept() {
+			s.cancel(errOverslept)
+			return
+		}
+		before := s.beatAt.Swap(int64(now.Sub(s.began)))
 		s.beat.Store(true)
 		s.wake()
-		now := time.Now()
-		late := now.Sub(before) > 2*beat // after a freeze of our own, what has arrived meanwhile is read first
-		if before = now; !late && now.Sub(s.heard()) > quiet {
+		// After a short freeze of our own, what has arrived meanwhile is read first.
+		late := now.Sub(s.began)-time.Duration(before) > 2*beat
+		if !late && now.Sub(s.heard()) > quiet {
 			s.cancel(fmt.Errorf("%w for %s", errSilent, now.Sub(s.heard()).Round(time.Millisecond)))
 		}
 	}

@@ -69,7 +69,7 @@ class Host:
         unapplied = list(self.mailbox.items)
         listed = self.residents.listing()
         for item in unapplied:
-            if isinstance(item, Arrived):
+            if isinstance(item, Arrived) and not item.stream.overslept:
                 for one in item.work.assigns:
                     if not one.more:
                         listed[one.run_id] = step_pb2.Resident(run_id=one.run_id, turn=one.turn)
@@ -142,6 +142,8 @@ class Host:
 
     def _apply_work(self, stream: Stream, work: step_pb2.Work) -> None:
         """Applies a frame in the order of its fields. Of a stream that was left, only facts about runs count."""
+        if stream.overslept:
+            return
         current = stream is self._stream
         self._applied += current
         find = self._find

@@ -16,15 +16,13 @@ from stepwell.api_errors import ApiError, FailedPreconditionError, from_rpc_erro
 from stepwell.connection import IoThread
 from stepwell.frames import Introduction, hello_frames
 from stepwell.logs import log
-from stepwell.stream import HASH_MODULUS, Digest, Stream, run_digest
+from stepwell.stream import HASH_MODULUS, LEASE_SHARE, Digest, Stream, run_digest
 from stepwell.v1 import step_pb2
 
 BACKOFF_FIRST_S = 0.05
 BACKOFF_MAX_S = 5.0
 STABLE_S = 5.0
 """A stream that lived this long starts the back-off anew."""
-LEASE_SHARE = 0.8
-"""Part of the lease that may pass in silence before everything is given up."""
 _HOPELESS = (grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.FAILED_PRECONDITION)
 _TRANSIENT = ("", "HELLO_EXPECTED", "OUT_OF_ORDER", "RESIDENTS_DIFFER")
 """Reasons of such a status that are not about the registration; an empty one is not the server's own."""
@@ -224,7 +222,7 @@ class Session:
             now = time.monotonic()
             if self._current is not None:
                 self._heard_at = max(self._heard_at, self._current.heard_at)
-            # After a freeze of our own, what has arrived meanwhile is read first.
+            # After a freeze of our own the stream judges first: what has arrived meanwhile may be young enough.
             late = now - before > 4 * pause_s
             if self._lease_s and not self._lapsed and not late and now - self._heard_at > LEASE_SHARE * self._lease_s:
                 log.error("nothing heard from the server for %.1f s: stopping all bodies", now - self._heard_at)

@@ -8,6 +8,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from hashlib import blake2b
+from math import inf
 from typing import Any, NamedTuple
 
 import grpc
@@ -19,7 +20,8 @@ from stepwell.v1 import step_pb2, step_pb2_grpc
 
 WELCOME_TIMEOUT_S = 10.0
 LEAVE_TIMEOUT_S = 1.0
-
+LEASE_SHARE = 0.8
+"""Part of the lease that may pass in silence before everything is given up."""
 
 HASH_MODULUS = 1 << 64
 
@@ -68,6 +70,20 @@ class Stream:
         self.epoch = 0
         self.welcome = step_pb2.Welcome()
         self.heard_at = time.monotonic()
+        self._beat_at = time.monotonic()
+        self._trusted_s = inf
+
+    @property
+    def overslept(self) -> bool:
+        """So long without a heartbeat from here that the runs may be elsewhere: what came on it may be older than that.
+
+        The process was frozen, or the stream has ended. It stays so: nothing of it is applied any more (H12c).
+        """
+        return time.monotonic() - self._beat_at > self._trusted_s
+
+    def _stay_awake(self) -> None:
+        if self.overslept:
+            raise ConnectionError(f"this process stood still for {time.monotonic() - self._beat_at:.1f} s")
 
     async def open(self, hello: Iterable[step_pb2.ConnectRequest]) -> step_pb2.Welcome:
         """Says Hello and waits for Welcome. Raises AioRpcError, or ConnectionError."""
@@ -79,12 +95,15 @@ class Stream:
                 # A refusal breaks the writing off; the reason is found by reading.
                 with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
                     for frame in hello:
+                        self._beat_at = time.monotonic()
                         await self._call.write(frame)
                 first = await anext(self._responses, None)
         except TimeoutError:
             raise ConnectionError(f"no Welcome within {WELCOME_TIMEOUT_S:g} s") from None
         if first is None or first.WhichOneof("frame") != "welcome":
             raise ConnectionError("the stream ended before Welcome")
+        self._trusted_s = LEASE_SHARE * first.welcome.lease_ms / 1000 or inf
+        self._stay_awake()
         self.heard_at = time.monotonic()
         self.welcome = first.welcome
         self.epoch = first.welcome.epoch
@@ -198,6 +217,7 @@ class Stream:
         arrived = self._arrived
         # Not call.read(): once the call's status is there, that one leaves out messages which came before it.
         async for frame in self._responses:
+            self._stay_awake()
             self.heard_at = time.monotonic()
             arrived(self, frame)
         raise ConnectionError("the server ended the stream")
@@ -205,12 +225,13 @@ class Stream:
     async def _watch(self, beat_s: float, quiet_s: float) -> None:
         """Makes a heartbeat due on the interval, and gives up a stream that fell silent."""
         while True:
-            before = time.monotonic()
             await asyncio.sleep(beat_s)
+            self._stay_awake()
+            now = time.monotonic()
+            # After a short freeze of our own, what has arrived meanwhile is read first.
+            late = now - self._beat_at > 2 * beat_s
+            self._beat_at = now
             self._heartbeat_due = True
             self._wake()
-            now = time.monotonic()
-            late = now - before - beat_s > beat_s
-            # After a freeze of our own, what has arrived meanwhile is read first.
             if not late and now - self.heard_at > quiet_s:
                 raise ConnectionError(f"nothing heard from the server for {now - self.heard_at:.1f} s")

@@ -127,6 +127,26 @@ def test_h12_a_frozen_worker_loses_its_runs_after_its_lease_and_cannot_write_the
             frozen.signal(signal.SIGCONT)
 
 
+def test_h12c_a_thawed_worker_begins_nothing_that_lay_in_its_socket(database: str, tmp_path: Path) -> None:
+    effects = tmp_path / "effects"
+    effects.touch()
+    server = Server(database, tmp_path).tuned(lease_ms=1_500, heartbeat_ms=400)
+    with running(server, APPS / "losing.py", "a", EFFECTS=str(effects)) as (client, frozen):
+        frozen.connected(client)
+        frozen.signal(signal.SIGSTOP)
+        try:
+            (run_id,) = started(client, 0)
+            reached(client, run_id, lambda run: run.turn == 1)
+            with server.worker(APPS / "losing.py", "b", EFFECTS=str(effects)):
+                assert ended(client, run_id).output == [0, 1, 2]
+                frozen.signal(signal.SIGCONT)
+                frozen.connected(client)
+                done = [line.split("\t")[1] for line in effects.read_text().splitlines()]
+                assert done == ["slow", "slow:2", "slow:3"], "all by the other one"
+        finally:
+            frozen.signal(signal.SIGCONT)
+
+
 def test_a_worker_that_drains_gives_everything_back_and_no_loss_is_counted(database: str, tmp_path: Path) -> None:
     effects = tmp_path / "effects"
     effects.touch()

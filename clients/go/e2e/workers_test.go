@@ -229,6 +229,28 @@ func TestAFrozenWorkerLosesItsRunsAndStaysFenced(t *testing.T) {
 	}
 }
 
+func TestAThawedWorkerBeginsNothingThatLayInItsSocket(t *testing.T) {
+	w := newWorld(t)
+	worker := w.serve("shop")
+	signal(t, worker, syscall.SIGSTOP)
+	run := w.start("shop/hold", None{})
+	w.reached(run, "it is assigned", func(s *sw.RunState) bool { return s.Turn == 1 })
+	other := w.worker("shop")
+	other.start()
+	w.until("the body executes elsewhere", func() bool { return w.executed(run.RunID, "guard") == 1 })
+	signal(t, worker, syscall.SIGCONT)
+	w.until("it comes back", func() bool { return strings.Count(worker.text(), "INFO connected") >= 2 })
+	if n := w.executed(run.RunID, "guard"); n != 1 || !strings.Contains(worker.text(), "stood still") {
+		t.Fatalf("%d executions\n%s", n, worker.text())
+	}
+	if _, err := run.Cancel(w.ctx, "enough"); err != nil {
+		t.Fatal(err)
+	}
+	if err := run.Result(w.ctx, nil); !errors.Is(err, sw.ErrRunCancelled) {
+		t.Fatal(err)
+	}
+}
+
 func signal(t *testing.T, p *process, number syscall.Signal) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(number); err != nil {

@@ -9,6 +9,7 @@ import { Reentry, type Turns } from "./reentry.js";
 import { type Listed, Resident, Residents } from "./residents.js";
 import type { Log } from "./settings.js";
 import type { Digest, News } from "./news.js";
+import { Pulse } from "./pulse.js";
 import {
   type Assign,
   type Cancel,
@@ -43,6 +44,7 @@ export class Host {
   stream = 0;
   epoch = 0n;
   #applied = 0;
+  readonly #pulses = new Map<number, Pulse>();
   #limits: Limits = create(LimitsSchema);
   #outgoing: Decision[] = [];
   #aheadMs = 0;
@@ -86,13 +88,16 @@ export class Host {
   /** Applies what the I/O thread has to tell. */
   apply(news: News): void {
     if (news.kind === "arrived") {
+      if (this.#pulses.get(news.stream)?.overslept) return;
       const { frame } = fromBinary(ConnectResponseSchema, news.frame);
       // A frame of another kind counts as well: heartbeats say how many were applied.
       if (news.stream === this.stream) this.#applied += 1;
       if (frame.case === "work") this.#applyWork(news.stream === this.stream, frame.value);
     } else if (news.kind === "opened") this.#applyOpened(news);
-    else if (news.kind === "lost") this.stream = news.stream === this.stream ? 0 : this.stream;
-    else this.evictAll();
+    else if (news.kind === "lost") {
+      this.#pulses.delete(news.stream);
+      this.stream = news.stream === this.stream ? 0 : this.stream;
+    } else this.evictAll();
     this.flush();
   }
 
@@ -101,6 +106,7 @@ export class Host {
     if (frame.case !== "welcome") throw new Error("a stream opens with Welcome");
     const welcome = frame.value;
     this.stream = news.stream;
+    this.#pulses.set(news.stream, new Pulse(news.pulse));
     this.epoch = welcome.epoch;
     this.#applied = 1;
     this.#limits = welcome.limits ?? create(LimitsSchema);

@@ -17,6 +17,8 @@ export type News =
   | {
       readonly kind: "opened";
       readonly stream: number;
+      /** Of its Pulse. */
+      readonly pulse: SharedArrayBuffer;
       readonly welcome: Uint8Array;
       readonly listed: readonly Listed[];
     }

@@ -7,15 +7,13 @@ import { type Introduction, helloFrames, missing } from "./frames.js";
 import { runDigest } from "./hashing.js";
 import type { Digest, FromIo, ToIo } from "./news.js";
 import { HASH_MODULUS, type Listed } from "./residents.js";
-import { Stream } from "./stream.js";
+import { LEASE_SHARE, Stream } from "./stream.js";
 import { type ConnectRequest, ConnectRequestSchema, type Drain } from "./v1/step_pb.js";
 
 const BACKOFF_FIRST_MS = 50;
 const BACKOFF_MAX_MS = 5000;
 /** A stream that lived this long starts the back-off anew. */
 const STABLE_MS = 5000;
-/** Part of the lease that may pass in silence before everything is given up. */
-const LEASE_SHARE = 0.8;
 const HOPELESS: ReadonlySet<Code> = new Set([Code.InvalidArgument, Code.FailedPrecondition]);
 /** Reasons of such a status that are not about the registration; an empty one is not the server's own. */
 const TRANSIENT: ReadonlySet<string> = new Set(["", "HELLO_EXPECTED", "OUT_OF_ORDER", "RESIDENTS_DIFFER"]);
@@ -149,7 +147,7 @@ export class Session {
         const refused = new Set(welcome.refused.map((one) => one.runId));
         const held = listed.filter((one) => !refused.has(one.runId)).map((one) => runDigest(one.runId, one.turn));
         const hash = held.reduce((sum, one) => (sum + one) % HASH_MODULUS, 0n);
-        this.post({ kind: "opened", stream: stream.number, welcome: frame, listed });
+        this.post({ kind: "opened", stream: stream.number, pulse: stream.pulse.memory, welcome: frame, listed });
         return { stream, digest: { residents: held.length, hash, framesRead: 1 } };
       } catch (error) {
         stream.close();
@@ -229,7 +227,7 @@ export class Session {
     const before = performance.now();
     this.#lease = setTimeout(() => {
       const now = performance.now();
-      // After a freeze of our own, what has arrived meanwhile is read first.
+      // After a freeze of our own the stream judges first: what has arrived meanwhile may be young enough.
       const late = now - before > 4 * pauseMs;
       this.#heardAt = Math.max(this.#heardAt, this.#current?.heardAt ?? 0);
       const silentMs = now - this.#heardAt;

@@ -7,6 +7,7 @@ import { type DescMethodBiDiStreaming, create, fromBinary, toBinary } from "@buf
 import { type Empty, EmptySchema } from "@bufbuild/protobuf/wkt";
 import { type Connection, openConnection } from "./connection.js";
 import type { Digest } from "./news.js";
+import { Pulse } from "./pulse.js";
 import {
   type ConnectRequest,
   ConnectRequestSchema,
@@ -19,6 +20,8 @@ import {
 
 const WELCOME_TIMEOUT_MS = 10_000;
 const LEAVE_TIMEOUT_MS = 1000;
+/** Part of the lease that may pass in silence before everything is given up. */
+export const LEASE_SHARE = 0.8;
 const WELCOME_FIELD = ConnectResponseSchema.field.welcome.number;
 const DRAIN_FIELD = ConnectResponseSchema.field.drain.number;
 
@@ -39,6 +42,7 @@ export class Stream {
   heartbeatMs = 0;
   leaseMs = 0;
   heardAt = performance.now();
+  readonly pulse = new Pulse();
   readonly #abort = new AbortController();
   readonly #outbox = new Outbox();
   #digest: Digest = { residents: 0, hash: 0n, framesRead: 0 };
@@ -57,6 +61,7 @@ export class Stream {
 
   /** Says Hello and waits for Welcome. Throws ConnectError or StreamLost. */
   async open(hello: Iterable<ConnectRequest>): Promise<{ welcome: Welcome; frame: Uint8Array }> {
+    this.pulse.beat();
     for (const frame of hello) this.#outbox.put(toBinary(ConnectRequestSchema, frame));
     const late = setTimeout(
       () => this.#abort.abort(new StreamLost(`no Welcome within ${WELCOME_TIMEOUT_MS / 1000} s`)),
@@ -76,6 +81,8 @@ export class Stream {
       this.epoch = welcome.epoch;
       this.leaseMs = welcome.leaseMs;
       this.heartbeatMs = Math.max(welcome.heartbeatMs, 20);
+      this.pulse.trust(LEASE_SHARE * welcome.leaseMs);
+      this.#stayAwake();
       this.heardAt = performance.now();
       return { welcome, frame };
     } catch (error) {
@@ -93,6 +100,7 @@ export class Stream {
       for (;;) {
         const next = await this.#responses?.next();
         if (next === undefined || next.done === true) break;
+        this.#stayAwake();
         this.heardAt = performance.now();
         const frame = toBinary(EmptySchema, next.value);
         this.arrived(this, frame, fieldOf(next.value) === DRAIN_FIELD ? (opened(frame) as Drain) : undefined);
@@ -139,6 +147,10 @@ export class Stream {
     this.connection.close();
   }
 
+  #stayAwake(): void {
+    if (this.pulse.overslept) throw new StreamLost("this process stood still for most of a lease");
+  }
+
   #heartbeat(): Uint8Array {
     const { residents, hash, framesRead } = this.#digest;
     const value = { epoch: this.epoch, residents, residentHash: hash, framesRead: BigInt(framesRead) };
@@ -154,13 +166,15 @@ export class Stream {
     // The server sends something each heartbeat; silence for less than half a lease leaves time to take up the session on
     // another connection.
     const quietMs = Math.max(3 * this.heartbeatMs, 0.4 * this.leaseMs);
-    let before = performance.now();
     return setInterval(() => {
+      if (this.pulse.overslept) {
+        this.close(new StreamLost("this process stood still for most of a lease"));
+        return;
+      }
+      // After a short freeze of our own, what has arrived meanwhile is read first.
+      const late = this.pulse.beat() > 2 * this.heartbeatMs;
       this.beat(this);
       const now = performance.now();
-      // After a freeze of our own, what has arrived meanwhile is read first.
-      const late = now - before > 2 * this.heartbeatMs;
-      before = now;
       const silentMs = now - this.heardAt;
       if (!late && silentMs > quietMs) {
         this.close(new StreamLost(`nothing heard from the server for ${(silentMs / 1000).toFixed(1)} s`));

@@ -14,8 +14,9 @@ from unittest import mock
 
 import grpc
 import pytest
-from stepwell import App, LimitError, Step, SyncStep, bodies, connection, current_step
+from stepwell import App, LimitError, Step, SyncStep, bodies, connection, current_step, stream
 from stepwell.api_errors import FailedPreconditionError, InvalidArgumentError
+from stepwell.session import Mailbox
 from stepwell.settings import WorkerSettings
 from stepwell.v1 import step_pb2
 from stepwell.worker import Worker
@@ -382,6 +383,64 @@ async def test_silence_for_most_of_a_lease_stops_the_bodies_and_a_new_stream_is_
             assert not interrupted.is_set()
             await interrupted.wait()
             assert 0.6 < time.monotonic() - at < 1.0
+
+
+class Clock:
+    """The clock of streams, which can jump as after a freeze of the process."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.frozen_s = 0.0
+        monkeypatch.setattr(stream, "time", self)
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.frozen_s
+
+
+def counted(began: asyncio.Queue[str]) -> App:
+    async def body(run: str) -> None:
+        began.put_nowait(run)
+        await asyncio.sleep(10)
+
+    async def counts(step: Step) -> None:
+        await step.run(body, step.run_id)
+
+    return app_of(counts)
+
+
+@pytest.mark.parametrize("where", ["in the socket", "in the mailbox"])
+async def test_h12c_what_arrived_during_a_freeze_longer_than_the_lease_begins_no_body(
+    monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    clock, began = Clock(monkeypatch), asyncio.Queue[str]()
+    async with fake_server() as server, working(server, counted(began)):
+        link = await server.link()
+        link.assign("run_1", "counts")
+        assert await began.get() == "run_1"
+        server.welcome.refused.add(run_id="run_1", turn=1)
+        if where == "in the socket":
+            clock.frozen_s = 9
+            link.assign("run_2", "counts")
+        else:
+            arrived = threading.Event()
+            put = Mailbox.put
+            monkeypatch.setattr(Mailbox, "put", lambda self, item: (put(self, item), arrived.set()))
+            link.assign("run_2", "counts")
+            arrived.wait(10)  # nothing is applied meanwhile: this is the loop that would
+            clock.frozen_s = 9
+        again = await server.link()
+        assert again.residents == {"run_1": 1}
+        again.assign("run_3", "counts")
+        assert await began.get() == "run_3"
+
+
+async def test_after_a_short_freeze_what_has_arrived_is_applied(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock, began = Clock(monkeypatch), asyncio.Queue[str]()
+    async with fake_server() as server, working(server, counted(began)):
+        link = await server.link()
+        clock.frozen_s = 6
+        link.assign("run_1", "counts")
+        assert await began.get() == "run_1"
+        assert server.links.empty()
 
 
 async def test_a_server_that_drains_is_left_only_for_another_stream() -> None:

@@ -54,6 +54,22 @@ test("a worker that is killed: its runs go on with another, and what was acknowl
   assert.equal((await server.client.getRun(runId)).turn, 2);
 });
 
+test("a worker that thaws after its lease begins nothing that lay in its socket", async () => {
+  await using server = await Server.start({ lease_ms: 1500, heartbeat_ms: 400 });
+  const effects = new Effects(server.folder);
+  await using frozen = server.worker("crashing.js", { EFFECTS: effects.file });
+  await frozen.connect();
+  frozen.signal("SIGSTOP");
+  const { runId } = await server.client.start("crashing/child");
+  await reached(server.client, runId, ({ turn }) => turn === 1);
+  await using other = server.worker("crashing.js", { EFFECTS: effects.file });
+  await other.connect();
+  assert.equal((await ended(server.client, runId)).status, "COMPLETED");
+  frozen.signal("SIGCONT");
+  await until(() => /stood still[^]*connected to/.test(frozen.text()), "it connects again");
+  assert.equal(effects.of(runId, "child").length, 1);
+});
+
 test("a server that is killed: its worker takes up its session, and bodies go on meanwhile", async () => {
   await using server = await Server.start(PATIENT);
   const effects = new Effects(server.folder);

@@ -72,6 +72,7 @@ export class Process implements AsyncDisposable {
 /** Other times than the usual ones. */
 interface Tuning {
   readonly lease_ms: number;
+  readonly heartbeat_ms?: number;
 }
 
 /** `stepwell dev` on SQLite and a free port, which it keeps over restarts. */

@@ -7,6 +7,7 @@ import { decode } from "../../src/codec.js";
 import type { Decision } from "../../src/frames.js";
 import { Host } from "../../src/host.js";
 import { App, type Step } from "../../src/index.js";
+import { Pulse } from "../../src/pulse.js";
 import { ConnectResponseSchema, StepKind, type WorkSchema } from "../../src/v1/step_pb.js";
 import { Lines } from "../support/lines.js";
 import { until } from "../support/queue.js";
@@ -18,6 +19,8 @@ class Told {
   readonly log = new Lines();
   readonly sent: Decision[] = [];
   readonly host: Host;
+  /** Of the stream that was opened last. */
+  pulse = new Pulse();
 
   constructor(app: App) {
     this.host = new Host(app, {
@@ -32,7 +35,10 @@ class Told {
   open(stream: number): void {
     const welcome = create(ConnectResponseSchema, { frame: { case: "welcome", value: { epoch: BigInt(stream) } } });
     const listed = this.host.listing();
-    this.host.apply({ kind: "opened", stream, welcome: toBinary(ConnectResponseSchema, welcome), listed });
+    this.pulse = new Pulse();
+    const { memory } = this.pulse;
+    const frame = toBinary(ConnectResponseSchema, welcome);
+    this.host.apply({ kind: "opened", stream, pulse: memory, welcome: frame, listed });
   }
 
   work(stream: number, work: WorkInit): void {
@@ -73,6 +79,24 @@ test("on a stream that was left outcomes still count, and evictions do not", asy
   const result = { case: "output" as const, value: {} };
   told.work(1, { outcomes: [{ runId: "run_1", turn: 1, key: "sleep", kind: StepKind.SLEEP, result }] });
   assert.equal(await told.end(), "slept");
+});
+
+test("what waited while the process stood still for most of a lease begins nothing", async () => {
+  const app = new App("test");
+  const entered: string[] = [];
+  app.function({ id: "enters" }, ({ step }) => void entered.push(step.runId));
+  const told = new Told(app);
+  told.pulse.beat();
+  told.pulse.trust(60_000);
+  told.assign("enters", "run_1");
+  await until(() => entered.length === 1, "the entry");
+  told.pulse.trust(1);
+  await until(() => told.pulse.overslept, "the lease is over");
+  told.assign("enters", "run_2");
+  told.open(2);
+  told.work(2, { assigns: [{ runId: "run_3", turn: 1, functionId: "test/enters", event: { name: "test/event" } }] });
+  await until(() => entered.length === 2, "the entry of another run");
+  assert.deepEqual(entered, ["run_1", "run_3"]);
 });
 
 test("the same assignment twice is one, and a later turn replaces an earlier one", async () => {
