@@ -65,6 +65,7 @@ _OPTIONS: list[tuple[str, Any]] = [
 _SERVICES = (event_pb2, function_pb2, run_pb2, step_pb2, admin_pb2)
 _STOP_S = 5.0
 _GRACE_S = 1.0
+_TROUBLED_S = 0.1
 _M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # malloc.h
 _LARGE_BYTES = 256 * 1024
 
@@ -204,10 +205,12 @@ class Server:
         if node is not None:
             node.stopping = True
             self._stop_services()
+            # A store in trouble was given its time by the drain: what it has not taken, workers and clients still have.
+            patience_s = _STOP_S if node.lane.trouble is None else _TROUBLED_S
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(node.lane.settle(), _STOP_S)
+                await asyncio.wait_for(node.lane.settle(), patience_s)
             with contextlib.suppress(Exception):
-                await asyncio.wait_for(self._lease.stop(), _STOP_S)
+                await asyncio.wait_for(self._lease.stop(), patience_s)
             await node.cancel_tasks()
         if self._store is not None:
             await self._store.close()

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from stepwell.api_errors import ApiError
 from stepwell.event import NewEvent
 from stepwell.v1 import event_pb2, event_pb2_grpc
 
@@ -18,6 +19,8 @@ from tests.support.servers import Process, Server, ended, running, until
 
 UNAVAILABLE_EXIT = 4
 KIB = 1024
+STOP_S = 9.0
+"""Two seconds for what is in flight and one for calls, three times over."""
 
 
 def refused(server: Server) -> str:
@@ -141,14 +144,48 @@ def test_a_full_disk_refuses_what_it_cannot_keep_and_loses_nothing(tmp_path: Pat
         assert "Traceback" not in server.text()
 
 
-def fill(address: str, accepted: list[str]) -> Told:
+def test_a_database_that_is_damaged_while_it_is_served_says_so_to_all_calls(tmp_path: Path) -> None:
+    path = tmp_path / "stepwell.db"
+    with Server(f"sqlite:///{path}", tmp_path) as server:
+        client = server.client()
+        client.send_many([NewEvent("some/event", {"x": "y" * 1_000}) for _ in range(3_000)])
+        assert server.stop() == 0, "now all of it is in the file"
+        server.start()
+        with path.open("r+b") as file:
+            size = file.seek(0, 2)
+            file.seek(4 * KIB)
+            file.write(b"\xa5" * (size - 4 * KIB))
+        answer = fill(server.address, [])
+        assert (answer.code, answer.reason) == ("DATA_LOSS", "DATABASE_DAMAGED"), answer
+        for call in (lambda: client.send("some/event"), lambda: list(client.list_events("some/event"))):
+            with pytest.raises(ApiError) as refusal:
+                call()
+            assert refusal.value.reason == "DATABASE_DAMAGED"
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < STOP_S
+        assert "Traceback" not in server.text()
+
+
+def test_a_server_with_a_full_disk_leaves_as_soon_as_any(tmp_path: Path) -> None:
+    with Server(f"sqlite:///{tmp_path}/stepwell.db", tmp_path) as server:
+        server.client().send("full/event")
+        largest = max(file.stat().st_size for file in tmp_path.glob("stepwell.db*"))
+        resource.prlimit(server.pid, resource.RLIMIT_FSIZE, (largest + 256 * KIB, resource.RLIM_INFINITY))
+        assert fill(server.address, [], timeout_s=3).code == "DEADLINE_EXCEEDED"
+        began = time.monotonic()
+        assert server.stop() == 0
+        assert time.monotonic() - began < STOP_S
+
+
+def fill(address: str, accepted: list[str], timeout_s: float = 30) -> Told:
     """Sends large events until one is refused; the ids of those that were not, and the refusal."""
     with grpc.insecure_channel(address) as channel:
         send = event_pb2_grpc.EventServiceStub(channel).SendEvents
         for n in count():
             event = {"name": "full/event", "data": {"data": b'{"x":"' + b"x" * 100_000 + b'"}'}, "id": f"e{n}"}
             try:
-                answer = send(event_pb2.SendEventsRequest(events=[event]), timeout=30)
+                answer = send(event_pb2.SendEventsRequest(events=[event]), timeout=timeout_s)
             except grpc.RpcError as error:
                 return told(error)
             accepted.append(answer.statuses[0].event_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from stepwell_server.engine import admission, fence, ingest, query, unwind
+from stepwell_server.engine import admission, fence, ingest, patience, query, unwind
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.register import refresh
 from stepwell_server.model import ids
@@ -59,6 +59,11 @@ async def invoke(
     if request_id:
         commit.touches = (f"dedup:i:{request_id}",)
         commit.decider = DedupRow(env_name, "i:" + request_id, f"{digest}:{run_id}", now + LIMITS.dedup_ms)
+    return await patience.within(node, _begun(node, start, commit, digest))
+
+
+async def _begun(node: Node, start: admission.Start, commit: Commit, digest: str) -> str:
+    """The id of the run, once it is durable."""
     result = await node.lane.apply(commit)
     admission.started(node, (start,), result.verdict is Verdict.APPLIED)
     if result.verdict is Verdict.LOST:
@@ -70,7 +75,7 @@ async def invoke(
         raise fence.taken_over()
     if result.verdict is not Verdict.APPLIED:
         raise InvalidError("STORE_REFUSED", f"the store refused: {result.existing}")
-    return run_id
+    return start.run.id
 
 
 async def cancel(node: Node, env_name: str, run_id: str, reason: str) -> None:
@@ -80,4 +85,4 @@ async def cancel(node: Node, env_name: str, run_id: str, reason: str) -> None:
     """
     ingest.check_text(reason, "reason", LIMITS.metadata_bytes, empty=True)
     query.check_run_id(run_id)
-    await unwind.cancel(node, env_name, run_id, reason)
+    await patience.within(node, unwind.cancel(node, env_name, run_id, reason))

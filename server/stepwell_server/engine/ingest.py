@@ -9,17 +9,15 @@ from typing import Any, NamedTuple
 
 import orjson
 
-from stepwell_server.engine import admission, fence, schemas, serve
+from stepwell_server.engine import admission, fence, patience, schemas, serve
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.register import refresh
 from stepwell_server.model import ids
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
-from stepwell_server.model.errors import ExistsError, InvalidError, UnavailableError
+from stepwell_server.model.errors import ExistsError, InvalidError
 from stepwell_server.model.event import RESERVED_PREFIX, CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import FunctionSpec
 from stepwell_server.model.limits import LIMITS
-
-_ACK_PATIENCE_S = 15.0
 
 
 class NewEvent(NamedTuple):
@@ -226,12 +224,10 @@ async def send_events(node: Node, env_name: str, request_id: str, events: Sequen
 async def _settled(node: Node, work: list[asyncio.Future[CommitResult]]) -> list[CommitResult]:
     try:
         # Giving up on a future takes nothing back: its commit goes on.
-        async with asyncio.timeout(_ACK_PATIENCE_S):
+        async with asyncio.timeout(patience.PATIENCE_S):
             results = [await future for future in work]
     except TimeoutError as error:
-        why = node.lane.degraded or "it does not answer"
-        message = f"the store is not available: {why}; send again"
-        raise UnavailableError("STORE_UNAVAILABLE", message, retry_ms=1_000) from error
+        raise patience.over(node) from error
     if any(result.verdict is Verdict.FENCED for result in results):
         raise fence.taken_over()
     return results

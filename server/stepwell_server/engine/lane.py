@@ -57,7 +57,8 @@ class Lane:
         self._idle.set()
         self._closed = False
         self.transactions = 0
-        self.degraded: str = ""
+        self.trouble: UnavailableError | None = None
+        """What the store last answered, if that was trouble: what is queued waits."""
         self.owner: Fence | None = None
         self.doubted: Callable[[], None] = lambda: None
 
@@ -171,10 +172,10 @@ class Lane:
             return  # the loop is being closed: what became of it is read by the next server
         error = sent.exception()
         if error is None:
-            self.degraded = ""
+            self.trouble = None
             self._landed(batch, sent.result())
-        elif isinstance(error, UnavailableError | CorruptError):
-            self.degraded = str(error)
+        elif isinstance(error, UnavailableError):
+            self.trouble = error
             delay_s = _RETRY_S[min(tries, len(_RETRY_S) - 1)]
             if isinstance(error, CorruptError):
                 delay_s = _DAMAGED_S

@@ -12,7 +12,7 @@ from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model import ids
-from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.errors import CorruptError, UnavailableError
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.journal import LookedBack, OutcomeRow
 from stepwell_server.model.run import End, RunRow
@@ -128,9 +128,11 @@ class Node:
         return env
 
     def check_accepting(self) -> None:
-        """Raises UnavailableError while the server leaves: the next one takes what is asked."""
+        """Raises UnavailableError while the server leaves: the next one takes what is asked. CorruptError: none can."""
         if self.stopping:
             raise UnavailableError("SERVER_STOPPING", "this server is stopping: try again", retry_ms=200)
+        if isinstance(trouble := self.lane.trouble, CorruptError):
+            raise CorruptError(trouble.reason, trouble.message)
 
     def spawn(self, work: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
         """Runs something in the background; a failure is logged by the loop's handler."""

@@ -50,9 +50,9 @@ def status_of(error: ServerError) -> status_pb2.Status:
             error_details_pb2.BadRequest.FieldViolation(field=field, description=text) for field, text in error.fields
         ]
         details.append(_pack(error_details_pb2.BadRequest(field_violations=violations)))
-    retry_ms = (
-        error.retry_ms if error.retry_ms is not None else (1_000 if isinstance(error, UnavailableError) else None)
-    )
+    retry_ms = error.retry_ms
+    if retry_ms is None and type(error) is UnavailableError:
+        retry_ms = 1_000
     if retry_ms is not None:
         delay = duration_pb2.Duration(seconds=retry_ms // 1000, nanos=retry_ms % 1000 * 1_000_000)
         details.append(_pack(error_details_pb2.RetryInfo(retry_delay=delay)))

@@ -104,7 +104,7 @@ async def test_h32_a_store_that_is_away_is_asked_again_with_the_same_commits() -
     first, second = store.batches
     assert list(first) == list(second)
     assert done == ["a", "b"]
-    assert lane.degraded == ""
+    assert lane.trouble is None
 
 
 async def test_h32d_runs_of_a_batch_that_failed_wait_until_it_is_settled() -> None:

@@ -47,7 +47,7 @@ class Checkpointer:
     def finish_tail(self, db: sqlite3.Connection) -> None:
         """Called by the writer between two commits: the log is nearly all copied, copy the rest."""
         self.tail_due = False
-        with suppress(sqlite3.OperationalError):
+        with suppress(sqlite3.DatabaseError):
             db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
     def stop(self) -> None:
@@ -62,8 +62,8 @@ class Checkpointer:
             self._wake.wait(IDLE_S if self._dirty else None)
             self._wake.clear()
             if not self._stopped:
-                # Busy, or a full disk, which the next commit will report.
-                with suppress(sqlite3.OperationalError):
+                # Busy, or a full disk, or damage, which the next commit will report.
+                with suppress(sqlite3.DatabaseError):
                     self.run_once(db)
         db.close()
 
