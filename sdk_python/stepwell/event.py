@@ -131,10 +131,9 @@ def match_value(event: event_pb2.Event, path: str) -> bytes:
         raise missing
     value: Any = roots[head]()
     for part in rest.split(".") if rest else ():
-        try:
-            value = value[int(part) if isinstance(value, list) else part]
-        except (KeyError, IndexError, TypeError, ValueError):
-            raise missing from None
+        if not isinstance(value, dict) or part not in value:
+            raise missing
+        value = value[part]
     return codec.encode(value, f"match {path}")
 
 

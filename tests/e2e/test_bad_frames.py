@@ -75,6 +75,10 @@ HELLOS: list[tuple[str, dict[str, Any], str, tuple[str, ...]]] = [
     ("CEL that is none", {"functions": [spec(**on("a", "event.data.x >"))]}, "BAD_EXPRESSION", ("/f", "if")),
     ("CEL of an unknown name", {"functions": [spec(**on("a", "nothing.x == 1"))]}, "BAD_EXPRESSION", ("/f", "if")),
     ("CEL that is no condition", {"functions": [spec(**on("a", "1 + 1"))]}, "BAD_EXPRESSION", ("/f", "if")),
+    ("a pattern that is none", {"functions": [spec(**on("a", "event.name.matches('(')"))]}, "BAD_EXPRESSION", ("if",)),
+    ("an unknown jitter", {"functions": [spec(retry={"jitter": 9})]}, "BAD_RETRY", ("/f", "jitter")),
+    ("a schema that is a list", {"functions": [spec(input_schema=b"[]")]}, "BAD_SCHEMA", ("/f", "input_schema")),
+    ("a schema that is a number", {"functions": [spec(output_schema=b"1")]}, "BAD_SCHEMA", ("/f", "output_schema")),
     ("CEL with NUL", {"functions": [spec(**on("a", "event.data.x == '\0'"))]}, "BAD_EXPRESSION", ("/f", "if")),
     ("CEL too long", {"functions": [spec(**on("a", "true || " * 1_000 + "true"))]}, "BAD_EXPRESSION", ("/f", "if")),
     ("no event", {"functions": [spec(**on(""))]}, "BAD_TRIGGER", ("/f", "on")),
@@ -154,6 +158,13 @@ def test_the_first_frame_is_hello(place: tuple[Client, str]) -> None:
 def test_hello_comes_once(raw: RawWorker) -> None:
     answer = raw.refused_hello()
     assert (answer.code, answer.reason) == ("FAILED_PRECONDITION", "OUT_OF_ORDER")
+
+
+def test_a_capacity_out_of_range_is_named(raw: RawWorker) -> None:
+    raw.send(capacity={"capacity": 100_001})
+    answer = raw.ended()
+    assert (answer.code, answer.reason) == ("INVALID_ARGUMENT", "BAD_CAPACITY")
+    assert "capacity" in " ".join(answer.fields)
 
 
 def test_an_unknown_frame_is_for_somebody_else(place: tuple[Client, str], raw: RawWorker) -> None:
@@ -337,6 +348,8 @@ STEPS: list[tuple[str, str, dict[str, Any], str]] = [
     ("an event too deep", "sends", {"events": [{"name": "a", "data": {"data": b'{"a":' + DEEP + b"}"}}]}, "BAD_JSON"),
     ("bad CEL", "waits", {"event": "a", "condition": "async."}, "BAD_EXPRESSION"),
     ("a wildcard", "waits", {"event": "a/*"}, "BAD_NAME"),
+    ("an event of the server", "waits", {"event": "stepwell/a"}, "RESERVED_NAME"),
+    ("a pattern that is none", "waits", {"event": "a", "condition": "async.name.matches('(')"}, "BAD_EXPRESSION"),
     ("no event", "waits", {"event": ""}, "MISSING_FIELD"),
     ("an event with NUL", "waits", {"event": "a\0"}, "BAD_TEXT"),
     ("a value that is no JSON", "waits", {"event": "a", "match_path": "data.x", "match_value": b"{"}, "BAD_JSON"),

@@ -17,6 +17,7 @@ from tests.e2e.conftest import APPS
 from tests.e2e.raw_worker import Told, told
 from tests.support.servers import Process, Server, ended, running, until
 
+USAGE_EXIT = 2
 UNAVAILABLE_EXIT = 4
 KIB = 1024
 STOP_S = 9.0
@@ -42,6 +43,7 @@ def test_h31_a_second_server_on_the_same_database_says_who_holds_it(database: st
         client = first.client()
         said = refused(Server(database, other))
         assert "DATABASE_IN_USE" in said
+        assert "standing by" not in said
         assert f" {first.pid}" in said, "whom to look for"
         assert client.send("still/here")
 
@@ -89,6 +91,14 @@ def test_a_port_in_use_is_named(database: str, tmp_path: Path) -> None:
         assert f"cannot listen on {first.address}" in refused(second)
         assert not (other / "other.db").exists(), "nothing else was touched"
         assert first.client().send("still/here")
+
+
+@pytest.mark.parametrize("url", ["foo://x", "sqlite://"])
+def test_a_database_that_there_cannot_be_is_an_error_of_usage(url: str, tmp_path: Path) -> None:
+    server = Server(url, tmp_path)
+    Process.start(server)
+    assert server.wait() == USAGE_EXIT
+    assert "DATABASE_URL" in server.text()
 
 
 def test_a_database_that_cannot_be_reached_is_named_without_its_password(tmp_path: Path) -> None:

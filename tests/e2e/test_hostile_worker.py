@@ -186,6 +186,22 @@ def test_a_run_ends_once_in_a_frame(place: Place, raw: RawWorker, second: str) -
     refused(place[0], raw, run, "BAD_COMMAND", [])
 
 
+@pytest.mark.parametrize(
+    ("first", "second"), [("mismatches", "completes"), ("mismatches", "releases"), ("completes", "releases")]
+)
+def test_a_run_that_ends_or_does_not_fit_does_nothing_else_in_the_frame(
+    place: Place, raw: RawWorker, first: str, second: str
+) -> None:
+    run = assigned(place[0], raw)
+    given = {
+        "mismatches": command(run, key="k", recorded="a", attempted="b"),
+        "completes": command(run, number=1, output={"data": b"1"}),
+        "releases": command(run),
+    }
+    raw.commands(**{name: [given[name]] for name in (first, second)})
+    refused(place[0], raw, run, "BAD_COMMAND", [])
+
+
 def test_nothing_is_written_for_a_run_after_its_end(place: Place, raw: RawWorker) -> None:
     run = assigned(place[0], raw)
     raw.commands(completes=[command(run, number=1, output={"data": b"1"})])

@@ -131,7 +131,7 @@ export function matchValue(message: EventMessage, path: string): Uint8Array {
   else if (head === "id" || head === "name" || head === "metadata") value = message[head];
   else throw missing;
   for (const part of rest) {
-    if (typeof value !== "object" || value === null || !Object.hasOwn(value, part)) throw missing;
+    if (typeof value !== "object" || value === null || Array.isArray(value) || !Object.hasOwn(value, part)) throw missing;
     value = (value as Record<string, unknown>)[part];
   }
   return codec.encode(value, `match ${path}`);

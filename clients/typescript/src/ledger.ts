@@ -207,7 +207,7 @@ function through(value: unknown): unknown {
 function at(value: unknown, path: string): unknown {
   let found = value;
   for (const part of path.split(".")) {
-    if (typeof found !== "object" || found === null) return undefined;
+    if (typeof found !== "object" || found === null || Array.isArray(found)) return undefined;
     found = (found as Record<string, unknown>)[part];
   }
   return found;

@@ -41,9 +41,12 @@ class AppProcess:
     async def run(self) -> None:
         """Until cancelled; the process is drained then."""
         crashes = 0
+        mended = False
         try:
             while True:
                 self._changed.clear()
+                if mended:
+                    self._say(f"{self.path}: starting, a file changed")
                 began = asyncio.get_running_loop().time()
                 process = self._process = await self._start()
                 changed = asyncio.ensure_future(self._changed.wait())
@@ -55,11 +58,12 @@ class AppProcess:
                 if self._changed.is_set():
                     await self._drain(process)
                     crashes = 0
+                    mended = False
                     self._say(f"{self.path}: restarting, a file changed")
                     continue
                 steady = asyncio.get_running_loop().time() - began >= STEADY_S
                 crashes = 1 if steady else crashes + 1
-                await self._pause(process.returncode or 0, crashes)
+                mended = await self._pause(process.returncode or 0, crashes)
         finally:
             if self._process is not None:
                 await self._drain(self._process)
@@ -71,12 +75,14 @@ class AppProcess:
             *command, env=self._env, stdin=asyncio.subprocess.PIPE, start_new_session=True
         )
 
-    async def _pause(self, code: int, crashes: int) -> None:
+    async def _pause(self, code: int, crashes: int) -> bool:
+        """Whether it was cut short, because a file changed."""
         how = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
         pause_s = backoff_s(crashes)
         self._say(f"{self.path} {how}; starting it again in {pause_s:g} s, or when a file changes")
         with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._changed.wait(), pause_s)
+            return await asyncio.wait_for(self._changed.wait(), pause_s)
+        return False
 
     async def _drain(self, process: asyncio.subprocess.Process) -> None:
         if process.returncode is not None:

@@ -19,7 +19,7 @@ from stepwell_server.cli.apps import AppProcess, watch
 from stepwell_server.cli.failures import Exit, Failure, UsageFailure
 from stepwell_server.cli.options import DEFAULT_ADDRESS
 from stepwell_server.main import Server
-from stepwell_server.model.errors import ServerError, StateError
+from stepwell_server.model.errors import InvalidError, ServerError, StateError
 from stepwell_server.settings import Settings, from_environment
 
 FIRST_FUNCTION_S = 20.0
@@ -50,6 +50,8 @@ def host(
         lost = uvloop.run(_host(settings, apps, reload=reload))
     except KeyboardInterrupt:
         return
+    except InvalidError as e:
+        raise UsageFailure(f"{e.message} [{e.reason}]") from None
     except ServerError as e:
         raise Failure(f"{e.message} [{e.reason}]", Exit.UNAVAILABLE) from None
     except (OSError, SQLAlchemyError) as e:

@@ -248,8 +248,12 @@ class Frame:
     def release(self, run_id: str, turn: int) -> None:
         """A run is given back: one that executes goes to the queue."""
         draft = self.draft(run_id, turn, "")
-        if draft is not None:
-            draft.released = True
+        if draft is None:
+            return
+        if draft.end is not None or draft.left or draft.moves is not None:
+            self.refuse(draft, "", "BAD_COMMAND", "a run that ends or does not fit is not given back")
+            return
+        draft.released = True
 
     # -- commit ---------------------------------------------------------------------------------------------------
 

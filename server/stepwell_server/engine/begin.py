@@ -14,7 +14,7 @@ from stepwell_server.engine.failures import failure_json
 from stepwell_server.engine.residents import Resident
 from stepwell_server.model import ids
 from stepwell_server.model.errors import InvalidError
-from stepwell_server.model.event import EventRow
+from stepwell_server.model.event import RESERVED_PREFIX, EventRow
 from stepwell_server.model.function import ShapeRow
 from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.limits import LIMITS
@@ -53,6 +53,8 @@ def wait_for_event(
     try:
         ingest.check_text(event, "event", LIMITS.name_bytes)
         ingest.check_text(match_path, "match", LIMITS.name_bytes, empty=True)
+        if event.startswith(RESERVED_PREFIX):
+            raise InvalidError("RESERVED_NAME", f"events that begin with {RESERVED_PREFIX} reach no wait")
         if "*" in event:
             raise InvalidError("BAD_NAME", "a wait names one event, without wildcard")
         if condition:

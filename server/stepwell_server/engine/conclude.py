@@ -158,11 +158,12 @@ def mismatch(frame: Frame, run_id: str, turn: int, key: str, recorded: str, atte
 
 
 def _ended_before(frame: Frame, draft: Draft) -> bool:
-    """Whether the frame has ended the run already; refused if so."""
-    if draft.end is None and not draft.left:
+    """Whether the frame has ended the run already, or paused it; refused if so."""
+    if draft.end is None and not draft.left and draft.moves is None:
         return False
     draft.named -= 1
-    frame.refuse(draft, "", "BAD_COMMAND", "a run ends once")
+    what = "a run ends once" if draft.moves is None else "a run whose code does not fit cannot end"
+    frame.refuse(draft, "", "BAD_COMMAND", what)
     return True
 
 

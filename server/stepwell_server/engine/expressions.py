@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from cel_expr_python import cel
 
+from stepwell_server.engine import patterns
 from stepwell_server.model.errors import InvalidError
 from stepwell_server.model.limits import LIMITS
 
@@ -58,11 +59,13 @@ class Unjudged:
 def check_trigger(text: str, field: str) -> None:
     """Raises InvalidError (BAD_EXPRESSION) unless the text is a condition over `event`."""
     _compile(_TRIGGER, text, field)
+    _check_patterns(text, field)
 
 
 def check_wait(text: str, field: str) -> None:
     """Raises InvalidError (BAD_EXPRESSION) unless the text is a condition over `event` and `async`."""
     _compile(_WAIT, text, field)
+    _check_patterns(text, field)
 
 
 def trigger_fits(text: str, event: dict[str, Any]) -> bool:
@@ -100,6 +103,24 @@ def _compile(env: Any, text: str, field: str) -> Any:
             "BAD_EXPRESSION", f"{field}: {text!r} is not true or false", fields=((field, "not a boolean"),)
         )
     return expression
+
+
+def _check_patterns(text: str, field: str) -> None:
+    """What was accepted before goes on: only a new condition is asked."""
+    for pattern in patterns.constant(text):
+        if why := _misshapen(pattern):
+            message = f"{field}: {text!r}: {pattern} is not a regular expression: {why}"
+            raise InvalidError("BAD_EXPRESSION", message, fields=((field, why),))
+
+
+def _misshapen(pattern: str) -> str:
+    """What is wrong with a constant regular expression; only an evaluation tells."""
+    try:
+        value = _TRIGGER.compile(f'"".matches({pattern})').eval(data={})
+    except RuntimeError:
+        return ""
+    _, broken, why = str(value.value()).partition("invalid regular expression: ")
+    return why if broken and value.type() == cel.Type.ERROR else ""
 
 
 def _evaluate(expression: Any, data: dict[str, Any]) -> bool:

@@ -56,7 +56,8 @@ class Lease:
                     raise StateError("DATABASE_IN_USE", message)
                 seen, since = row, now
             if not told:
-                log.warning("another server (%s) holds this database: standing by", row.info if row else "")
+                doing = "standing by" if wait else "looking whether it still lives"
+                log.warning("another server (%s) holds this database: %s", row.info if row else "", doing)
                 told = True
             await asyncio.sleep(min(self._node.tuning.lease_ms / 10, 500) / 1000)
 

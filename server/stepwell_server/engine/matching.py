@@ -66,15 +66,12 @@ def match_key(path: str, value: Any) -> str:
 
 
 def at_path(event: dict[str, Any], path: str) -> Any:
-    """What stands at a dotted path of an event; the module's _MISSING where nothing does."""
+    """What stands at a path of an event, dotted through objects; the module's _MISSING where nothing does."""
     value: Any = event
     for part in path.split("."):
-        if isinstance(value, dict) and part in value:
-            value = value[part]
-        elif isinstance(value, list) and part.isdecimal() and int(part) < len(value):
-            value = value[int(part)]
-        else:
+        if not isinstance(value, dict) or part not in value:
             return _MISSING
+        value = value[part]
     return value
 
 

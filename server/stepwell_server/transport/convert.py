@@ -162,7 +162,12 @@ def tree(message: step_pb2.AwaitTree, depth: int = 0) -> Tree:
 
 
 def function_specs(app: str, deployment: str, messages: Iterable[function_pb2.FunctionSpec]) -> list[FunctionSpec]:
-    """Registered functions."""
+    """Registered functions. Raises InvalidError where a retry policy names a jitter that there is not."""
+    messages = list(messages)
+    for message in messages:
+        if message.retry.jitter not in common_pb2.RetryPolicy.Jitter.values():
+            where = f"function {app}/{message.name}: retry"
+            raise InvalidError("BAD_RETRY", f"{where}: there is no such jitter", fields=((where, "jitter"),))
     return [
         FunctionSpec(
             f"{app}/{message.name}",

@@ -165,7 +165,8 @@ class StepService(step_pb2_grpc.StepServiceServicer):
                     raise StateError("RESIDENTS_DIFFER", "worker and server hold different runs: connect again")
             elif kind == "capacity":
                 if frame.capacity.capacity > LIMITS.capacity:
-                    raise InvalidError("BAD_CAPACITY", f"capacity is not 0 to {LIMITS.capacity}")
+                    message = f"capacity is not 0 to {LIMITS.capacity}"
+                    raise InvalidError("BAD_CAPACITY", message, fields=(("capacity", "range"),))
                 session.capacity = frame.capacity.capacity
                 session.draining = node.stopping or frame.capacity.capacity == 0
                 dispatch.freed(node, session)

@@ -85,6 +85,21 @@ async def test_after_a_crash_it_is_started_again_and_the_crash_is_said(tmp_path:
     assert "ended with code 3; starting it again in 0.5 s" in world.said[0]
 
 
+async def test_a_change_that_mends_a_crashed_app_is_said(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    sound = world.app.read_text()
+    world.app.write_text("def broken(:\n")
+    async with running(world) as process:
+        async with asyncio.timeout(20):
+            while not world.said:  # noqa: ASYNC110 (another process ends)
+                await asyncio.sleep(0.01)
+        world.app.write_text(sound)
+        process.restart()
+        await world.until(1)
+    assert "ended with code 1" in world.said[0]
+    assert world.said[1].endswith("app.py: starting, a file changed")
+
+
 async def test_a_change_drains_it_and_starts_it_anew(tmp_path: Path) -> None:
     world = World(tmp_path)
     async with running(world) as process:

@@ -9,7 +9,7 @@ import pytest
 from stepwell_server.engine import expressions
 from stepwell_server.engine.failures import failure_json, of_child, tried
 from stepwell_server.engine.ingest import check_text
-from stepwell_server.engine.matching import TriggerIndex, event_data
+from stepwell_server.engine.matching import TriggerIndex, event_data, match_key, match_keys
 from stepwell_server.engine.query import check_run_id
 from stepwell_server.engine.residents import Tree, base_key
 from stepwell_server.engine.retry import next_delay_ms
@@ -108,6 +108,36 @@ def test_a_text_that_is_no_condition_is_refused_by_field(condition: str) -> None
         expressions.check_trigger(condition, "function a/f: if")
     assert raised.value.reason == "BAD_EXPRESSION"
     assert raised.value.fields[0][0] == "function a/f: if"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    ["event.name.matches('(')", "matches(event.name, '[a')", "event.data.l.exists(x, x.matches(r'\\d(' + \"b\"))"],
+)
+def test_a_constant_that_is_no_regular_expression_is_refused(condition: str) -> None:
+    for check in (expressions.check_trigger, expressions.check_wait):
+        with pytest.raises(InvalidError, match="not a regular expression") as raised:
+            check(condition, "function a/f: if")
+        assert raised.value.reason == "BAD_EXPRESSION"
+    assert not expressions.trigger_fits(condition, EVENT), "one from before fits nothing, as ever"
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "event.name == \"x.matches('(')\"",
+        "event.name.matches('^[(]' + event.data.s)",
+        "event.name.matches(event.data.s)",
+    ],
+)
+def test_other_patterns_are_left_to_the_evaluation(condition: str) -> None:
+    expressions.check_trigger(condition, "f")
+
+
+@pytest.mark.parametrize("path", ["data.l.0", "data.s.0", "data.missing", "data.l"])
+def test_a_path_leads_through_objects_and_not_through_lists(path: str) -> None:
+    event = {"data": {"l": ["a"], "s": "a"}}
+    assert match_keys(event, [path]) == ((match_key(path, ["a"]),) if path == "data.l" else ())
 
 
 def test_a_wait_compares_both_events() -> None:
