@@ -410,6 +410,13 @@ func TestATimeOutOfNothingIsNotNoTimeOut(t *testing.T) {
 	}
 }
 
+func TestEventsThatAreNoneAreNoStep(t *testing.T) {
+	core := entered(t, func(ctx sw.Context) ([]string, error) { return sw.SendEvents(ctx, nil) })
+	if end := command[*stepwellv1.Complete](t, core); end.Number != 1 || string(end.Output.Data) != "[]" {
+		t.Fatal(end)
+	}
+}
+
 func TestWhatCannotBeAskedForIsAnErrorAtTheCall(t *testing.T) {
 	cases := map[string]struct {
 		kind error
@@ -422,7 +429,10 @@ func TestWhatCannotBeAskedForIsAnErrorAtTheCall(t *testing.T) {
 			_, _, err := sw.WaitForEvent[any](ctx, "a/*")
 			return err
 		}},
-		"no events": {sw.ErrUsage, func(ctx sw.Context) error { _, err := sw.SendEvents(ctx, nil); return err }},
+		"an event of the server": {sw.ErrUsage, func(ctx sw.Context) error {
+			_, _, err := sw.WaitForEvent[any](ctx, "stepwell/a")
+			return err
+		}},
 		"data that is no object": {sw.ErrUsage, func(ctx sw.Context) error {
 			_, err := sw.SendEvent(ctx, "a", []int{1})
 			return err

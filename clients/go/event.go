@@ -14,7 +14,8 @@ import (
 )
 
 const (
-	invoked           = "stepwell/function.invoked"
+	reserved          = "stepwell/"
+	invoked           = reserved + "function.invoked"
 	eventNameBytesMax = 256
 )
 
@@ -141,6 +142,17 @@ func readWait(data []byte, into any, what string) error {
 		return err
 	}
 	return decode(event.Data, into, what)
+}
+
+// checkAwaited answers a usage error for what no wait can be for: the server's own events reach none.
+func checkAwaited(name string) error {
+	if err := checkEventName(name, false); err != nil {
+		return err
+	}
+	if strings.HasPrefix(name, reserved) {
+		return usageError("event name %q: events that begin with %s reach no wait", name, reserved)
+	}
+	return nil
 }
 
 // matchValue is what stands at a path of the event that started the run, as JSON.

@@ -156,6 +156,15 @@ func (f *fiber) step(what, name string, c *call, prepare func(*reentry) error) e
 	return c.err
 }
 
+// nothing is a call that turns out to be no step; it is refused where a step would be.
+func (f *fiber) nothing(what string) error {
+	if err := f.enter(what); err != nil {
+		return err
+	}
+	defer f.leave()
+	return f.takeGiven()
+}
+
 // yield passes the baton to the core, and returns when it comes back. In a run that is over it unwinds instead.
 func (f *fiber) yield() {
 	f.phase.Store(resting)

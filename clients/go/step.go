@@ -118,7 +118,7 @@ func WaitForEvent[T any](ctx Context, event string, opts ...WaitOption) (data T,
 }
 
 func (o *waitOptions) apply(r *reentry, c *call, event string) (err error) {
-	if err := checkEventName(event, false); err != nil {
+	if err := checkAwaited(event); err != nil {
 		return err
 	}
 	wait := &stepwellv1.WaitForEvent{Event: event, MatchPath: o.match, Condition: o.condition, TimeoutMs: uint64(toMs(durationMax))}
@@ -192,8 +192,12 @@ func SendEvent(ctx Context, name string, data any, opts ...SendOption) (string, 
 	return ids[0], nil
 }
 
-// SendEvents sends events, once, together; it returns their ids in order. Its key is "send_events".
+// SendEvents sends events, once, together; it returns their ids in order. Its key is "send_events". None to send: no step,
+// and no ids.
 func SendEvents(ctx Context, events []NewEvent, opts ...SendOption) ([]string, error) {
+	if len(events) == 0 {
+		return []string{}, ctx.fiber().nothing("SendEvents")
+	}
 	return sendEvents(ctx, "send_events", events, opts)
 }
 
@@ -216,9 +220,6 @@ func sendEvents(ctx Context, key nameOption, events []NewEvent, opts []SendOptio
 }
 
 func applySend(r *reentry, c *call, events []NewEvent) error {
-	if len(events) == 0 {
-		return usageError("SendEvents needs at least one event")
-	}
 	send := &stepwellv1.SendEvents{}
 	var hashed [][3]string
 	for _, event := range events {

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 T_co = TypeVar("T_co", covariant=True)
 
-INVOKED = "stepwell/function.invoked"
+RESERVED = "stepwell/"
+INVOKED = RESERVED + "function.invoked"
 EVENT_NAME_BYTES_MAX = 256
 UNIX_MS_MIN, UNIX_MS_MAX = -62_135_596_800_000, 253_402_300_799_999
 """The first and the last millisecond of the years 1 to 9999."""
@@ -74,6 +75,13 @@ def check_event_name(name: str, *, wildcard: bool = False) -> None:
     if "*" in stem:
         where = "only at its end" if wildcard else "only in triggers"
         raise UsageError(f"event name {name!r}: a wildcard is allowed {where}")
+
+
+def check_awaited(name: str) -> None:
+    """Raises UsageError unless a wait may be for an event of this name: the server's own reach none."""
+    check_event_name(name)
+    if name.startswith(RESERVED):
+        raise UsageError(f"event name {name!r}: events that begin with {RESERVED} reach no wait")
 
 
 def from_unix_ms(ms: int) -> datetime:

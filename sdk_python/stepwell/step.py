@@ -15,7 +15,7 @@ from stepwell import codec
 from stepwell.call import EVENT, INVOKE, RUN, SEND, SLEEP, UNRESOLVED, StepFuture, body_info
 from stepwell.duration import DURATION_MS_MAX, Duration, DurationError, to_ms
 from stepwell.errors import LimitError, UsageError
-from stepwell.event import Event, NewEvent, check_event_name, from_unix_ms, from_wait, match_value, to_unix_ms
+from stepwell.event import Event, NewEvent, check_awaited, from_unix_ms, from_wait, match_value, to_unix_ms
 from stepwell.retry import to_policy
 from stepwell.v1 import step_pb2
 
@@ -130,7 +130,7 @@ class Step:
         """
         core = self._core
         core.check_caller("step.wait_for_event")
-        check_event_name(event)
+        check_awaited(event)
         timeout_ms = DURATION_MS_MAX
         if timeout is not None:
             # Zero stands for the longest time-out on the wire.
@@ -195,11 +195,13 @@ class Step:
     def send_events(
         self, events: Sequence[NewEvent | tuple[str, Any]], *, name: str | None = None
     ) -> Future[list[str]]:
-        """Sends events, once, together; returns their ids in order."""
+        """Sends events, once, together; returns their ids in order. None to send: no step, and no ids."""
         core = self._core
         core.check_caller("step.send_events")
         if not events:
-            raise UsageError("step.send_events needs at least one event")
+            nothing: Future[list[str]] = Future(loop=core.loop)
+            nothing.set_result([])
+            return nothing
         news = [event if isinstance(event, NewEvent) else NewEvent(*event) for event in events]
         command = step_pb2.SendEvents(events=[new.to_message(core.limits.event_bytes) for new in news])
         limit = core.limits.frame_bytes

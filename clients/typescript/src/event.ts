@@ -8,7 +8,8 @@ import type { Payload } from "./v1/common_pb.js";
 import { type Event as EventMessage, type NewEvent as NewEventMessage, NewEventSchema } from "./v1/event_pb.js";
 
 /** The name of the event that an invoked function sees; its data is the input. */
-export const INVOKED = "stepwell/function.invoked";
+const RESERVED = "stepwell/";
+export const INVOKED = `${RESERVED}function.invoked`;
 export const EVENT_NAME_BYTES_MAX = 256;
 const DATE_MS_MAX = 253_402_300_799_999; // the last millisecond of the year 9999
 
@@ -120,6 +121,14 @@ export function fromMessage(message: EventMessage, schema: StandardSchemaV1 | un
   };
 }
 
+/** Throws UsageError unless a wait may be for an event of this name: the server's own reach none. */
+export function checkAwaited(name: string): void {
+  checkEventName(name);
+  if (name.startsWith(RESERVED)) {
+    throw new UsageError(`event name ${JSON.stringify(name)}: events that begin with ${RESERVED} reach no wait`);
+  }
+}
+
 /** What stands at a path of the event that started the run, as JSON. Throws UsageError if nothing does. */
 export function matchValue(message: EventMessage, path: string): Uint8Array {
   const missing = new UsageError(`match ${JSON.stringify(path)}: the event that started this run holds nothing there`);
@@ -131,7 +140,8 @@ export function matchValue(message: EventMessage, path: string): Uint8Array {
   else if (head === "id" || head === "name" || head === "metadata") value = message[head];
   else throw missing;
   for (const part of rest) {
-    if (typeof value !== "object" || value === null || Array.isArray(value) || !Object.hasOwn(value, part)) throw missing;
+    if (typeof value !== "object" || value === null || Array.isArray(value) || !Object.hasOwn(value, part))
+      throw missing;
     value = (value as Record<string, unknown>)[part];
   }
   return codec.encode(value, `match ${path}`);

@@ -12,7 +12,7 @@ import {
   type Event,
   type EventType,
   type NewEvent,
-  checkEventName,
+  checkAwaited,
   fromWait,
   matchValue,
   toMessage,
@@ -129,7 +129,7 @@ export class Step {
   ): StepPromise<Event<Out> | null> {
     const type = typeof event === "string" ? undefined : event;
     const target = typeof event === "string" ? event : event.name;
-    checkEventName(target);
+    checkAwaited(target);
     const name = options.name ?? target;
     const { match = "", if: condition = "", timeout } = options;
     const timeoutMs = timeout === undefined ? DURATION_MS_MAX : durationMs(timeout, `step ${name}, timeout`);
@@ -187,7 +187,7 @@ export class Step {
     return this.#send("step.sendEvent", [one], name, signal, (ids) => ids[0]);
   }
 
-  /** Sends events, once, together; returns their ids in order. */
+  /** Sends events, once, together; returns their ids in order. None to send: no step, and no ids. */
   sendEvents(events: readonly NewEvent[], options: CallOptions = {}): StepPromise<string[]> {
     return this.#send("step.sendEvents", events, options.name ?? "send_events", options.signal, (ids) => ids);
   }
@@ -200,7 +200,12 @@ export class Step {
     read: (ids: string[]) => unknown,
   ): StepPromise<T> {
     const [first] = events;
-    if (first === undefined) throw new UsageError(`${what} needs at least one event`);
+    if (first === undefined) {
+      this.#core.checkCaller(what);
+      const nothing = new Call(StepKind.SEND, "", () => []);
+      nothing.resolve(read([]));
+      return nothing.promise as StepPromise<T>;
+    }
     const { eventBytes, frameBytes } = this.#core.limits;
     const command = create(SendEventsSchema, { events: events.map((one) => toMessage(one, eventBytes)) });
     const size = toBinary(SendEventsSchema, command).byteLength;

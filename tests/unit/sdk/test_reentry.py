@@ -187,6 +187,22 @@ def test_steps_belong_to_the_functions_own_code() -> None:
         asyncio.run(core.bodies[0].fn())
 
 
+@pytest.mark.parametrize("blocking", [False, True])
+def test_events_that_are_none_are_no_step(blocking: bool) -> None:
+    app = App("test")
+
+    @app.function()
+    async def code(step: Step) -> list[str]:
+        return await step.send_events([])
+
+    @app.function()
+    def plain(step: SyncStep) -> list[str]:
+        return step.send_events([])
+
+    end = drive(new_run(plain if blocking else code))
+    assert (end.number, end.output.data) == (1, b"[]")
+
+
 def test_wrong_calls_are_named() -> None:
     app = App("test")
     said: list[str] = []
@@ -200,8 +216,8 @@ def test_wrong_calls_are_named() -> None:
             lambda: step.run(get_quote, "a", retries=-1),
             lambda: step.run(get_quote, "a", timeout="x"),
             lambda: step.wait_for_event("a/*"),
+            lambda: step.wait_for_event("stepwell/a"),
             lambda: step.wait_for_event("a", timeout="400d"),
-            lambda: step.send_events([]),
             lambda: step.send_event("a", [1]),
             lambda: step.sleep_until(1e18),
             lambda: step.sleep_until("2030-01-01"),  # pyright: ignore[reportArgumentType]
@@ -223,8 +239,8 @@ def test_wrong_calls_are_named() -> None:
         "get_quote, retries",
         "get_quote, timeout",
         "wildcard",
+        "reach no wait",
         "366",
-        "at least one",
         "object",
         "step sleep_until, instant: 1e+18",
         "'2030-01-01'",

@@ -210,6 +210,26 @@ test("events and results pass their schemas, and say where they do not fit", asy
   assert.match(wrong.error, /^SerializationError: the data of event "test\/start" does not fit its schema: n: /);
 });
 
+test("events that are none are no step", async () => {
+  const app = new App("test");
+  app.function({ id: "f" }, async ({ step }) => {
+    const none = await step.sendEvents([]);
+    const first = await step.race({ nap: step.sleep("1h"), sent: step.sendEvents([]) });
+    return [none, first];
+  });
+  const led = await Led.start(app, "f");
+  assert.deepEqual(led.ended, { output: [[], { name: "sent", value: [] }] });
+});
+
+test("a path of a match leads through objects, not through lists", async () => {
+  const app = new App("test");
+  app.function({ id: "f" }, ({ step, event }) => step.waitForEvent("a", { match: event.data.path }));
+  for (const path of ["data.l.0", "data.o.x", "data.path.0"]) {
+    const led = await Led.start(app, "f", { data: { path, l: ["a"], o: {} } });
+    assert.match((led.ended as { error: string }).error, /^UsageError: match .* holds nothing there/);
+  }
+});
+
 test("what is asked for wrongly is an error that names the step", async () => {
   const cases: [(step: Step) => unknown, RegExp][] = [
     [(step) => step.run("x", 5 as never), /^UsageError: step.run\("x"\) needs a function/],
@@ -219,9 +239,9 @@ test("what is asked for wrongly is an error that names the step", async () => {
     [(step) => step.sleepUntil(new Date(Number.NaN)), /^UsageError: step sleep_until, instant: Invalid Date/],
     [(step) => step.sleepUntil(new Date(Date.now() + 4e10)), /is more than 366 days ahead/],
     [(step) => step.waitForEvent("a*"), /^UsageError: event name "a\*"/],
+    [(step) => step.waitForEvent("stepwell/a"), /^UsageError: event name "stepwell\/a".* reach no wait/],
     [(step) => step.waitForEvent("a", { match: "data.missing" }), /^UsageError: match "data.missing"/],
     [(step) => step.waitForEvent("a", { match: "nothing.x" }), /^UsageError: match "nothing.x"/],
-    [(step) => step.sendEvents([]), /^UsageError: step.sendEvents needs at least one event/],
     [(step) => step.sendEvent("x", [] as never), /^UsageError: the data of event "x" must be a JSON object/],
     [(step) => step.sendEvent("x", { a: "x".repeat(2000) }), /^LimitError: the data of event "x" has 2008 bytes/],
     [(step) => step.invoke("x", "x".repeat(2000)), /^LimitError: the input of test\/x has 2002 bytes/],
