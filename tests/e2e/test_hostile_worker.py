@@ -256,26 +256,24 @@ def test_a_park_on_a_key_that_the_same_frame_gives_up_is_refused(place: Place, r
     refused(place[0], raw, run, "BAD_PARK", [])
 
 
-@pytest.mark.parametrize("tree", [None, {}, {"combine": 1}])
-def test_a_park_on_nothing_is_refused(place: Place, raw: RawWorker, tree: dict[str, Any] | None) -> None:
-    run = assigned(place[0], raw)
-    sleeping = {"sleeps": [command(run, key="k", duration_ms=50)]}
-    raw.commands(**sleeping, parks=[command(run, **({} if tree is None else {"tree": tree}))])
-    refused(place[0], raw, run, "BAD_PARK", [])
-
-
-@pytest.mark.parametrize("tree", [{"combine": 0, "keys": ["k"]}, {"combine": 7, "keys": ["k"]}])
-def test_a_park_with_a_tree_of_no_known_kind_strands_nothing(
+@pytest.mark.parametrize(
+    "tree",
+    [
+        None,
+        {},
+        {"combine": 1},
+        {"combine": 0, "keys": ["k"]},
+        {"combine": 7, "keys": ["k"]},
+        {"combine": 1, "parts": [{"combine": 7, "keys": ["k"]}]},
+    ],
+)
+def test_a_park_on_nothing_or_in_no_known_way_is_refused(
     place: Place, raw: RawWorker, tree: dict[str, Any] | None
 ) -> None:
     run = assigned(place[0], raw)
     sleeping = {"sleeps": [command(run, key="k", duration_ms=50)]}
     raw.commands(**sleeping, parks=[command(run, **({} if tree is None else {"tree": tree}))])
-    answer = raw.work("outcomes", lambda one: one.run_id == run.run_id)
-    assert answer.key == "k"
-    seen = {"delivered": [command(run, keys=[{"key": "k", "number": 1}])]}
-    raw.commands(**seen, completes=[command(run, number=2, output={"data": b"7"})])
-    assert ended(place[0], run.run_id).output == 7
+    refused(place[0], raw, run, "BAD_PARK", [])
 
 
 def test_a_journal_has_an_end(place: Place, raw: RawWorker) -> None:

@@ -228,10 +228,13 @@ class Frame:
             if draft.waits is not None:
                 draft.waits = [row for row in draft.waits if row.key != name]
 
-    def park(self, run_id: str, turn: int, tree: Tree, received: int) -> None:
+    def park(self, run_id: str, turn: int, tree: Tree | None, received: int) -> None:
         """The run has nothing to execute; void if an outcome is on its way that touches the tree (H16)."""
         draft = self.draft(run_id, turn, "")
         if draft is None:
+            return
+        if tree is None:
+            self.refuse(draft, "", "BAD_PARK", "the tree combines its parts neither as ANY nor as ALL")
             return
         resident = draft.resident
         wakers = {base_key(row.key) for row in (resident.open or {}).values() if row.kind not in INNER}

@@ -150,15 +150,20 @@ def outcome_into(message: step_pb2.Outcome, row: OutcomeRow) -> None:
         message.input_hash = row.input_hash
 
 
-def tree(message: step_pb2.AwaitTree, depth: int = 0) -> Tree:
-    """An await tree; raises InvalidError where it is too deep or too wide."""
+def tree(message: step_pb2.AwaitTree, depth: int = 0) -> Tree | None:
+    """An await tree; None where its parts combine in no known way. Raises InvalidError where it is too large."""
     if depth > _TREE_DEPTH or len(message.keys) > LIMITS.branches or len(message.parts) > LIMITS.branches:
         raise InvalidError("TOO_LARGE", "the await tree is too large")
-    return Tree(
-        message.combine == step_pb2.AwaitTree.COMBINE_ALL,
-        tuple(base_key(key) for key in message.keys),
-        tuple(tree(part, depth + 1) for part in message.parts),
-    )
+    parts: list[Tree] = []
+    for part in message.parts:
+        inner = tree(part, depth + 1)
+        if inner is None:
+            return None
+        parts.append(inner)
+    if message.combine not in (step_pb2.AwaitTree.COMBINE_ANY, step_pb2.AwaitTree.COMBINE_ALL):
+        return None
+    all_of = message.combine == step_pb2.AwaitTree.COMBINE_ALL
+    return Tree(all_of, tuple(base_key(key) for key in message.keys), tuple(parts))
 
 
 def function_specs(app: str, deployment: str, messages: Iterable[function_pb2.FunctionSpec]) -> list[FunctionSpec]:
