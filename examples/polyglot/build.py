@@ -38,21 +38,27 @@ def _go(folder: Path) -> list[str]:
 
 
 def _typescript(folder: Path) -> list[str]:
-    """Makes the package `stepwell` as it would be installed, and compiles the app against it."""
+    """Compiles the app against the package as it would be installed."""
     compiler = NODE_PACKAGE / "node_modules" / "typescript" / "bin" / "tsc"
-    package = NODE_PACKAGE / "build" / "package"
-    package.mkdir(parents=True, exist_ok=True)
-    shutil.copy(NODE_PACKAGE / "package.json", package)
-    config = NODE_PACKAGE / "tsconfig.build.json"
-    _run("node", compiler, "-p", config, "--noCheck", "--outDir", package / "dist")
     app = folder / "shipping"
     (app / "node_modules").mkdir(parents=True)
-    (app / "node_modules" / "stepwell").symlink_to(package)
+    (app / "node_modules" / "stepwell").symlink_to(package())
     (app / "package.json").write_text('{"type": "module"}\n')
     shutil.copy(HERE / "shipping" / "app.ts", app)
     options = ("--strict", "--target", "ES2023", "--module", "NodeNext", "--skipLibCheck")
     _run("node", compiler, *options, app / "app.ts")
     return ["node", str(app / "app.js")]
+
+
+def package() -> Path:
+    """Makes the package `stepwell` of TypeScript as it would be installed: its folder."""
+    compiler = NODE_PACKAGE / "node_modules" / "typescript" / "bin" / "tsc"
+    made = NODE_PACKAGE / "build" / "package"
+    made.mkdir(parents=True, exist_ok=True)
+    shutil.copy(NODE_PACKAGE / "package.json", made)
+    config = NODE_PACKAGE / "tsconfig.build.json"
+    _run("node", compiler, "-p", config, "--noCheck", "--outDir", made / "dist")
+    return made
 
 
 def _run(*command: str | Path) -> None:

@@ -1,6 +1,6 @@
-"""Every Python example of the guide does what its hidden comment says, on a real server with a real worker.
+"""Every example of the guide does what its hidden comment says, in each language, on a real server with a real worker.
 
-The comment follows the block, one line each:
+The comment follows the blocks, one line each; `LANGUAGE: ` before a line makes it one for that language alone:
 
     send EVENT JSON        sends an event; the lines below are about the run it starts
     follow FUNCTION        … about this one of its runs
@@ -9,7 +9,7 @@ The comment follows the block, one line each:
     parked                 waits until it is parked
     advance DURATION       moves the server's clock
     cancel                 asks for its end
-    edit OLD => NEW        stops the worker, changes its file, starts it again
+    edit OLD => NEW        stops the worker, changes its file, starts it again; in Python
     output JSON            the run completes with this
     status STATUS          the run gets there
     failure TYPE TEXT      its failure is of this type and holds the text
@@ -19,64 +19,73 @@ The comment follows the block, one line each:
 
 from __future__ import annotations
 
+import functools
 import json
+import os
 import re
 import shlex
 import subprocess
-import sys
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from contextlib import ExitStack
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import pytest
 from stepwell.client import Client
 from stepwell.values import Run, RunStatus
 
+from tests.support.examples import Commands, Example, build, read
+from tests.support.languages import MISSING
 from tests.support.servers import ROOT, Process, Server, environment, until
 
 GUIDE = ROOT / "docs" / "guide.md"
 SCRIPT_S = 60
-_BLOCK = re.compile(r"^```python\n(?P<code>.*?)^```\n(?:<!-- example\n(?P<orders>.*?)-->)?", re.M | re.S)
-_TAIL = '\nif __name__ == "__main__":\n    app.run()\n'
+EXAMPLES = read(GUIDE)
+PYTHON_ONLY = ["Introduction", "Plain functions", "Deploys and mismatches"]
 
 
-class Example(NamedTuple):
-    """A block of the guide and what shall happen with it."""
+class Place(NamedTuple):
+    """Where the examples of a language run. Each has a server of its own: their apps have the same names."""
 
-    title: str
-    code: str
-    orders: list[str]
-
-
-def _examples() -> list[Example]:
-    text = GUIDE.read_text()
-    found: list[Example] = []
-    for match in _BLOCK.finditer(text):
-        heading = re.findall(r"^## (.*)$", text[: match.start()], re.M)
-        orders = (match["orders"] or "").splitlines()
-        found.append(Example(heading[-1] if heading else "Introduction", match["code"], orders))
-    return found
-
-
-EXAMPLES = _examples()
+    language: str
+    server: Server
+    commands: Commands
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Generator[Server]:
-    with Server("memory:", tmp_path_factory.mktemp("guide")) as running:
-        yield running
+def places(tmp_path_factory: pytest.TempPathFactory) -> Generator[Callable[[str], Place]]:
+    """The place of a language, which is made when it is first asked for."""
+    with ExitStack() as stack:
+
+        @functools.cache
+        def place(language: str) -> Place:
+            folder = Path(stack.enter_context(TemporaryDirectory(prefix=f"stepwell-{language}-")))
+            commands = build(language, EXAMPLES, folder)
+            server = stack.enter_context(Server("memory:", tmp_path_factory.mktemp("server")))
+            return Place(language, server, commands)
+
+        yield place
+
+
+@pytest.fixture
+def place(places: Callable[[str], Place], language: str) -> Place:
+    if why := MISSING[language]():
+        assert os.environ.get("CI") != "true", why
+        pytest.skip(why)
+    return places(language)
 
 
 class Play:
     """Carries out the lines of one example."""
 
-    def __init__(self, server: Server, directory: Path, code: str) -> None:
-        self.client: Client = server.client()
-        self.app = match[1] if (match := re.search(r'App\("(.*?)"\)', code)) else ""
-        self.file = directory / "app.py"
-        self.file.write_text(code if "app.run()" in code else code + _TAIL)
-        variables = environment(STEPWELL_ADDRESS=server.address)
-        self.worker = Process([sys.executable, self.file], directory / "worker.log", cwd=directory, env=variables)
+    def __init__(self, place: Place, example: Example, directory: Path) -> None:
+        self.client: Client = place.server.client()
+        self.app = example.app
+        command = place.commands[example.number]
+        self.file = Path(command[-1])
+        variables = environment(STEPWELL_ADDRESS=place.server.address)
+        self.worker = Process(command, directory / "worker.log", cwd=directory, env=variables)
         self.run_id = ""
         self.run_ids: tuple[str, ...] = ()
 
@@ -161,41 +170,48 @@ class Play:
         return found
 
 
-_APPS = [example for example in EXAMPLES if example.orders and not example.orders[0].startswith("prints")]
-_SCRIPTS = [example for example in EXAMPLES if example.orders and example.orders[0].startswith("prints")]
+def _cases(*, scripts: bool) -> list[object]:
+    return [
+        pytest.param(language, example, id=f"{language}: {example.title}")
+        for language in MISSING
+        for example in EXAMPLES
+        if language in example.code and example.orders and example.is_script == scripts
+    ]
 
 
-@pytest.mark.parametrize("example", _APPS, ids=lambda example: example.title)
-def test_an_example_does_what_it_says(server: Server, tmp_path: Path, example: Example) -> None:
-    play = Play(server, tmp_path, example.code)
+@pytest.mark.parametrize(("language", "example"), _cases(scripts=False))
+def test_an_example_does_what_it_says(place: Place, example: Example, tmp_path: Path) -> None:
+    play = Play(place, example, tmp_path)
     play.start()
     try:
-        for order in example.orders:
+        for order in example.orders_in(place.language):
             play.do(order)
     finally:
         play.worker.kill()
 
 
-@pytest.mark.parametrize("example", _SCRIPTS, ids=lambda example: example.title)
-def test_a_script_prints_what_it_says(server: Server, tmp_path: Path, example: Example) -> None:
-    file = tmp_path / "script.py"
-    file.write_text(example.code)
-    variables = environment(STEPWELL_ADDRESS=server.address)
+@pytest.mark.parametrize(("language", "example"), _cases(scripts=True))
+def test_a_script_prints_what_it_says(place: Place, example: Example, tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, file],
+        place.commands[example.number],
         capture_output=True,
         text=True,
         check=False,
         timeout=SCRIPT_S,
-        env=variables,
+        env=environment(STEPWELL_ADDRESS=place.server.address),
         cwd=tmp_path,
     )
     assert done.returncode == 0, done.stderr
-    assert done.stdout.splitlines() == [order.removeprefix("prints ") for order in example.orders]
+    assert done.stdout.splitlines() == [order.removeprefix("prints ") for order in example.orders_in(place.language)]
 
 
 def test_only_the_tail_is_not_run() -> None:
     assert [example.title for example in EXAMPLES if not example.orders] == ["Introduction"]
+
+
+def test_every_example_stands_in_all_languages() -> None:
+    lacking = [example.title for example in EXAMPLES if example.code.keys() != MISSING.keys()]
+    assert lacking == PYTHON_ONLY
 
 
 def test_the_commands_exist() -> None:

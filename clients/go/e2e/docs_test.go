@@ -1,4 +1,4 @@
-// The programs of the documentation, built and run.
+// The programs of README.md, built and run.
 
 package e2e
 
@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
 	"testing"
 
 	sw "stepwell.example/stepwell"
@@ -21,13 +20,11 @@ var block = regexp.MustCompile("(?ms)^```go\n(.*?)^```$")
 func TestTheExamplesOfTheDocumentationDoWhatTheySay(t *testing.T) {
 	w := newWorld(t)
 	programs := map[string]string{}
-	for _, page := range []string{"../README.md", "../../../docs/guide.md"} {
-		for n, source := range examples(t, page) {
-			name := fmt.Sprintf("%s-%d", strings.TrimSuffix(filepath.Base(page), ".md"), n+1)
-			programs[name] = build(t, w.dir, name, source)
-		}
+	for n, source := range examples(t, "../README.md") {
+		name := fmt.Sprintf("README-%d", n+1)
+		programs[name] = build(t, w.dir, name, source)
 	}
-	if len(programs) < 8 {
+	if len(programs) < 7 {
 		t.Fatalf("only %d examples", len(programs))
 	}
 

@@ -1,4 +1,4 @@
-// Every TypeScript example of README.md and of the guide compiles, and does what its hidden comment says.
+// Every TypeScript example of README.md compiles, and does what its hidden comment says.
 //
 // The comment follows the block, one line each:
 //
@@ -23,7 +23,7 @@ import { Process, Server, ended, reached } from "../support/processes.js";
 
 const PACKAGE = join(ROOT, "clients", "typescript");
 const FOLDER = join(PACKAGE, "build", "docs");
-const PAGES = ["clients/typescript/README.md", "docs/guide.md"];
+const PAGE = join(PACKAGE, "README.md");
 const BLOCK = /^```ts\n(?<code>.*?)^```\n(?:<!-- example\n(?<orders>.*?)-->)?/gms;
 
 interface Example {
@@ -33,23 +33,21 @@ interface Example {
   readonly orders: readonly string[];
 }
 
-/** The examples of all pages, written to files that import the compiled SDK. */
+/** The examples, written to files that import the compiled SDK. */
 function write(): Example[] {
   mkdirSync(FOLDER, { recursive: true });
   const found: Example[] = [];
-  for (const page of PAGES) {
-    const text = readFileSync(join(ROOT, page), "utf8");
-    for (const match of text.matchAll(BLOCK)) {
-      const { code = "", orders = "" } = match.groups ?? {};
-      const title = [...text.slice(0, match.index).matchAll(/^## (.*)$/gm)].at(-1)?.[1] ?? "Introduction";
-      const file = join(FOLDER, `example${found.length + 1}.ts`);
-      const local = code
-        .replaceAll(/from "stepwell"/g, 'from "../src/index.js"')
-        .replaceAll(/from "stepwell\/testing"/g, 'from "../src/testing.js"');
-      writeFileSync(file, local);
-      const app = /new App\("(.*?)"\)/.exec(code)?.[1] ?? "";
-      found.push({ title: `${page}: ${title}`, file, app, orders: orders.split("\n").filter(Boolean) });
-    }
+  const text = readFileSync(PAGE, "utf8");
+  for (const match of text.matchAll(BLOCK)) {
+    const { code = "", orders = "" } = match.groups ?? {};
+    const title = [...text.slice(0, match.index).matchAll(/^## (.*)$/gm)].at(-1)?.[1] ?? "Introduction";
+    const file = join(FOLDER, `example${found.length + 1}.ts`);
+    const local = code
+      .replaceAll(/from "stepwell"/g, 'from "../src/index.js"')
+      .replaceAll(/from "stepwell\/testing"/g, 'from "../src/testing.js"');
+    writeFileSync(file, local);
+    const app = /new App\("(.*?)"\)/.exec(code)?.[1] ?? "";
+    found.push({ title, file, app, orders: orders.split("\n").filter(Boolean) });
   }
   return found;
 }
@@ -85,7 +83,7 @@ describe("examples", () => {
   after(() => server[Symbol.asyncDispose]());
 
   test("they compile", () => {
-    assert.ok(examples.length >= 7);
+    assert.ok(examples.length >= 6);
     assert.equal(compile(examples), "");
   });
 
