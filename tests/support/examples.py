@@ -7,6 +7,7 @@ of a language and a colon is for that language alone.
 
 from __future__ import annotations
 
+import functools
 import re
 import shutil
 import subprocess
@@ -30,6 +31,7 @@ _PART = re.compile(
 )
 _LANGUAGES = {"python": "python", "go": "go", "ts": "typescript"}
 _TAIL = '\nif __name__ == "__main__":\n    app.run()\n'
+_package = functools.cache(package)
 
 
 class Example(NamedTuple):
@@ -109,7 +111,7 @@ def _typescript(codes: dict[int, str], folder: Path) -> Commands:
     """Modules beside the package as it would be installed."""
     modules = folder / "node_modules"
     modules.mkdir()
-    (modules / "stepwell").symlink_to(package())
+    (modules / "stepwell").symlink_to(_package())
     (modules / "zod").symlink_to(NODE_PACKAGE / "node_modules" / "zod")
     (folder / "package.json").write_text('{"type": "module"}\n')
     for number, code in codes.items():
