@@ -43,6 +43,7 @@ GUIDE = ROOT / "docs" / "guide.md"
 SCRIPT_S = 60
 EXAMPLES = read(GUIDE)
 PYTHON_ONLY = ["Introduction", "Plain functions"]
+pytestmark = pytest.mark.timeout(300)  # a first build in Go compiles gRPC
 
 
 class Place(NamedTuple):
