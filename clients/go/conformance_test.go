@@ -300,10 +300,11 @@ func seen(core *sw.Core, commands []proto.Message) fields {
 func words(message proto.Message) (kind string, told any) {
 	switch m := message.(type) {
 	case *stepwellv1.StepResult:
-		return "result", fields{"key": m.Key, "number": m.Number, "attempt": m.Attempt, "output": raw(m.Output.Data)}
+		told := fields{"key": m.Key, "number": m.Number, "attempt": m.Attempt, "output": raw(m.Output.Data)}
+		return "result", hashed(told, m.InputHash)
 	case *stepwellv1.StepFailure:
 		told := fields{"key": m.Key, "attempt": m.Attempt, "max_attempts": m.Retry.MaxAttempts, "failure": failure(m.Failure)}
-		return "failure", after(told, m.RetryAfterMs)
+		return "failure", hashed(after(told, m.RetryAfterMs), m.InputHash)
 	case *stepwellv1.Sleep:
 		if until, ok := m.Until.(*stepwellv1.Sleep_UntilMs); ok {
 			return "sleep", fields{"key": m.Key, "until_ms": until.UntilMs}
@@ -326,13 +327,13 @@ func words(message proto.Message) (kind string, told any) {
 		if m.Detached {
 			told["detached"] = true
 		}
-		return "invoke", told
+		return "invoke", hashed(told, m.InputHash)
 	case *stepwellv1.SendEvents:
 		var events []any
 		for _, event := range m.Events {
 			events = append(events, []any{event.Name, raw(event.GetData().GetData())})
 		}
-		return "send", fields{"key": m.Key, "events": events}
+		return "send", hashed(fields{"key": m.Key, "events": events}, m.InputHash)
 	}
 	return moreWords(message)
 }
@@ -370,6 +371,13 @@ func moreWords(message proto.Message) (kind string, told any) {
 func after(told fields, retryAfterMs *uint64) fields {
 	if retryAfterMs != nil {
 		told["retry_after_ms"] = *retryAfterMs
+	}
+	return told
+}
+
+func hashed(told fields, inputHash []byte) fields {
+	if len(inputHash) > 0 {
+		told["input_hash"] = hex.EncodeToString(inputHash)
 	}
 	return told
 }

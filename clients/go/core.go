@@ -7,10 +7,8 @@ import (
 	"context"
 	"log/slog"
 	"maps"
-	"math/rand/v2"
 	"runtime"
 	"slices"
-	"strconv"
 	"sync/atomic"
 	"time"
 
@@ -34,16 +32,15 @@ const stuckAfter = 5 * time.Second
 // reentry is one run in the worker's memory: the re-entry core. It does no I/O and reads no clock. reentry.go holds what
 // faces the host. Its fields belong to whoever has the baton: the host's call, or the fiber that it runs.
 type reentry struct {
-	fn        *definition
-	runID     string
-	turn      uint32
-	limits    *stepwellv1.Limits
-	event     *stepwellv1.Event
-	createdMs int64
-	nowMs     int64
-	base      context.Context // of the contexts of the code
-	log       *slog.Logger
-	patience  time.Duration // stuckAfter, but for tests
+	fn       *definition
+	runID    string
+	turn     uint32
+	limits   *stepwellv1.Limits
+	event    *stepwellv1.Event
+	nowMs    int64
+	base     context.Context // of the contexts of the code
+	log      *slog.Logger
+	patience time.Duration // stuckAfter, but for tests
 
 	state state
 	// Outcomes received in this turn, each counted once; whether cancel was delivered; the number that ended the run.
@@ -76,13 +73,13 @@ type reentry struct {
 	running atomic.Pointer[fiber]
 	back    chan struct{} // the baton, on its way back to the core
 	clock   *time.Timer
-	dice    *rand.Rand
+	chance  chance
 }
 
 func newReentry(fn *definition, assign *stepwellv1.Assign, limits *stepwellv1.Limits, base context.Context, log *slog.Logger) *reentry {
 	r := &reentry{
 		fn: fn, runID: assign.GetRunId(), turn: assign.GetTurn(), limits: limits, event: assign.GetEvent(),
-		createdMs: assign.GetCreatedMs(), nowMs: assign.GetCreatedMs(), base: base, log: log, patience: stuckAfter,
+		nowMs: assign.GetCreatedMs(), base: base, log: log, patience: stuckAfter,
 		state: stateNew, journal: newJournal(assign), outbox: outbox{runID: assign.GetRunId(), turn: assign.GetTurn()},
 		keys: newKeys(limits), seen: map[string]bool{}, calls: map[string]*call{},
 		executing: map[string]*call{}, back: make(chan struct{}),
@@ -211,15 +208,6 @@ func (r *reentry) wake(f *fiber) {
 // openCalls are the calls in the order in which they were made.
 func (r *reentry) openCalls() []*call {
 	return slices.SortedFunc(maps.Values(r.calls), func(a, b *call) int { return cmp.Compare(a.seq, b.seq) })
-}
-
-// random makes numbers that the run's id and creation decide.
-func (r *reentry) random() *rand.Rand {
-	if r.dice == nil {
-		seed := blake2(32, []byte(r.runID+":"+strconv.FormatInt(r.createdMs, 10)))
-		r.dice = rand.New(rand.NewChaCha8([32]byte(seed)))
-	}
-	return r.dice
 }
 
 // timer is reused: at most one is needed at a time.

@@ -45,6 +45,8 @@ var programs = sw.NewApp("test",
 	program("hopeless", hopeless), program("later", later), program("cleanup", cleanup), program("stubborn", stubborn),
 	program("told", told), program("deaf", deaf), program("foreign", foreign), program("pass_on", passOn), program("keys", keyed),
 	program("other_kind", otherKind), program("other_target", otherTarget), program("strict", strict, sw.Strict()),
+	program("strict_nothing", strictNothing, sw.Strict()), program("strict_values", strictValues, sw.Strict()),
+	program("strict_calls", strictCalls, sw.Strict()), program("chance", chance),
 	program("two_waits", twoWaits), program("late_question", lateQuestion), program("unasked", unasked),
 )
 
@@ -319,6 +321,33 @@ func otherTarget(ctx sw.Context, _ sw.Event[fields]) (any, error) {
 }
 
 func strict(ctx sw.Context, _ sw.Event[fields]) (raw, error) { return run[raw](ctx, "a", 1) }
+
+func strictNothing(ctx sw.Context, _ sw.Event[fields]) (raw, error) { return run[raw](ctx, "a") }
+
+func strictValues(ctx sw.Context, event sw.Event[fields]) ([]raw, error) {
+	var results []raw
+	for _, value := range event.Data["values"].([]any) {
+		result, err := run[raw](ctx, "item", value)
+		if err != nil {
+			return nil, err
+		}
+		results = append(results, result)
+	}
+	return results, nil
+}
+
+func strictCalls(ctx sw.Context, _ sw.Event[fields]) ([]string, error) {
+	if _, err := sw.Invoke[raw](ctx, "billing/charge", fields{"cents": 5, "amount": 0.05}); err != nil {
+		return nil, err
+	}
+	return sw.SendEvents(ctx, []sw.NewEvent{{Name: "x/a", Data: fields{"n": 2}, ID: "mine"}, {Name: "x/b"}})
+}
+
+func chance(ctx sw.Context, _ sw.Event[fields]) ([]any, error) {
+	drawn := []any{sw.UUID(ctx), sw.Random(ctx).Float64(), sw.UUID(ctx), sw.Random(ctx).Float64()}
+	err := do(ctx, "a", drawn...)
+	return append(drawn, sw.UUID(ctx), sw.Random(ctx).Float64()), err
+}
 
 func twoWaits(ctx sw.Context, _ sw.Event[fields]) (raw, error) {
 	g := sw.NewGroup(ctx)

@@ -4,7 +4,7 @@ package stepwell
 
 import (
 	"context"
-	"fmt"
+	"encoding/json"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -47,13 +47,9 @@ func (o *runOptions) apply(r *reentry, c *call, name string) (err error) {
 		c.timeout = max(*o.timeout, time.Millisecond)
 	}
 	if r.fn.strict && len(o.args) > 0 {
-		data, err := encode(o.args, "the input of step "+name)
-		if err != nil {
-			return err
-		}
-		c.hash = inputHash(data)
+		c.hash, err = inputHash(o.args, "the input of step "+name)
 	}
-	return nil
+	return err
 }
 
 // Sleep waits, at most 366 days. The run is parked meanwhile. Its key is "sleep" unless Name gives another.
@@ -176,7 +172,9 @@ func (o *invokeOptions) apply(r *reentry, c *call, input any) error {
 		}
 	}
 	if r.fn.strict {
-		c.hash = inputHash(data)
+		if c.hash, err = inputHash([]any{json.RawMessage(data)}, what); err != nil {
+			return err
+		}
 		invoke.InputHash = c.hash
 	}
 	c.command = invoke
@@ -221,25 +219,24 @@ func sendEvents(ctx Context, key nameOption, events []NewEvent, opts []SendOptio
 
 func applySend(r *reentry, c *call, events []NewEvent) error {
 	send := &stepwellv1.SendEvents{}
-	var hashed [][3]string
+	var hashed []any
 	for _, event := range events {
 		message, err := event.message(r.limits.GetEventBytes())
 		if err != nil {
 			return err
 		}
 		send.Events = append(send.Events, message)
-		hashed = append(hashed, [3]string{message.Name, message.Id, string(message.GetData().GetData())})
+		hashed = append(hashed, []any{message.Name, message.Id, json.RawMessage(message.GetData().GetData())})
 	}
 	if most := r.limits.GetFrameBytes(); most > 0 && proto.Size(send) > int(most) {
 		return limitError("SendEvents: %d bytes of events; frame_bytes is %d", proto.Size(send), most)
 	}
 	if r.fn.strict {
-		data, err := encode(hashed, "the events")
+		hash, err := inputHash(hashed, "the events")
 		if err != nil {
 			return err
 		}
-		c.hash = inputHash(data)
-		send.InputHash = c.hash
+		c.hash, send.InputHash = hash, hash
 	}
 	c.target, c.command = events[0].Name, send
 	return nil
@@ -251,20 +248,18 @@ func Now(ctx Context) time.Time {
 	return fromMs(ctx.fiber().core.nowMs)
 }
 
-// Random makes random numbers that are the same in replay.
+// Random makes random numbers that are the same in replay. Those of its method Float64 are so in all languages.
 func Random(ctx Context) *rand.Rand {
 	defer mustEnter(ctx, "Random")()
-	return ctx.fiber().core.random()
+	core := ctx.fiber().core
+	return core.chance.random(core.runID)
 }
 
-// UUID makes a random id that is the same in replay.
+// UUID makes a random id that is the same in replay and in all languages. It is no secret: the run's id decides it.
 func UUID(ctx Context) string {
 	defer mustEnter(ctx, "UUID")()
-	random := ctx.fiber().core.random()
-	high, low := random.Uint64(), random.Uint64()
-	high = high&^0xf000 | 0x4000
-	low = low&^(0xc<<60) | 0x8<<60
-	return fmt.Sprintf("%08x-%04x-%04x-%04x-%012x", high>>32, high>>16&0xffff, high&0xffff, low>>48, low&(1<<48-1))
+	core := ctx.fiber().core
+	return core.chance.uuid(core.runID)
 }
 
 // mustEnter panics where the code has no business with its Context: there is no error that such a call could return.
@@ -290,6 +285,3 @@ func timeoutMs(d *time.Duration, name string) (uint64, error) {
 	}
 	return uint64(max(toMs(*d), 1)), nil
 }
-
-// inputHash is the hash of an input that strict mode compares.
-func inputHash(data []byte) []byte { return blake2(16, data) }

@@ -45,7 +45,7 @@ class Core:
     # With more than 30 attributes an object without slots is slower.
     __slots__ = (
         "_branches", "_calls", "_due", "_executing", "_fenced_calls", "_journal", "_keys", "_outbox", "_waiting",
-        "_watermark", "created_ms", "event", "function", "interrupts", "limits", "loop", "now_ms", "owns_thread",
+        "_watermark", "event", "function", "interrupts", "limits", "loop", "now_ms", "owns_thread",
         "policy", "result_bytes", "run_id", "state", "strict", "turn",
     )  # fmt: skip
 
@@ -58,7 +58,7 @@ class Core:
         # Keys whose bodies the host is to interrupt.
         self.interrupts: list[str] = []
         # What Step reads.
-        self.created_ms = self.now_ms = assign.created_ms
+        self.now_ms = assign.created_ms
         self.event = assign.event
         self.result_bytes = limits.result_bytes
         self.policy = function.policy

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import random
 import time
-import uuid
 from asyncio import Future
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
@@ -13,6 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 from stepwell import codec
 from stepwell.call import EVENT, INVOKE, RUN, SEND, SLEEP, UNRESOLVED, StepFuture, body_info
+from stepwell.canonical import input_hash
+from stepwell.chance import RunRandom, run_uuid
 from stepwell.duration import DURATION_MS_MAX, Duration, DurationError, to_ms
 from stepwell.errors import LimitError, UsageError
 from stepwell.event import Event, NewEvent, check_awaited, from_unix_ms, from_wait, match_value, to_unix_ms
@@ -20,6 +19,9 @@ from stepwell.retry import to_policy
 from stepwell.v1 import step_pb2
 
 if TYPE_CHECKING:
+    from random import Random
+    from uuid import UUID
+
     from stepwell.core import Core
     from stepwell.function import Function
     from stepwell.retry import Retries
@@ -31,11 +33,12 @@ R = TypeVar("R")
 class Step:
     """Given to a function's code. Its calls return futures: await them, or hand them to asyncio.gather and wait."""
 
-    __slots__ = ("_core", "_random")
+    __slots__ = ("_core", "_random", "_uuids")
 
     def __init__(self, core: Core) -> None:
         self._core = core
-        self._random: random.Random | None = None
+        self._random: RunRandom | None = None
+        self._uuids = 0
 
     @overload
     def run(
@@ -79,8 +82,8 @@ class Step:
         else:
             call.convert = info.convert
         call.read = _read_result
-        if core.strict:
-            call.hash = input_hash(codec.encode([args, kwargs], f"the arguments of {name}"))
+        if core.strict and (args or kwargs):
+            call.hash = input_hash([*args, kwargs] if kwargs else args, f"the arguments of {name}")
         core.begin(call, name)
         return call
 
@@ -182,7 +185,7 @@ class Step:
             command.timeout_ms = max(1, self._checked(name or target, "timeout", to_ms, timeout))
         call: StepFuture[Any] = StepFuture(core, INVOKE, target)
         if core.strict:
-            call.hash = command.input_hash = input_hash(data)
+            call.hash = command.input_hash = input_hash([input], f"the input of {target}")
         call.convert = codec.convert_to(returns) if returns is not None else None
         call.read = _read_result
         return self._begin(call, name or target, command)
@@ -209,10 +212,7 @@ class Step:
             raise LimitError(f"step.send_events: {command.ByteSize()} bytes of events; frame_bytes is {limit}")
         call: StepFuture[list[str]] = StepFuture(core, SEND, news[0].name)
         if core.strict:
-            # Field by field: protobuf does not promise that its bytes are canonical.
-            call.hash = command.input_hash = input_hash(
-                codec.encode([[m.name, m.id, m.data.data.decode()] for m in command.events], "events")
-            )
+            call.hash = command.input_hash = input_hash([[new.name, new.id, new.data] for new in news], "the events")
         call.convert = _ids
         call.read = _read_result
         return self._begin(call, name or "send_events", command)
@@ -242,14 +242,15 @@ class Step:
         """The time of the last outcome the code has seen (at the start, of the run's creation): the same in replay."""
         return from_unix_ms(self._core.now_ms)
 
-    def uuid(self) -> uuid.UUID:
-        """A random id that is the same in replay."""
-        return uuid.UUID(int=self.random().getrandbits(128), version=4)
+    def uuid(self) -> UUID:
+        """A random id that is the same in replay and in all languages; no secret, for the run's id decides it."""
+        self._uuids += 1
+        return run_uuid(self._core.run_id, self._uuids - 1)
 
-    def random(self) -> random.Random:
-        """Random numbers that are the same in replay: seeded by the run."""
+    def random(self) -> Random:
+        """Random numbers that are the same in replay. Those of its method random() are so in all languages."""
         if self._random is None:
-            self._random = random.Random(f"{self._core.run_id}:{self._core.created_ms}")
+            self._random = RunRandom(self._core.run_id)
         return self._random
 
 
@@ -258,11 +259,6 @@ def target_of(app: str, function: Any) -> str:
     if not isinstance(function, str):
         return function.id
     return function if "/" in function else f"{app}/{function}"
-
-
-def input_hash(data: bytes) -> bytes:
-    """The hash of an input that strict mode compares."""
-    return hashlib.blake2b(data, digest_size=16).digest()
 
 
 _ids = codec.convert_to(list[str])

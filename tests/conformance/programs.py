@@ -11,6 +11,7 @@ from stepwell import (
     Event,
     InvokeError,
     InvokeTimeoutError,
+    NewEvent,
     NonRetriableError,
     RetryAfterError,
     RunCancelledError,
@@ -272,6 +273,29 @@ async def other_target(step: Step) -> Json:
 @program(strict=True)
 async def strict(step: Step) -> Json:
     return await step.run(body, 1, name="a")
+
+
+@program(strict=True)
+async def strict_nothing(step: Step) -> Json:
+    return await step.run(body, name="a")
+
+
+@program(strict=True)
+async def strict_values(step: Step, event: Event[Json]) -> Json:
+    return [await step.run(body, value, name="item") for value in event.data["values"]]
+
+
+@program(strict=True)
+async def strict_calls(step: Step) -> Json:
+    await step.invoke("billing/charge", {"cents": 5, "amount": 0.05})
+    return await step.send_events([NewEvent("x/a", {"n": 2}, "mine"), NewEvent("x/b")])
+
+
+@program()
+async def chance(step: Step) -> Json:
+    drawn = [str(step.uuid()), step.random().random(), str(step.uuid()), step.random().random()]
+    await step.run(body, *drawn, name="a")
+    return [*drawn, str(step.uuid()), step.random().random()]
 
 
 @program()

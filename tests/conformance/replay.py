@@ -148,10 +148,11 @@ def _failure(failure: common_pb2.Failure) -> Json:
 def _command(command: Any) -> Json:
     match command:
         case step_pb2.StepResult(key=key, number=number, attempt=attempt, output=output):
-            return {"result": {"key": key, "number": number, "attempt": attempt, "output": _value(output)}}
+            words = {"key": key, "number": number, "attempt": attempt, "output": _value(output)}
+            return {"result": {**words, **_hash(command)}}
         case step_pb2.StepFailure(key=key, attempt=attempt, failure=failure):
             words = {"key": key, "attempt": attempt, "max_attempts": command.retry.max_attempts}
-            return {"failure": {**words, "failure": _failure(failure), **_after(command)}}
+            return {"failure": {**words, "failure": _failure(failure), **_after(command), **_hash(command)}}
         case step_pb2.Sleep(key=key):
             option = command.WhichOneof("until")
             return {"sleep": {"key": key, option: getattr(command, option)}}
@@ -163,10 +164,10 @@ def _command(command: Any) -> Json:
         case step_pb2.Invoke(key=key, function_id=function_id):
             words = {"key": key, "function_id": function_id, "input": _value(command.input)}
             words |= {"timeout_ms": command.timeout_ms} if command.timeout_ms else {}
-            return {"invoke": words | ({"detached": True} if command.detached else {})}
+            return {"invoke": words | ({"detached": True} if command.detached else {}) | _hash(command)}
         case step_pb2.SendEvents(key=key, events=events):
             sent = [[e.name, _value(e.data) if e.data.data else None] for e in events]
-            return {"send": {"key": key, "events": sent}}
+            return {"send": {"key": key, "events": sent, **_hash(command)}}
         case step_pb2.Delivered(keys=keys):
             return {"delivered": [[item.key, item.number] for item in keys]}
         case step_pb2.Abandon(key=key):
@@ -189,3 +190,7 @@ def _command(command: Any) -> Json:
 
 def _after(command: Any) -> Json:
     return {"retry_after_ms": command.retry_after_ms} if command.HasField("retry_after_ms") else {}
+
+
+def _hash(command: Any) -> Json:
+    return {"input_hash": command.input_hash.hex()} if command.input_hash else {}

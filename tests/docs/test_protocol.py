@@ -14,6 +14,8 @@ import grpc
 import grpc.aio
 import pytest
 from stepwell.api_errors import from_rpc_error
+from stepwell.canonical import canonical, input_hash
+from stepwell.chance import RunRandom, run_uuid
 from stepwell.stream import run_digest
 from stepwell.v1 import (
     admin_pb2,
@@ -56,6 +58,28 @@ def test_the_vectors_of_the_resident_hash(runs: list[str], expected: int) -> Non
     pairs = [(text.partition(":")[0], int(text.partition(":")[2])) for text in runs]
     assert sum(hash_of(*pair) for pair in pairs) % 2**64 == expected
     assert sum(run_digest(*pair) for pair in pairs) % 2**64 == expected
+
+
+def _table(name: str) -> list[list[str]]:
+    """The rows of the table that follows a mark in the page, without the ticks of code."""
+    head, _, *rows = PAGE.split(f"<!-- {name} -->\n")[1].split("\n\n")[0].splitlines()
+    cells = [[cell.strip().strip("`") for cell in row.strip("|").split(" | ")] for row in rows]
+    assert rows
+    assert all(len(row) == head.count("|") - 1 for row in cells)
+    return cells
+
+
+@pytest.mark.parametrize(("run_id", "n", "uuid", "number"), _table("chance"))
+def test_the_vectors_of_chance(run_id: str, n: str, uuid: str, number: str) -> None:
+    drawn = RunRandom(run_id)
+    assert str(run_uuid(run_id, int(n))) == uuid
+    assert [drawn.random() for _ in range(int(n) + 1)][-1] == float(number)
+
+
+@pytest.mark.parametrize(("call", "text", "expected"), _table("input hashes"))
+def test_the_vectors_of_the_input_hash(call: str, text: str, expected: str) -> None:
+    assert canonical(json.loads(text, parse_int=float)) == text, call
+    assert input_hash(json.loads(text), call).hex() == expected
 
 
 def _reasons() -> dict[str, str]:

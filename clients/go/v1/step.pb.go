@@ -2715,7 +2715,7 @@ type Assign struct {
 	More bool `protobuf:"varint,7,opt,name=more,proto3" json:"more,omitempty"`
 	// The end of this run was asked for.
 	Cancelled bool `protobuf:"varint,8,opt,name=cancelled,proto3" json:"cancelled,omitempty"`
-	// When the run was created: the code's "now" at its start, and the seed of its random numbers together with its id.
+	// When the run was created: the code's "now" at its start.
 	CreatedMs int64 `protobuf:"varint,9,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
 	// If cancelled: what Cancel would say.
 	CancelFailure *Failure `protobuf:"bytes,10,opt,name=cancel_failure,json=cancelFailure,proto3" json:"cancel_failure,omitempty"`

@@ -2,9 +2,9 @@
 
 import { create } from "@bufbuild/protobuf";
 import type { Call } from "./call.js";
+import { RunRandom } from "./chance.js";
 import { Fenced, LimitError, OutsideStepError } from "./errors.js";
 import type { DurableFunction } from "./function.js";
-import { seededRandom } from "./hashing.js";
 import { Journal } from "./journal.js";
 import { Keys } from "./keys.js";
 import { LazySignal } from "./lazy_signal.js";
@@ -29,10 +29,10 @@ interface Watch {
 export abstract class Core {
   readonly runId: string;
   readonly turn: number;
-  readonly createdMs: number;
   /** The time of the last outcome that the code has seen. */
   nowMs: number;
   readonly event: EventMessage;
+  readonly chance: RunRandom;
   /** Aborted when the run is cancelled. */
   readonly cancellation = new LazySignal();
   /** Keys whose bodies the host is to interrupt. */
@@ -56,7 +56,6 @@ export abstract class Core {
   /** What the code did while it should have been waiting. */
   protected foreign: OutsideStepError | undefined;
   readonly #watched = new Map<AbortSignal, Watch>();
-  #random: (() => number) | undefined;
   #lastCall = "";
   #fencedCalls = 0;
 
@@ -68,8 +67,9 @@ export abstract class Core {
     protected readonly wake: () => void,
   ) {
     this.runId = assign.runId;
+    this.chance = new RunRandom(assign.runId);
     this.turn = assign.turn;
-    this.createdMs = this.nowMs = Number(assign.createdMs);
+    this.nowMs = Number(assign.createdMs);
     this.event = assign.event ?? create(EventSchema);
     this.journal = new Journal(assign);
     this.outbox = new Outbox(assign.runId, assign.turn);
@@ -80,12 +80,6 @@ export abstract class Core {
   /** Which attempt of the function this is, from 1. */
   get attempt(): number {
     return this.journal.functionAttempt;
-  }
-
-  /** A random number in [0, 1), seeded by the run. */
-  random(): number {
-    this.#random ??= seededRandom(`${this.runId}:${this.createdMs}`);
-    return this.#random();
   }
 
   /** What the code did last, for people who look for the place where it hangs. */

@@ -3,6 +3,7 @@
 import { create, toBinary } from "@bufbuild/protobuf";
 import type { StandardSchemaV1 } from "@standard-schema/spec";
 import { Call, type StepPromise, readResult } from "./call.js";
+import { inputHash } from "./canonical.js";
 import * as codec from "./codec.js";
 import type { StepContext } from "./context.js";
 import type { Core } from "./core.js";
@@ -19,7 +20,6 @@ import {
   unixMs,
 } from "./event.js";
 import type { DurableFunction } from "./function.js";
-import { inputHash } from "./hashing.js";
 import type { Jsonified } from "./jsonified.js";
 import { type Raced, type Racers, race } from "./race.js";
 import { type Retries, toPolicy } from "./retry.js";
@@ -96,7 +96,7 @@ export class Step {
       timeoutMs: timeout === undefined ? 0 : durationMs(timeout, `step ${name}, timeout`),
       plain: returns === undefined,
     };
-    if (this.#core.fn.strict) call.hash = inputHash(codec.encode(input, `the input of ${name}`));
+    if (this.#core.fn.strict && input !== undefined) call.hash = inputHash([input], `the input of ${name}`);
     return this.#begin("step.run", call, name, options);
   }
 
@@ -164,7 +164,7 @@ export class Step {
       throw new LimitError(`the input of ${target} has ${data.byteLength} bytes; result_bytes is ${resultBytes}`);
     }
     const call = new Call(StepKind.INVOKE, target, readResult(returns));
-    if (this.#core.fn.strict) call.hash = inputHash(data);
+    if (this.#core.fn.strict) call.hash = inputHash([input], `the input of ${target}`);
     call.command = create(InvokeSchema, {
       functionId: target,
       input: { data },
@@ -217,7 +217,7 @@ export class Step {
     );
     if (this.#core.fn.strict) {
       const sent = events.map((one) => [one.name, one.id ?? "", one.data]);
-      call.hash = command.inputHash = inputHash(codec.encode(sent, "events"));
+      call.hash = command.inputHash = inputHash(sent, "the events");
     }
     call.command = command;
     return this.#begin(what, call, name, signal === undefined ? {} : { signal });
@@ -265,18 +265,14 @@ export class Step {
     return new Date(this.#core.nowMs);
   }
 
-  /** A random number in [0, 1) that is the same in replay. */
+  /** A random number in [0, 1) that is the same in replay and in all languages. */
   random(): number {
-    return this.#core.random();
+    return this.#core.chance.random();
   }
 
-  /** A random id (version 4) that is the same in replay. */
+  /** A random id (version 4) that is the same in replay and in all languages; no secret, for the run's id decides it. */
   uuid(): string {
-    const bytes = Uint8Array.from({ length: 16 }, () => Math.floor(this.random() * 256));
-    bytes[6] = ((bytes[6] ?? 0) & 0x0f) | 0x40;
-    bytes[8] = ((bytes[8] ?? 0) & 0x3f) | 0x80;
-    const hex = Buffer.from(bytes).toString("hex");
-    return [hex.slice(0, 8), hex.slice(8, 12), hex.slice(12, 16), hex.slice(16, 20), hex.slice(20)].join("-");
+    return this.#core.chance.uuid();
   }
 }
 

@@ -159,7 +159,10 @@ async def stable(step: Step) -> Json:
 async def strict(step: Step, event: Event[Json]) -> Json:
     a = await step.run(value_of, event.data, name="a")
     await step.sleep("1h")
-    return [a, await step.run(value_of, event.data, name="b")]
+    echoed = await step.invoke("echo", event.data)
+    await step.send_event("conformance/noted", event.data)
+    await step.wait_for_event(event.data["event"], timeout="720h", name="come")
+    return [a, echoed]
 
 
 # --- side by side ---

@@ -154,7 +154,7 @@ func stable(ctx sw.Context, _ sw.Event[any]) (fields, error) {
 	return fields{"same": same, "slept": sw.Now(ctx).Sub(began) >= hour, "again": sw.UUID(ctx) == made[0]}, err
 }
 
-func strict(ctx sw.Context, event sw.Event[any]) ([]any, error) {
+func strict(ctx sw.Context, event sw.Event[fields]) ([]any, error) {
 	a, err := note(ctx, "a", event.Data, sw.Input(event.Data))
 	if err != nil {
 		return nil, err
@@ -162,8 +162,15 @@ func strict(ctx sw.Context, event sw.Event[any]) ([]any, error) {
 	if err := sw.Sleep(ctx, hour); err != nil {
 		return nil, err
 	}
-	b, err := note(ctx, "b", event.Data, sw.Input(event.Data))
-	return []any{a, b}, err
+	echoed, err := sw.Invoke[any](ctx, "echo", event.Data)
+	if err != nil {
+		return nil, err
+	}
+	if _, err := sw.SendEvent(ctx, "conformance/noted", event.Data); err != nil {
+		return nil, err
+	}
+	_, _, err = sw.WaitForEvent[any](ctx, event.Data["event"].(string), sw.Timeout(720*hour), sw.Name("come"))
+	return []any{a, echoed}, err
 }
 
 func together(ctx sw.Context, _ sw.Event[any]) (int, error) {

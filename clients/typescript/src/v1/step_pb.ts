@@ -1618,7 +1618,7 @@ export type Assign = Message<"stepwell.v1.Assign"> & {
   cancelled: boolean;
 
   /**
-   * When the run was created: the code's "now" at its start, and the seed of its random numbers together with its id.
+   * When the run was created: the code's "now" at its start.
    *
    * @generated from field: int64 created_ms = 9;
    */

@@ -223,7 +223,26 @@ app.function({ id: "other_target" }, async ({ step }) => {
   await step.waitForEvent("new/name", { name: "answer", timeout: "1h" });
 });
 
-app.function({ id: "strict", strict: true }, ({ step }) => run(step, "a", 1));
+app.function({ id: "strict", strict: true }, ({ step }) => step.run("a", body, { input: 1 }));
+
+app.function({ id: "strict_nothing", strict: true }, ({ step }) => step.run("a", body));
+
+app.function({ id: "strict_values", strict: true }, async ({ step, event }) => {
+  const results: unknown[] = [];
+  for (const value of event.data.values) results.push(await step.run("item", body, { input: value }));
+  return results;
+});
+
+app.function({ id: "strict_calls", strict: true }, async ({ step }) => {
+  await step.invoke("billing/charge", { cents: 5, amount: 0.05 });
+  return await step.sendEvents([{ name: "x/a", data: { n: 2 }, id: "mine" }, { name: "x/b" }]);
+});
+
+app.function({ id: "chance" }, async ({ step }) => {
+  const drawn = [step.uuid(), step.random(), step.uuid(), step.random()];
+  await run(step, "a", ...drawn);
+  return [...drawn, step.uuid(), step.random()];
+});
 
 app.function({ id: "two_waits" }, async ({ step }) => {
   const a = step.waitForEvent("a", { timeout: "1h" });

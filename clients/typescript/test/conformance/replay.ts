@@ -132,7 +132,8 @@ function camel(fields: Json): Json {
 
 function bodyWords({ key, attempt, input, lastError }: Body): Json {
   const words: Json = { key, attempt };
-  if (Array.isArray(input) && input.length > 0) words.args = input;
+  const args = Array.isArray(input) || input === undefined ? input : [input];
+  if (Array.isArray(args) && args.length > 0) words.args = args;
   if (lastError !== undefined) words.last_error = lastError.type;
   return words;
 }
@@ -154,16 +155,20 @@ function after(retryAfterMs: bigint | undefined): Json {
   return retryAfterMs === undefined ? {} : { retry_after_ms: Number(retryAfterMs) };
 }
 
+function hash({ inputHash }: { readonly inputHash: Uint8Array }): Json {
+  return inputHash.length === 0 ? {} : { input_hash: Buffer.from(inputHash).toString("hex") };
+}
+
 function commandWords(command: Command): Json {
   switch (command.$typeName) {
     case "stepwell.v1.StepResult": {
       const { key, number, attempt, output } = command;
-      return { result: { key, number: Number(number), attempt, output: valueOf(output) } };
+      return { result: { key, number: Number(number), attempt, output: valueOf(output), ...hash(command) } };
     }
     case "stepwell.v1.StepFailure": {
       const { key, attempt, failure, retry, retryAfterMs } = command;
       const words = { key, attempt, max_attempts: retry?.maxAttempts, failure: failureWords(failure) };
-      return { failure: { ...words, ...after(retryAfterMs) } };
+      return { failure: { ...words, ...after(retryAfterMs), ...hash(command) } };
     }
     case "stepwell.v1.Sleep": {
       const option = command.until.case === "durationMs" ? "duration_ms" : "until_ms";
@@ -178,12 +183,12 @@ function commandWords(command: Command): Json {
     case "stepwell.v1.Invoke": {
       const words: Json = { key: command.key, function_id: command.functionId, input: valueOf(command.input) };
       if (command.timeoutMs > 0n) words.timeout_ms = Number(command.timeoutMs);
-      return { invoke: command.detached ? { ...words, detached: true } : words };
+      return { invoke: { ...words, ...(command.detached && { detached: true }), ...hash(command) } };
     }
-    case "stepwell.v1.SendEvents":
-      return {
-        send: { key: command.key, events: command.events.map((e) => [e.name, e.data ? valueOf(e.data) : null]) },
-      };
+    case "stepwell.v1.SendEvents": {
+      const events = command.events.map((e) => [e.name, e.data ? valueOf(e.data) : null]);
+      return { send: { key: command.key, events, ...hash(command) } };
+    }
     case "stepwell.v1.Delivered":
       return { delivered: command.keys.map((item) => [item.key, Number(item.number)]) };
     case "stepwell.v1.Abandon":

@@ -80,7 +80,10 @@ app.function({ id: "stable" }, async ({ step }) => {
 app.function({ id: "strict", strict: true }, async ({ event, step }) => {
   const a = await note(step, "a", event.data);
   await step.sleep("1h");
-  return [a, await note(step, "b", event.data)];
+  const echoed = await step.invoke("echo", event.data);
+  await step.sendEvent("conformance/noted", event.data);
+  await step.waitForEvent(event.data.event, { timeout: "720h", name: "come" });
+  return [a, echoed];
 });
 
 // --- side by side ---

@@ -3,9 +3,9 @@
 import { create } from "@bufbuild/protobuf";
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { RunRandom } from "../../src/chance.js";
 import { decode, encode } from "../../src/codec.js";
 import type { Body } from "../../src/context.js";
-import { seededRandom } from "../../src/hashing.js";
 import { App, type Step, StepError } from "../../src/index.js";
 import type { Keys } from "../../src/keys.js";
 import type { Command } from "../../src/outbox.js";
@@ -19,9 +19,12 @@ const MOVES_MAX = 3000;
 
 /** Random choices that are the same for a seed. */
 class Chance {
-  readonly next: () => number;
+  readonly #numbers: RunRandom;
   constructor(seed: string) {
-    this.next = seededRandom(seed);
+    this.#numbers = new RunRandom(seed);
+  }
+  next(): number {
+    return this.#numbers.random();
   }
   upTo(limit: number): number {
     return Math.floor(this.next() * limit);
