@@ -132,11 +132,13 @@ class Play:
     def _settled(self, run_id: str) -> None:
         """Waits for children that outlive their parent, or follow it."""
         for child in self._client.list_runs(parent_run_id=run_id):
-            until(
-                lambda id=child.id: (run := self._client.get_run(id)).status.ended or run.status is RunStatus.PARKED,
-                f"{child.id} comes to rest",
-            )
+            until(lambda id=child.id: self._at_rest(id), f"{child.id} comes to rest")
             self._settled(child.id)
+
+    def _at_rest(self, run_id: str) -> bool:
+        """Ended, or parked; but one that is to be cancelled with its parent may still be parked for a moment."""
+        run = self._client.get_run(run_id)
+        return run.status.ended or (run.status is RunStatus.PARKED and not run.cancel_requested)
 
     def _bodies(self, run_id: str) -> None:
         """Every attempt of a step that has ended was executed once, those apart that were cut short by a kill."""
