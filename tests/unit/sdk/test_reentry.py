@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import stepwell
 from stepwell import App, Event, Interrupted, OutsideStepError, Step, StepError, SyncStep, UsageError
+from stepwell.canonical import input_hash
 from stepwell.context import Body
 from stepwell.core import State
 from stepwell.reentry import Reentry
@@ -301,6 +302,19 @@ def test_time_ids_and_random_numbers_are_the_same_in_replay() -> None:
     drive(new_run(code))
     assert seen[0] == seen[1]
     assert seen[0][1].version == 4
+
+
+def test_strict_mode_hashes_positional_arguments_then_those_with_names() -> None:
+    app = App("test")
+
+    @app.function(strict=True)
+    async def code(step: Step) -> None:
+        await step.run(get_stock, "abc", extra=3)
+
+    core = new_run(code)
+    core.start()
+    core.finish("get_stock", 1, value=(3, 3))
+    assert core.commands[0].input_hash == input_hash(["abc", {"extra": 3}], "what get_stock is given")
 
 
 def test_a_run_has_a_context_of_its_own() -> None:
