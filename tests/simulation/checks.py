@@ -10,7 +10,7 @@ from stepwell.reentry import Reentry
 from stepwell.v1 import step_pb2
 from stepwell_server.engine import query
 from stepwell_server.model import ids
-from stepwell_server.model.journal import OutcomeRow, StepKind
+from stepwell_server.model.journal import GIVEN_UP, OutcomeRow, StepKind
 from stepwell_server.model.run import LIVE, RunRow, RunStatus
 from stepwell_server.ports.store import RunState
 from stepwell_server.transport import convert
@@ -108,8 +108,11 @@ def _invoked(world: World, states: dict[str, RunState]) -> None:
 
 
 def _journal(world: World, state: RunState) -> None:
-    """Numbers are consecutive."""
-    numbers = [outcome.number for outcome in state.outcomes if outcome.number is not None]
+    """Numbers are consecutive; only a send may have been given up before the code saw what came of it."""
+    given_up = {outcome.kind for outcome in state.outcomes if outcome.number == GIVEN_UP}
+    if given_up - {StepKind.SEND}:
+        world.problem(f"run {state.run.id}: outcomes of kinds {given_up} were given up and kept")
+    numbers = [outcome.number for outcome in state.outcomes if outcome.number]
     if numbers != list(range(1, len(numbers) + 1)):
         world.problem(f"run {state.run.id}: the numbers of its journal are {numbers}")
 

@@ -76,14 +76,15 @@ test("user code that blocks its thread does not stop heartbeats", async () => {
   await using w = await world(app, {}, server);
   w.link.assign("run_1", "blocking");
   await blocked.promise;
-  // This thread was blocked as well: what arrived meanwhile was sent while it was.
-  const beats = await until(() => {
-    const all = w.link.heartbeats.drain();
-    return all.length > 5 ? all : undefined;
+  // This thread was blocked as well: what arrived meanwhile was sent while it was. More frames came after the body's end.
+  const pairs: string[] = [];
+  await until(() => {
+    const during = w.link.heartbeats.drain().filter((one) => one.framesRead <= 2n);
+    pairs.push(...during.map((one) => `${one.residents} as of frame ${one.framesRead}`));
+    return pairs.length > 5 ? pairs : undefined;
   }, "heartbeats");
-  const pairs = new Set(beats.map((one) => `${one.residents} as of frame ${one.framesRead}`));
   assert.deepEqual(
-    [...pairs].filter((pair) => !["0 as of frame 1", "1 as of frame 2"].includes(pair)),
+    pairs.filter((pair) => !["0 as of frame 1", "1 as of frame 2"].includes(pair)),
     [],
   );
   await w.link.command("Complete");
