@@ -5,11 +5,12 @@ from __future__ import annotations
 import functools
 import statistics
 from collections.abc import Callable
+from itertools import chain
 
 from bench.results import percentile
 from bench.shape import Shape
 from bench.sides import Side
-from bench.workloads import WARM_UP, Block, Measured, Options, Workload, check_rows, per_unit
+from bench.workloads import WARM_UP, Measured, Options, Workload, check_rows, per_unit
 from bench.world import Lab, Report, World, open_world
 from tests.support.languages import MISSING, go_program, typescript_program
 
@@ -72,12 +73,14 @@ async def invoke(language: str, lab: Lab, side: Side, options: Options) -> Measu
     return Measured({"python_p50_ms": python, "across_p50_ms": other, "p50_ratio": other / python})
 
 
-def _workload(name: str, block: Callable[..., object], language: str) -> Workload:
-    made: Block = functools.partial(block, language)  # type: ignore[assignment]
-    return Workload(f"{name}-{language}", made, both=False)
+def _workloads(language: str) -> tuple[Workload, ...]:
+    return (
+        Workload(f"burst-{language}", functools.partial(burst, language), both=False),
+        Workload(f"invoke-{language}", functools.partial(invoke, language), both=False),
+    )
 
 
-ACROSS = tuple(_workload(name, block, language) for language in LANGUAGES for name, block in (("burst", burst), ("invoke", invoke)))  # fmt: skip  # noqa: E501
+ACROSS = tuple(chain.from_iterable(map(_workloads, LANGUAGES)))
 
 
 def named(language: str) -> list[str]:

@@ -136,7 +136,7 @@ class _Derivation:
     def _model(self, tp: Any, name: str) -> Schema:
         try:
             schema: Schema = tp.model_json_schema(mode=_MODES[self._side], ref_template=f"#/$defs/{name}.{{model}}")
-        except Exception:  # pydantic knows no schema of a member
+        except (RuntimeError, NameError):  # pydantic's own: it knows no schema of a member, or not yet its class
             return {}
         for inner, definition in schema.pop("$defs", {}).items():
             self.definitions[f"{name}.{inner}"] = definition

@@ -45,7 +45,9 @@ class Place:
 
 
 @pytest.fixture(scope="module", params=STORES)
-def place(request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory) -> Generator[Place]:  # fmt: skip  # noqa: E501
+def place(
+    request: pytest.FixtureRequest, databases: Databases, tmp_path_factory: pytest.TempPathFactory
+) -> Generator[Place]:
     """See Place."""
     folder = tmp_path_factory.mktemp(f"schemas-{request.param}")
     server = Server(databases(request.param, folder), folder)
