@@ -7,11 +7,24 @@ from typing import Any
 import orjson
 import pytest
 from stepwell_server.engine import begin, conclude, ingest, unwind
+from stepwell_server.engine.advance import Frame
 from stepwell_server.engine.ingest import NewEvent
 from stepwell_server.model.journal import CANCEL_KEY
 from stepwell_server.model.run import RunStatus
 
 from tests.unit.engine.rig import APP, ENV, rig
+
+
+def cannot_be_applied(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frame, which sends events, is given up like one that breaks the engine."""
+
+    def broken(*_: Any) -> Any:
+        raise RuntimeError("no such registry")
+
+    monkeypatch.setattr(ingest, "accepting", broken)
+    with pytest.raises(RuntimeError):
+        frame.finish()
+    frame.give_up()
 
 
 @pytest.mark.parametrize("beside", [2, 3])
@@ -38,14 +51,7 @@ async def test_a_frame_whose_commit_cannot_be_made_is_given_up_whole(monkeypatch
         for run_id in runs:
             frame.result(run_id, 1, "k", 1, b"1", "", 1, 0, 0, b"")
         begin.send(frame, runs[1], 1, "send", [NewEvent("sent", b"{}", "", "", 0, b"")], b"")
-
-        def broken(*_: Any) -> Any:
-            raise RuntimeError("no such registry")
-
-        monkeypatch.setattr(ingest, "accepting", broken)
-        with pytest.raises(RuntimeError):
-            frame.finish()
-        frame.give_up()
+        cannot_be_applied(frame, monkeypatch)
         await world.settle()
         assert [world.outcomes(run_id) for run_id in runs] == [{}, {}, {}]
         assert [worker.turn(run_id) for run_id in runs] == [2, 2, 2], "none of them is stuck"
@@ -56,18 +62,10 @@ async def test_a_frame_that_can_never_be_applied_is_no_progress(monkeypatch: pyt
     async with rig() as world:
         worker = await world.connect()
         run_id = await world.start()
-        row = world.row(run_id)._replace(losses=3)
-        world.node.residents[run_id].losses = row.losses
+        world.node.residents[run_id].losses = 3
         frame = worker.frame()
         begin.send(frame, run_id, 1, "send", [NewEvent("sent", b"{}", "", "", 0, b"")], b"")
-
-        def broken(*_: Any) -> Any:
-            raise RuntimeError("no such registry")
-
-        monkeypatch.setattr(ingest, "accepting", broken)
-        with pytest.raises(RuntimeError):
-            frame.finish()
-        frame.give_up()
+        cannot_be_applied(frame, monkeypatch)
         await world.settle()
         assert world.row(run_id).losses == 4
 
