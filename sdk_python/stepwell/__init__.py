@@ -30,6 +30,12 @@ if TYPE_CHECKING:
     from stepwell.errors import UsageError as UsageError
     from stepwell.event import Event as Event
     from stepwell.event import NewEvent as NewEvent
+    from stepwell.flow import Batch as Batch
+    from stepwell.flow import Concurrency as Concurrency
+    from stepwell.flow import Debounce as Debounce
+    from stepwell.flow import RateLimit as RateLimit
+    from stepwell.flow import Singleton as Singleton
+    from stepwell.flow import Throttle as Throttle
     from stepwell.function import App as App
     from stepwell.function import Function as Function
     from stepwell.function import Trigger as Trigger
@@ -47,6 +53,7 @@ _HOMES = {
         "StepTimeoutError", "StepwellError", "UsageError",
     ),
     "event": ("Event", "NewEvent"),
+    "flow": ("Batch", "Concurrency", "Debounce", "RateLimit", "Singleton", "Throttle"),
     "function": ("App", "Function", "Trigger"),
     "retry": ("Retry",),
     "step": ("Step",),

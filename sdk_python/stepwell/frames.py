@@ -11,8 +11,8 @@ FRAME_ITEMS = 128
 FRAME_BYTES = 64 * 1024
 DECISION_BYTES = 4 * 1024 * 1024
 HELLO_RESIDENTS = 1000
-TIMEOUTS = "timeouts"
-"""The capability: time-outs of functions. A server without it would ignore them in silence."""
+TIMEOUTS, FLOW = "timeouts", "flow"
+"""Capabilities: time-outs of functions, and their flow. A server without them would ignore them in silence."""
 
 Command = Any
 """A command message of step.proto; its class decides the list of the frame it goes to."""
@@ -109,10 +109,11 @@ class Introduction(NamedTuple):
 
     def missing(self, capabilities: Iterable[str]) -> str:
         """What a server would have to have and has not, and the first function that needs it; empty if all is there."""
-        if TIMEOUTS in capabilities:
-            return ""
         timed = next((one.name for one in self.functions if one.timeout_ms or one.start_timeout_ms), "")
-        return f"{TIMEOUTS} of functions, which {timed} has" if timed else ""
+        if timed and TIMEOUTS not in capabilities:
+            return f"{TIMEOUTS} of functions, which {timed} has"
+        flowing = next((one.name for one in self.functions if one.HasField("flow")), "")
+        return f"{FLOW} of functions, which {flowing} has" if flowing and FLOW not in capabilities else ""
 
 
 def hello_frames(
@@ -129,7 +130,7 @@ def hello_frames(
         session_id=session_id,
         functions=worker.functions,
         capacity=capacity,
-        capabilities=[TIMEOUTS],
+        capabilities=[TIMEOUTS, FLOW],
     )
     at = 0
     while True:

@@ -8,13 +8,14 @@ import sys
 import typing
 from collections.abc import Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, TypeAlias, TypeVar, Unpack, overload
 
 from stepwell import codec, schema
 from stepwell.call import resolve_hints
 from stepwell.duration import Duration, DurationError, to_ms
 from stepwell.errors import RegistrationError, UsageError
 from stepwell.event import Event, check_event_name
+from stepwell.flow import FlowOptions, to_message
 from stepwell.retry import Retries, to_policy
 from stepwell.step import Step
 from stepwell.sync_step import Baton, SyncStep
@@ -50,6 +51,7 @@ class Function(Generic[In, Out]):
     def __init__(
         self, app: str, fn: Callable[..., Any], name: str, triggers: tuple[Trigger, ...], retries: Retries,
         strict: bool, timeouts: tuple[int, int], input_schema: Mapping[str, Any] | None, names: dict[str, Any],
+        flow: FlowOptions,
     ) -> None:  # fmt: skip
         self.app = app
         self.name = name
@@ -58,6 +60,7 @@ class Function(Generic[In, Out]):
         self.triggers = triggers
         self.strict = strict
         self.timeout_ms, self.start_timeout_ms = timeouts
+        self.flow = to_message(flow)
         self.policy = to_policy(retries)
         self.is_sync = not inspect.iscoroutinefunction(fn)
         self.parameters, self.input, self.returns = _signature(fn, name, self.is_sync, names)
@@ -98,6 +101,7 @@ class Function(Generic[In, Out]):
             strict=self.strict,
             timeout_ms=self.timeout_ms,
             start_timeout_ms=self.start_timeout_ms,
+            flow=self.flow,
         )
 
 
@@ -119,12 +123,12 @@ class App:
     def function(
         self, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False,
         timeout: Duration | None = None, start_timeout: Duration | None = None,
-        input_schema: Mapping[str, Any] | None = None,
+        input_schema: Mapping[str, Any] | None = None, **flow: Unpack[FlowOptions],
     ) -> _Decorator: ...  # fmt: skip
     def function(  # pyright: ignore[reportInconsistentOverload]
         self, fn: Any = None, /, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False,
         timeout: Duration | None = None, start_timeout: Duration | None = None,
-        input_schema: Mapping[str, Any] | None = None,
+        input_schema: Mapping[str, Any] | None = None, **flow: Unpack[FlowOptions],
     ) -> Any:  # fmt: skip
         """Registers a function: `on` is what starts it (nothing: it is only invoked), `retries` the default of its
         steps and of an exception that leaves it, `strict` makes a changed input of a recorded step a mismatch too.
@@ -135,20 +139,25 @@ class App:
         The server refuses what does not fit the JSON Schema of the input, which is that of the event's annotation;
         `input_schema` is another one, and {} takes anything.
 
+        `concurrency`, `throttle`, `rate_limit`, `debounce`, `batch`, `singleton` and `priority` limit, gather and order
+        the runs: see stepwell.flow.
+
         Raises RegistrationError naming the function and the option that is wrong.
         """
         caller = sys._getframe(1)  # pyright: ignore[reportPrivateUsage]
         names = caller.f_locals if caller.f_locals is not caller.f_globals else {}
 
         def register(fn: Any) -> Function[Any, Any]:
-            return self._register(fn, on, name, retries, strict, (timeout, start_timeout), input_schema, dict(names))
+            return self._register(
+                fn, on, name, retries, strict, (timeout, start_timeout), input_schema, dict(names), flow
+            )
 
         return register(fn) if fn is not None else register
 
     def _register(
         self, fn: Any, on: On, name: str | None, retries: Retries, strict: bool,
         timeouts: tuple[Duration | None, Duration | None], input_schema: Mapping[str, Any] | None,
-        names: dict[str, Any],
+        names: dict[str, Any], flow: FlowOptions,
     ) -> Function[Any, Any]:  # fmt: skip
         if not inspect.isfunction(fn):
             raise RegistrationError(f"@app.function is for functions, not for {fn!r}; write @app.function(on=…)")
@@ -163,7 +172,7 @@ class App:
         limits = _timeout_ms(name, "timeout", timeouts[0]), _timeout_ms(name, "start_timeout", timeouts[1])
         try:
             function: Function[Any, Any] = Function(
-                self.name, fn, name, triggers, retries, strict, limits, input_schema, names
+                self.name, fn, name, triggers, retries, strict, limits, input_schema, names, flow
             )
         except RegistrationError:
             raise

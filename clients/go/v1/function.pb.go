@@ -21,6 +21,169 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// Among whose runs a limit counts. In a scope wider than the function all limits of equal key count the same runs.
+type Concurrency_Scope int32
+
+const (
+	// Never sent.
+	Concurrency_SCOPE_UNSPECIFIED Concurrency_Scope = 0
+	// Those of the function.
+	Concurrency_SCOPE_FUNCTION Concurrency_Scope = 1
+	// Those of the app's functions that have a limit of this scope.
+	Concurrency_SCOPE_APP Concurrency_Scope = 2
+	// Those of all functions of the environment that have a limit of this scope.
+	Concurrency_SCOPE_ENVIRONMENT Concurrency_Scope = 3
+)
+
+// Enum value maps for Concurrency_Scope.
+var (
+	Concurrency_Scope_name = map[int32]string{
+		0: "SCOPE_UNSPECIFIED",
+		1: "SCOPE_FUNCTION",
+		2: "SCOPE_APP",
+		3: "SCOPE_ENVIRONMENT",
+	}
+	Concurrency_Scope_value = map[string]int32{
+		"SCOPE_UNSPECIFIED": 0,
+		"SCOPE_FUNCTION":    1,
+		"SCOPE_APP":         2,
+		"SCOPE_ENVIRONMENT": 3,
+	}
+)
+
+func (x Concurrency_Scope) Enum() *Concurrency_Scope {
+	p := new(Concurrency_Scope)
+	*p = x
+	return p
+}
+
+func (x Concurrency_Scope) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Concurrency_Scope) Descriptor() protoreflect.EnumDescriptor {
+	return file_stepwell_v1_function_proto_enumTypes[0].Descriptor()
+}
+
+func (Concurrency_Scope) Type() protoreflect.EnumType {
+	return &file_stepwell_v1_function_proto_enumTypes[0]
+}
+
+func (x Concurrency_Scope) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Concurrency_Scope.Descriptor instead.
+func (Concurrency_Scope) EnumDescriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{2, 0}
+}
+
+// For how long a run counts.
+type Concurrency_Hold int32
+
+const (
+	// Never sent.
+	Concurrency_HOLD_UNSPECIFIED Concurrency_Hold = 0
+	// While it executes: not while it is parked.
+	Concurrency_HOLD_EXECUTING Concurrency_Hold = 1
+	// From its first assignment to its end.
+	Concurrency_HOLD_RUN Concurrency_Hold = 2
+)
+
+// Enum value maps for Concurrency_Hold.
+var (
+	Concurrency_Hold_name = map[int32]string{
+		0: "HOLD_UNSPECIFIED",
+		1: "HOLD_EXECUTING",
+		2: "HOLD_RUN",
+	}
+	Concurrency_Hold_value = map[string]int32{
+		"HOLD_UNSPECIFIED": 0,
+		"HOLD_EXECUTING":   1,
+		"HOLD_RUN":         2,
+	}
+)
+
+func (x Concurrency_Hold) Enum() *Concurrency_Hold {
+	p := new(Concurrency_Hold)
+	*p = x
+	return p
+}
+
+func (x Concurrency_Hold) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Concurrency_Hold) Descriptor() protoreflect.EnumDescriptor {
+	return file_stepwell_v1_function_proto_enumTypes[1].Descriptor()
+}
+
+func (Concurrency_Hold) Type() protoreflect.EnumType {
+	return &file_stepwell_v1_function_proto_enumTypes[1]
+}
+
+func (x Concurrency_Hold) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Concurrency_Hold.Descriptor instead.
+func (Concurrency_Hold) EnumDescriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{2, 1}
+}
+
+// What becomes of the second run.
+type Singleton_Mode int32
+
+const (
+	// Never sent.
+	Singleton_MODE_UNSPECIFIED Singleton_Mode = 0
+	// It is recorded as skipped.
+	Singleton_MODE_SKIP Singleton_Mode = 1
+	// The one that lives is cancelled, and the new one starts once that has ended.
+	Singleton_MODE_CANCEL Singleton_Mode = 2
+)
+
+// Enum value maps for Singleton_Mode.
+var (
+	Singleton_Mode_name = map[int32]string{
+		0: "MODE_UNSPECIFIED",
+		1: "MODE_SKIP",
+		2: "MODE_CANCEL",
+	}
+	Singleton_Mode_value = map[string]int32{
+		"MODE_UNSPECIFIED": 0,
+		"MODE_SKIP":        1,
+		"MODE_CANCEL":      2,
+	}
+)
+
+func (x Singleton_Mode) Enum() *Singleton_Mode {
+	p := new(Singleton_Mode)
+	*p = x
+	return p
+}
+
+func (x Singleton_Mode) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Singleton_Mode) Descriptor() protoreflect.EnumDescriptor {
+	return file_stepwell_v1_function_proto_enumTypes[2].Descriptor()
+}
+
+func (Singleton_Mode) Type() protoreflect.EnumType {
+	return &file_stepwell_v1_function_proto_enumTypes[2]
+}
+
+func (x Singleton_Mode) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Singleton_Mode.Descriptor instead.
+func (Singleton_Mode) EnumDescriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{7, 0}
+}
+
 // What an app says of one of its functions.
 type FunctionSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -43,8 +206,12 @@ type FunctionSpec struct {
 	// The longest a run may wait for its first assignment. Then it ends TIMED_OUT without having started. Zero: no limit.
 	// At most 366 days.
 	StartTimeoutMs uint64 `protobuf:"varint,8,opt,name=start_timeout_ms,json=startTimeoutMs,proto3" json:"start_timeout_ms,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// What limits, gathers and orders its runs. A worker whose functions have it needs the capability "flow".
+	Flow *Flow `protobuf:"bytes,9,opt,name=flow,proto3" json:"flow,omitempty"`
+	// Only workers that have all these labels, with these values, serve it. At most 16 of 128 bytes each.
+	Labels        map[string]string `protobuf:"bytes,10,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *FunctionSpec) Reset() {
@@ -133,6 +300,523 @@ func (x *FunctionSpec) GetStartTimeoutMs() uint64 {
 	return 0
 }
 
+func (x *FunctionSpec) GetFlow() *Flow {
+	if x != nil {
+		return x.Flow
+	}
+	return nil
+}
+
+func (x *FunctionSpec) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+// What limits, gathers and orders the runs of a function. Every key is CEL over `event`; its value, as JSON, tells whose
+// share a run counts to. A key that cannot be evaluated has the value null.
+type Flow struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many runs may execute at once: all of them hold. At most 4.
+	Concurrency []*Concurrency `protobuf:"bytes,1,rep,name=concurrency,proto3" json:"concurrency,omitempty"`
+	// How many runs may start in a time; the others wait.
+	Throttle *Throttle `protobuf:"bytes,2,opt,name=throttle,proto3" json:"throttle,omitempty"`
+	// How many runs may start in a time; the others are skipped.
+	RateLimit *RateLimit `protobuf:"bytes,3,opt,name=rate_limit,json=rateLimit,proto3" json:"rate_limit,omitempty"`
+	// One run for the last event of a flurry. Not together with batch.
+	Debounce *Debounce `protobuf:"bytes,4,opt,name=debounce,proto3" json:"debounce,omitempty"`
+	// One run for many events.
+	Batch *Batch `protobuf:"bytes,5,opt,name=batch,proto3" json:"batch,omitempty"`
+	// One live run at a time.
+	Singleton *Singleton `protobuf:"bytes,6,opt,name=singleton,proto3" json:"singleton,omitempty"`
+	// CEL over `event`: whole seconds, from -43200 to 43200, by which a run goes before others that were queued later.
+	Priority      string `protobuf:"bytes,7,opt,name=priority,proto3" json:"priority,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Flow) Reset() {
+	*x = Flow{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Flow) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Flow) ProtoMessage() {}
+
+func (x *Flow) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Flow.ProtoReflect.Descriptor instead.
+func (*Flow) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Flow) GetConcurrency() []*Concurrency {
+	if x != nil {
+		return x.Concurrency
+	}
+	return nil
+}
+
+func (x *Flow) GetThrottle() *Throttle {
+	if x != nil {
+		return x.Throttle
+	}
+	return nil
+}
+
+func (x *Flow) GetRateLimit() *RateLimit {
+	if x != nil {
+		return x.RateLimit
+	}
+	return nil
+}
+
+func (x *Flow) GetDebounce() *Debounce {
+	if x != nil {
+		return x.Debounce
+	}
+	return nil
+}
+
+func (x *Flow) GetBatch() *Batch {
+	if x != nil {
+		return x.Batch
+	}
+	return nil
+}
+
+func (x *Flow) GetSingleton() *Singleton {
+	if x != nil {
+		return x.Singleton
+	}
+	return nil
+}
+
+func (x *Flow) GetPriority() string {
+	if x != nil {
+		return x.Priority
+	}
+	return ""
+}
+
+// At most so many runs of one key at once.
+type Concurrency struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many; from 1 to 1000000.
+	Limit uint32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// CEL over `event`; empty: all runs share the limit.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// Among whose runs.
+	Scope Concurrency_Scope `protobuf:"varint,3,opt,name=scope,proto3,enum=stepwell.v1.Concurrency_Scope" json:"scope,omitempty"`
+	// For how long a run counts.
+	Hold          Concurrency_Hold `protobuf:"varint,4,opt,name=hold,proto3,enum=stepwell.v1.Concurrency_Hold" json:"hold,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Concurrency) Reset() {
+	*x = Concurrency{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Concurrency) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Concurrency) ProtoMessage() {}
+
+func (x *Concurrency) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Concurrency.ProtoReflect.Descriptor instead.
+func (*Concurrency) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *Concurrency) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Concurrency) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Concurrency) GetScope() Concurrency_Scope {
+	if x != nil {
+		return x.Scope
+	}
+	return Concurrency_SCOPE_UNSPECIFIED
+}
+
+func (x *Concurrency) GetHold() Concurrency_Hold {
+	if x != nil {
+		return x.Hold
+	}
+	return Concurrency_HOLD_UNSPECIFIED
+}
+
+// At most so many starts of one key in a time, evenly spread; what is too much waits.
+type Throttle struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many in each period; from 1 to 1000000.
+	Limit uint32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The period: from 1 second to 366 days.
+	PeriodMs uint64 `protobuf:"varint,2,opt,name=period_ms,json=periodMs,proto3" json:"period_ms,omitempty"`
+	// So many more may start at once; at most 1000000.
+	Burst uint32 `protobuf:"varint,3,opt,name=burst,proto3" json:"burst,omitempty"`
+	// CEL over `event`; empty: all runs share the throttle.
+	Key           string `protobuf:"bytes,4,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Throttle) Reset() {
+	*x = Throttle{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Throttle) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Throttle) ProtoMessage() {}
+
+func (x *Throttle) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Throttle.ProtoReflect.Descriptor instead.
+func (*Throttle) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *Throttle) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *Throttle) GetPeriodMs() uint64 {
+	if x != nil {
+		return x.PeriodMs
+	}
+	return 0
+}
+
+func (x *Throttle) GetBurst() uint32 {
+	if x != nil {
+		return x.Burst
+	}
+	return 0
+}
+
+func (x *Throttle) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// At most so many runs of one key in a time; what is too much is recorded as skipped.
+type RateLimit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// How many in any period; from 1 to 1000000.
+	Limit uint32 `protobuf:"varint,1,opt,name=limit,proto3" json:"limit,omitempty"`
+	// The period: from 1 second to 366 days.
+	PeriodMs uint64 `protobuf:"varint,2,opt,name=period_ms,json=periodMs,proto3" json:"period_ms,omitempty"`
+	// CEL over `event`; empty: all runs share the limit.
+	Key           string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RateLimit) Reset() {
+	*x = RateLimit{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RateLimit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RateLimit) ProtoMessage() {}
+
+func (x *RateLimit) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RateLimit.ProtoReflect.Descriptor instead.
+func (*RateLimit) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *RateLimit) GetLimit() uint32 {
+	if x != nil {
+		return x.Limit
+	}
+	return 0
+}
+
+func (x *RateLimit) GetPeriodMs() uint64 {
+	if x != nil {
+		return x.PeriodMs
+	}
+	return 0
+}
+
+func (x *RateLimit) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// A run starts once no further event of its key has come for a while; it gets the last one.
+type Debounce struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The while: from 100 ms to 366 days.
+	PeriodMs uint64 `protobuf:"varint,1,opt,name=period_ms,json=periodMs,proto3" json:"period_ms,omitempty"`
+	// CEL over `event`; empty: all events share it.
+	Key string `protobuf:"bytes,2,opt,name=key,proto3" json:"key,omitempty"`
+	// It starts so long after the first event at the latest; zero: no bound.
+	MaxWaitMs     uint64 `protobuf:"varint,3,opt,name=max_wait_ms,json=maxWaitMs,proto3" json:"max_wait_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Debounce) Reset() {
+	*x = Debounce{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Debounce) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Debounce) ProtoMessage() {}
+
+func (x *Debounce) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Debounce.ProtoReflect.Descriptor instead.
+func (*Debounce) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *Debounce) GetPeriodMs() uint64 {
+	if x != nil {
+		return x.PeriodMs
+	}
+	return 0
+}
+
+func (x *Debounce) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Debounce) GetMaxWaitMs() uint64 {
+	if x != nil {
+		return x.MaxWaitMs
+	}
+	return 0
+}
+
+// A run starts for many events at once.
+type Batch struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// It starts with so many; from 2 to 1000.
+	MaxSize uint32 `protobuf:"varint,1,opt,name=max_size,json=maxSize,proto3" json:"max_size,omitempty"`
+	// It starts so long after the first event at the latest: from 100 ms to 366 days.
+	TimeoutMs uint64 `protobuf:"varint,2,opt,name=timeout_ms,json=timeoutMs,proto3" json:"timeout_ms,omitempty"`
+	// CEL over `event`; empty: all events share a batch.
+	Key string `protobuf:"bytes,3,opt,name=key,proto3" json:"key,omitempty"`
+	// CEL over `event`: an event that does not fit starts a run alone, at once. Empty fits always.
+	Condition     string `protobuf:"bytes,4,opt,name=condition,proto3" json:"condition,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Batch) Reset() {
+	*x = Batch{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Batch) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Batch) ProtoMessage() {}
+
+func (x *Batch) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Batch.ProtoReflect.Descriptor instead.
+func (*Batch) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Batch) GetMaxSize() uint32 {
+	if x != nil {
+		return x.MaxSize
+	}
+	return 0
+}
+
+func (x *Batch) GetTimeoutMs() uint64 {
+	if x != nil {
+		return x.TimeoutMs
+	}
+	return 0
+}
+
+func (x *Batch) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Batch) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+// While a run of a key lives no other one starts.
+type Singleton struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// CEL over `event`; empty: one run of the function.
+	Key string `protobuf:"bytes,1,opt,name=key,proto3" json:"key,omitempty"`
+	// What becomes of the second run.
+	Mode          Singleton_Mode `protobuf:"varint,2,opt,name=mode,proto3,enum=stepwell.v1.Singleton_Mode" json:"mode,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Singleton) Reset() {
+	*x = Singleton{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Singleton) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Singleton) ProtoMessage() {}
+
+func (x *Singleton) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Singleton.ProtoReflect.Descriptor instead.
+func (*Singleton) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Singleton) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+func (x *Singleton) GetMode() Singleton_Mode {
+	if x != nil {
+		return x.Mode
+	}
+	return Singleton_MODE_UNSPECIFIED
+}
+
 // Starts a function when an event fits.
 type Trigger struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -149,7 +833,7 @@ type Trigger struct {
 
 func (x *Trigger) Reset() {
 	*x = Trigger{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[1]
+	mi := &file_stepwell_v1_function_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -161,7 +845,7 @@ func (x *Trigger) String() string {
 func (*Trigger) ProtoMessage() {}
 
 func (x *Trigger) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[1]
+	mi := &file_stepwell_v1_function_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -174,7 +858,7 @@ func (x *Trigger) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Trigger.ProtoReflect.Descriptor instead.
 func (*Trigger) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{1}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Trigger) GetEvent() string {
@@ -220,7 +904,7 @@ type Function struct {
 
 func (x *Function) Reset() {
 	*x = Function{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[2]
+	mi := &file_stepwell_v1_function_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -232,7 +916,7 @@ func (x *Function) String() string {
 func (*Function) ProtoMessage() {}
 
 func (x *Function) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[2]
+	mi := &file_stepwell_v1_function_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -245,7 +929,7 @@ func (x *Function) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Function.ProtoReflect.Descriptor instead.
 func (*Function) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{2}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Function) GetId() string {
@@ -303,7 +987,7 @@ type ListFunctionsRequest struct {
 
 func (x *ListFunctionsRequest) Reset() {
 	*x = ListFunctionsRequest{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[3]
+	mi := &file_stepwell_v1_function_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -315,7 +999,7 @@ func (x *ListFunctionsRequest) String() string {
 func (*ListFunctionsRequest) ProtoMessage() {}
 
 func (x *ListFunctionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[3]
+	mi := &file_stepwell_v1_function_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -328,7 +1012,7 @@ func (x *ListFunctionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFunctionsRequest.ProtoReflect.Descriptor instead.
 func (*ListFunctionsRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{3}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListFunctionsRequest) GetEnvironment() string {
@@ -356,7 +1040,7 @@ type ListFunctionsResponse struct {
 
 func (x *ListFunctionsResponse) Reset() {
 	*x = ListFunctionsResponse{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[4]
+	mi := &file_stepwell_v1_function_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -368,7 +1052,7 @@ func (x *ListFunctionsResponse) String() string {
 func (*ListFunctionsResponse) ProtoMessage() {}
 
 func (x *ListFunctionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[4]
+	mi := &file_stepwell_v1_function_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -381,7 +1065,7 @@ func (x *ListFunctionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFunctionsResponse.ProtoReflect.Descriptor instead.
 func (*ListFunctionsResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{4}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListFunctionsResponse) GetFunctions() []*Function {
@@ -404,7 +1088,7 @@ type GetFunctionRequest struct {
 
 func (x *GetFunctionRequest) Reset() {
 	*x = GetFunctionRequest{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[5]
+	mi := &file_stepwell_v1_function_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -416,7 +1100,7 @@ func (x *GetFunctionRequest) String() string {
 func (*GetFunctionRequest) ProtoMessage() {}
 
 func (x *GetFunctionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[5]
+	mi := &file_stepwell_v1_function_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -429,7 +1113,7 @@ func (x *GetFunctionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFunctionRequest.ProtoReflect.Descriptor instead.
 func (*GetFunctionRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{5}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetFunctionRequest) GetEnvironment() string {
@@ -457,7 +1141,7 @@ type GetFunctionResponse struct {
 
 func (x *GetFunctionResponse) Reset() {
 	*x = GetFunctionResponse{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[6]
+	mi := &file_stepwell_v1_function_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -469,7 +1153,7 @@ func (x *GetFunctionResponse) String() string {
 func (*GetFunctionResponse) ProtoMessage() {}
 
 func (x *GetFunctionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[6]
+	mi := &file_stepwell_v1_function_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -482,7 +1166,7 @@ func (x *GetFunctionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFunctionResponse.ProtoReflect.Descriptor instead.
 func (*GetFunctionResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{6}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetFunctionResponse) GetFunction() *Function {
@@ -513,7 +1197,7 @@ type InvokeRequest struct {
 
 func (x *InvokeRequest) Reset() {
 	*x = InvokeRequest{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[7]
+	mi := &file_stepwell_v1_function_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -525,7 +1209,7 @@ func (x *InvokeRequest) String() string {
 func (*InvokeRequest) ProtoMessage() {}
 
 func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[7]
+	mi := &file_stepwell_v1_function_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -538,7 +1222,7 @@ func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeRequest.ProtoReflect.Descriptor instead.
 func (*InvokeRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{7}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *InvokeRequest) GetEnvironment() string {
@@ -594,7 +1278,7 @@ type InvokeResponse struct {
 
 func (x *InvokeResponse) Reset() {
 	*x = InvokeResponse{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[8]
+	mi := &file_stepwell_v1_function_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -606,7 +1290,7 @@ func (x *InvokeResponse) String() string {
 func (*InvokeResponse) ProtoMessage() {}
 
 func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[8]
+	mi := &file_stepwell_v1_function_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -619,7 +1303,7 @@ func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeResponse.ProtoReflect.Descriptor instead.
 func (*InvokeResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{8}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InvokeResponse) GetRun() *Run {
@@ -633,7 +1317,7 @@ var File_stepwell_v1_function_proto protoreflect.FileDescriptor
 
 const file_stepwell_v1_function_proto_rawDesc = "" +
 	"\n" +
-	"\x1astepwell/v1/function.proto\x12\vstepwell.v1\x1a\x18stepwell/v1/common.proto\x1a\x15stepwell/v1/run.proto\"\xad\x02\n" +
+	"\x1astepwell/v1/function.proto\x12\vstepwell.v1\x1a\x18stepwell/v1/common.proto\x1a\x15stepwell/v1/run.proto\"\xce\x03\n" +
 	"\fFunctionSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x120\n" +
 	"\btriggers\x18\x02 \x03(\v2\x14.stepwell.v1.TriggerR\btriggers\x12.\n" +
@@ -643,7 +1327,62 @@ const file_stepwell_v1_function_proto_rawDesc = "" +
 	"\x06strict\x18\x06 \x01(\bR\x06strict\x12\x1d\n" +
 	"\n" +
 	"timeout_ms\x18\a \x01(\x04R\ttimeoutMs\x12(\n" +
-	"\x10start_timeout_ms\x18\b \x01(\x04R\x0estartTimeoutMs\"U\n" +
+	"\x10start_timeout_ms\x18\b \x01(\x04R\x0estartTimeoutMs\x12%\n" +
+	"\x04flow\x18\t \x01(\v2\x11.stepwell.v1.FlowR\x04flow\x12=\n" +
+	"\x06labels\x18\n" +
+	" \x03(\v2%.stepwell.v1.FunctionSpec.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xdb\x02\n" +
+	"\x04Flow\x12:\n" +
+	"\vconcurrency\x18\x01 \x03(\v2\x18.stepwell.v1.ConcurrencyR\vconcurrency\x121\n" +
+	"\bthrottle\x18\x02 \x01(\v2\x15.stepwell.v1.ThrottleR\bthrottle\x125\n" +
+	"\n" +
+	"rate_limit\x18\x03 \x01(\v2\x16.stepwell.v1.RateLimitR\trateLimit\x121\n" +
+	"\bdebounce\x18\x04 \x01(\v2\x15.stepwell.v1.DebounceR\bdebounce\x12(\n" +
+	"\x05batch\x18\x05 \x01(\v2\x12.stepwell.v1.BatchR\x05batch\x124\n" +
+	"\tsingleton\x18\x06 \x01(\v2\x16.stepwell.v1.SingletonR\tsingleton\x12\x1a\n" +
+	"\bpriority\x18\a \x01(\tR\bpriority\"\xb8\x02\n" +
+	"\vConcurrency\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x124\n" +
+	"\x05scope\x18\x03 \x01(\x0e2\x1e.stepwell.v1.Concurrency.ScopeR\x05scope\x121\n" +
+	"\x04hold\x18\x04 \x01(\x0e2\x1d.stepwell.v1.Concurrency.HoldR\x04hold\"X\n" +
+	"\x05Scope\x12\x15\n" +
+	"\x11SCOPE_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eSCOPE_FUNCTION\x10\x01\x12\r\n" +
+	"\tSCOPE_APP\x10\x02\x12\x15\n" +
+	"\x11SCOPE_ENVIRONMENT\x10\x03\">\n" +
+	"\x04Hold\x12\x14\n" +
+	"\x10HOLD_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eHOLD_EXECUTING\x10\x01\x12\f\n" +
+	"\bHOLD_RUN\x10\x02\"e\n" +
+	"\bThrottle\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x1b\n" +
+	"\tperiod_ms\x18\x02 \x01(\x04R\bperiodMs\x12\x14\n" +
+	"\x05burst\x18\x03 \x01(\rR\x05burst\x12\x10\n" +
+	"\x03key\x18\x04 \x01(\tR\x03key\"P\n" +
+	"\tRateLimit\x12\x14\n" +
+	"\x05limit\x18\x01 \x01(\rR\x05limit\x12\x1b\n" +
+	"\tperiod_ms\x18\x02 \x01(\x04R\bperiodMs\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key\"Y\n" +
+	"\bDebounce\x12\x1b\n" +
+	"\tperiod_ms\x18\x01 \x01(\x04R\bperiodMs\x12\x10\n" +
+	"\x03key\x18\x02 \x01(\tR\x03key\x12\x1e\n" +
+	"\vmax_wait_ms\x18\x03 \x01(\x04R\tmaxWaitMs\"q\n" +
+	"\x05Batch\x12\x19\n" +
+	"\bmax_size\x18\x01 \x01(\rR\amaxSize\x12\x1d\n" +
+	"\n" +
+	"timeout_ms\x18\x02 \x01(\x04R\ttimeoutMs\x12\x10\n" +
+	"\x03key\x18\x03 \x01(\tR\x03key\x12\x1c\n" +
+	"\tcondition\x18\x04 \x01(\tR\tcondition\"\x8c\x01\n" +
+	"\tSingleton\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12/\n" +
+	"\x04mode\x18\x02 \x01(\x0e2\x1b.stepwell.v1.Singleton.ModeR\x04mode\"<\n" +
+	"\x04Mode\x12\x14\n" +
+	"\x10MODE_UNSPECIFIED\x10\x00\x12\r\n" +
+	"\tMODE_SKIP\x10\x01\x12\x0f\n" +
+	"\vMODE_CANCEL\x10\x02\"U\n" +
 	"\aTrigger\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x1c\n" +
 	"\tcondition\x18\x02 \x01(\tR\tcondition\x12\x16\n" +
@@ -699,42 +1438,65 @@ func file_stepwell_v1_function_proto_rawDescGZIP() []byte {
 	return file_stepwell_v1_function_proto_rawDescData
 }
 
-var file_stepwell_v1_function_proto_msgTypes = make([]protoimpl.MessageInfo, 10)
+var file_stepwell_v1_function_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_stepwell_v1_function_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_stepwell_v1_function_proto_goTypes = []any{
-	(*FunctionSpec)(nil),          // 0: stepwell.v1.FunctionSpec
-	(*Trigger)(nil),               // 1: stepwell.v1.Trigger
-	(*Function)(nil),              // 2: stepwell.v1.Function
-	(*ListFunctionsRequest)(nil),  // 3: stepwell.v1.ListFunctionsRequest
-	(*ListFunctionsResponse)(nil), // 4: stepwell.v1.ListFunctionsResponse
-	(*GetFunctionRequest)(nil),    // 5: stepwell.v1.GetFunctionRequest
-	(*GetFunctionResponse)(nil),   // 6: stepwell.v1.GetFunctionResponse
-	(*InvokeRequest)(nil),         // 7: stepwell.v1.InvokeRequest
-	(*InvokeResponse)(nil),        // 8: stepwell.v1.InvokeResponse
-	nil,                           // 9: stepwell.v1.InvokeRequest.MetadataEntry
-	(*RetryPolicy)(nil),           // 10: stepwell.v1.RetryPolicy
-	(*Payload)(nil),               // 11: stepwell.v1.Payload
-	(*Run)(nil),                   // 12: stepwell.v1.Run
+	(Concurrency_Scope)(0),        // 0: stepwell.v1.Concurrency.Scope
+	(Concurrency_Hold)(0),         // 1: stepwell.v1.Concurrency.Hold
+	(Singleton_Mode)(0),           // 2: stepwell.v1.Singleton.Mode
+	(*FunctionSpec)(nil),          // 3: stepwell.v1.FunctionSpec
+	(*Flow)(nil),                  // 4: stepwell.v1.Flow
+	(*Concurrency)(nil),           // 5: stepwell.v1.Concurrency
+	(*Throttle)(nil),              // 6: stepwell.v1.Throttle
+	(*RateLimit)(nil),             // 7: stepwell.v1.RateLimit
+	(*Debounce)(nil),              // 8: stepwell.v1.Debounce
+	(*Batch)(nil),                 // 9: stepwell.v1.Batch
+	(*Singleton)(nil),             // 10: stepwell.v1.Singleton
+	(*Trigger)(nil),               // 11: stepwell.v1.Trigger
+	(*Function)(nil),              // 12: stepwell.v1.Function
+	(*ListFunctionsRequest)(nil),  // 13: stepwell.v1.ListFunctionsRequest
+	(*ListFunctionsResponse)(nil), // 14: stepwell.v1.ListFunctionsResponse
+	(*GetFunctionRequest)(nil),    // 15: stepwell.v1.GetFunctionRequest
+	(*GetFunctionResponse)(nil),   // 16: stepwell.v1.GetFunctionResponse
+	(*InvokeRequest)(nil),         // 17: stepwell.v1.InvokeRequest
+	(*InvokeResponse)(nil),        // 18: stepwell.v1.InvokeResponse
+	nil,                           // 19: stepwell.v1.FunctionSpec.LabelsEntry
+	nil,                           // 20: stepwell.v1.InvokeRequest.MetadataEntry
+	(*RetryPolicy)(nil),           // 21: stepwell.v1.RetryPolicy
+	(*Payload)(nil),               // 22: stepwell.v1.Payload
+	(*Run)(nil),                   // 23: stepwell.v1.Run
 }
 var file_stepwell_v1_function_proto_depIdxs = []int32{
-	1,  // 0: stepwell.v1.FunctionSpec.triggers:type_name -> stepwell.v1.Trigger
-	10, // 1: stepwell.v1.FunctionSpec.retry:type_name -> stepwell.v1.RetryPolicy
-	0,  // 2: stepwell.v1.Function.spec:type_name -> stepwell.v1.FunctionSpec
-	2,  // 3: stepwell.v1.ListFunctionsResponse.functions:type_name -> stepwell.v1.Function
-	2,  // 4: stepwell.v1.GetFunctionResponse.function:type_name -> stepwell.v1.Function
-	11, // 5: stepwell.v1.InvokeRequest.input:type_name -> stepwell.v1.Payload
-	9,  // 6: stepwell.v1.InvokeRequest.metadata:type_name -> stepwell.v1.InvokeRequest.MetadataEntry
-	12, // 7: stepwell.v1.InvokeResponse.run:type_name -> stepwell.v1.Run
-	3,  // 8: stepwell.v1.FunctionService.ListFunctions:input_type -> stepwell.v1.ListFunctionsRequest
-	5,  // 9: stepwell.v1.FunctionService.GetFunction:input_type -> stepwell.v1.GetFunctionRequest
-	7,  // 10: stepwell.v1.FunctionService.Invoke:input_type -> stepwell.v1.InvokeRequest
-	4,  // 11: stepwell.v1.FunctionService.ListFunctions:output_type -> stepwell.v1.ListFunctionsResponse
-	6,  // 12: stepwell.v1.FunctionService.GetFunction:output_type -> stepwell.v1.GetFunctionResponse
-	8,  // 13: stepwell.v1.FunctionService.Invoke:output_type -> stepwell.v1.InvokeResponse
-	11, // [11:14] is the sub-list for method output_type
-	8,  // [8:11] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	11, // 0: stepwell.v1.FunctionSpec.triggers:type_name -> stepwell.v1.Trigger
+	21, // 1: stepwell.v1.FunctionSpec.retry:type_name -> stepwell.v1.RetryPolicy
+	4,  // 2: stepwell.v1.FunctionSpec.flow:type_name -> stepwell.v1.Flow
+	19, // 3: stepwell.v1.FunctionSpec.labels:type_name -> stepwell.v1.FunctionSpec.LabelsEntry
+	5,  // 4: stepwell.v1.Flow.concurrency:type_name -> stepwell.v1.Concurrency
+	6,  // 5: stepwell.v1.Flow.throttle:type_name -> stepwell.v1.Throttle
+	7,  // 6: stepwell.v1.Flow.rate_limit:type_name -> stepwell.v1.RateLimit
+	8,  // 7: stepwell.v1.Flow.debounce:type_name -> stepwell.v1.Debounce
+	9,  // 8: stepwell.v1.Flow.batch:type_name -> stepwell.v1.Batch
+	10, // 9: stepwell.v1.Flow.singleton:type_name -> stepwell.v1.Singleton
+	0,  // 10: stepwell.v1.Concurrency.scope:type_name -> stepwell.v1.Concurrency.Scope
+	1,  // 11: stepwell.v1.Concurrency.hold:type_name -> stepwell.v1.Concurrency.Hold
+	2,  // 12: stepwell.v1.Singleton.mode:type_name -> stepwell.v1.Singleton.Mode
+	3,  // 13: stepwell.v1.Function.spec:type_name -> stepwell.v1.FunctionSpec
+	12, // 14: stepwell.v1.ListFunctionsResponse.functions:type_name -> stepwell.v1.Function
+	12, // 15: stepwell.v1.GetFunctionResponse.function:type_name -> stepwell.v1.Function
+	22, // 16: stepwell.v1.InvokeRequest.input:type_name -> stepwell.v1.Payload
+	20, // 17: stepwell.v1.InvokeRequest.metadata:type_name -> stepwell.v1.InvokeRequest.MetadataEntry
+	23, // 18: stepwell.v1.InvokeResponse.run:type_name -> stepwell.v1.Run
+	13, // 19: stepwell.v1.FunctionService.ListFunctions:input_type -> stepwell.v1.ListFunctionsRequest
+	15, // 20: stepwell.v1.FunctionService.GetFunction:input_type -> stepwell.v1.GetFunctionRequest
+	17, // 21: stepwell.v1.FunctionService.Invoke:input_type -> stepwell.v1.InvokeRequest
+	14, // 22: stepwell.v1.FunctionService.ListFunctions:output_type -> stepwell.v1.ListFunctionsResponse
+	16, // 23: stepwell.v1.FunctionService.GetFunction:output_type -> stepwell.v1.GetFunctionResponse
+	18, // 24: stepwell.v1.FunctionService.Invoke:output_type -> stepwell.v1.InvokeResponse
+	22, // [22:25] is the sub-list for method output_type
+	19, // [19:22] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_stepwell_v1_function_proto_init() }
@@ -749,13 +1511,14 @@ func file_stepwell_v1_function_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stepwell_v1_function_proto_rawDesc), len(file_stepwell_v1_function_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   10,
+			NumEnums:      3,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_stepwell_v1_function_proto_goTypes,
 		DependencyIndexes: file_stepwell_v1_function_proto_depIdxs,
+		EnumInfos:         file_stepwell_v1_function_proto_enumTypes,
 		MessageInfos:      file_stepwell_v1_function_proto_msgTypes,
 	}.Build()
 	File_stepwell_v1_function_proto = out.File

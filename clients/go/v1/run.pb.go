@@ -187,33 +187,45 @@ const (
 	WaitingFor_KIND_LEASE WaitingFor_Kind = 8
 	// A person, or a deployment that fits: the run is paused.
 	WaitingFor_KIND_PAUSED WaitingFor_Kind = 9
+	// A limit of its function: concurrency or throttle.
+	WaitingFor_KIND_LIMIT WaitingFor_Kind = 10
+	// More events, or that no more come: it gathers a batch or is debounced.
+	WaitingFor_KIND_GATHERING WaitingFor_Kind = 11
+	// Its function is paused.
+	WaitingFor_KIND_FUNCTION_PAUSED WaitingFor_Kind = 12
 )
 
 // Enum value maps for WaitingFor_Kind.
 var (
 	WaitingFor_Kind_name = map[int32]string{
-		0: "KIND_UNSPECIFIED",
-		1: "KIND_SLEEP",
-		2: "KIND_EVENT",
-		3: "KIND_CHILD",
-		4: "KIND_RETRY",
-		5: "KIND_NO_WORKER",
-		6: "KIND_CAPACITY",
-		7: "KIND_EXECUTING",
-		8: "KIND_LEASE",
-		9: "KIND_PAUSED",
+		0:  "KIND_UNSPECIFIED",
+		1:  "KIND_SLEEP",
+		2:  "KIND_EVENT",
+		3:  "KIND_CHILD",
+		4:  "KIND_RETRY",
+		5:  "KIND_NO_WORKER",
+		6:  "KIND_CAPACITY",
+		7:  "KIND_EXECUTING",
+		8:  "KIND_LEASE",
+		9:  "KIND_PAUSED",
+		10: "KIND_LIMIT",
+		11: "KIND_GATHERING",
+		12: "KIND_FUNCTION_PAUSED",
 	}
 	WaitingFor_Kind_value = map[string]int32{
-		"KIND_UNSPECIFIED": 0,
-		"KIND_SLEEP":       1,
-		"KIND_EVENT":       2,
-		"KIND_CHILD":       3,
-		"KIND_RETRY":       4,
-		"KIND_NO_WORKER":   5,
-		"KIND_CAPACITY":    6,
-		"KIND_EXECUTING":   7,
-		"KIND_LEASE":       8,
-		"KIND_PAUSED":      9,
+		"KIND_UNSPECIFIED":     0,
+		"KIND_SLEEP":           1,
+		"KIND_EVENT":           2,
+		"KIND_CHILD":           3,
+		"KIND_RETRY":           4,
+		"KIND_NO_WORKER":       5,
+		"KIND_CAPACITY":        6,
+		"KIND_EXECUTING":       7,
+		"KIND_LEASE":           8,
+		"KIND_PAUSED":          9,
+		"KIND_LIMIT":           10,
+		"KIND_GATHERING":       11,
+		"KIND_FUNCTION_PAUSED": 12,
 	}
 )
 
@@ -1460,7 +1472,7 @@ const file_stepwell_v1_run_proto_rawDesc = "" +
 	"\x06output\x18\x0e \x01(\v2\x14.stepwell.v1.PayloadR\x06output\x12.\n" +
 	"\afailure\x18\x0f \x01(\v2\x14.stepwell.v1.FailureR\afailure\x12\x1f\n" +
 	"\vdeadline_ms\x18\x10 \x01(\x03R\n" +
-	"deadlineMs\"\xa0\x03\n" +
+	"deadlineMs\"\xde\x03\n" +
 	"\n" +
 	"WaitingFor\x120\n" +
 	"\x04kind\x18\x01 \x01(\x0e2\x1c.stepwell.v1.WaitingFor.KindR\x04kind\x12\x10\n" +
@@ -1470,7 +1482,7 @@ const file_stepwell_v1_run_proto_rawDesc = "" +
 	"\x05match\x18\x05 \x01(\tR\x05match\x12\x19\n" +
 	"\buntil_ms\x18\x06 \x01(\x03R\auntilMs\x12\x15\n" +
 	"\x06run_id\x18\a \x01(\tR\x05runId\x12\x1b\n" +
-	"\tcut_after\x18\b \x01(\tR\bcutAfter\"\xb8\x01\n" +
+	"\tcut_after\x18\b \x01(\tR\bcutAfter\"\xf6\x01\n" +
 	"\x04Kind\x12\x14\n" +
 	"\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n" +
 	"\n" +
@@ -1486,7 +1498,12 @@ const file_stepwell_v1_run_proto_rawDesc = "" +
 	"\x0eKIND_EXECUTING\x10\a\x12\x0e\n" +
 	"\n" +
 	"KIND_LEASE\x10\b\x12\x0f\n" +
-	"\vKIND_PAUSED\x10\t\"\xc8\x02\n" +
+	"\vKIND_PAUSED\x10\t\x12\x0e\n" +
+	"\n" +
+	"KIND_LIMIT\x10\n" +
+	"\x12\x12\n" +
+	"\x0eKIND_GATHERING\x10\v\x12\x18\n" +
+	"\x14KIND_FUNCTION_PAUSED\x10\f\"\xc8\x02\n" +
 	"\fJournalEntry\x12\x10\n" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x12\n" +
 	"\x04kind\x18\x02 \x01(\tR\x04kind\x12\x16\n" +

@@ -413,7 +413,9 @@ type Hello struct {
 	// The runs in its memory: the truth for its session.
 	Residents []*Resident `protobuf:"bytes,11,rep,name=residents,proto3" json:"residents,omitempty"`
 	// Another Hello frame follows.
-	More          bool `protobuf:"varint,12,opt,name=more,proto3" json:"more,omitempty"`
+	More bool `protobuf:"varint,12,opt,name=more,proto3" json:"more,omitempty"`
+	// What this worker is, for functions that ask for it: at most 16 of 128 bytes each.
+	Labels        map[string]string `protobuf:"bytes,13,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -530,6 +532,13 @@ func (x *Hello) GetMore() bool {
 		return x.More
 	}
 	return false
+}
+
+func (x *Hello) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
 }
 
 // A run in a worker's memory.
@@ -2719,6 +2728,9 @@ type Assign struct {
 	CreatedMs int64 `protobuf:"varint,9,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
 	// If cancelled: what Cancel would say.
 	CancelFailure *Failure `protobuf:"bytes,10,opt,name=cancel_failure,json=cancelFailure,proto3" json:"cancel_failure,omitempty"`
+	// Of a function that gathers batches: all events of the run in the order of their acceptance, the first of which is
+	// event; else empty.
+	Events        []*Event `protobuf:"bytes,11,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2819,6 +2831,13 @@ func (x *Assign) GetCreatedMs() int64 {
 func (x *Assign) GetCancelFailure() *Failure {
 	if x != nil {
 		return x.CancelFailure
+	}
+	return nil
+}
+
+func (x *Assign) GetEvents() []*Event {
+	if x != nil {
+		return x.Events
 	}
 	return nil
 }
@@ -3419,7 +3438,7 @@ const file_stepwell_v1_step_proto_rawDesc = "" +
 	"\awelcome\x18\x01 \x01(\v2\x14.stepwell.v1.WelcomeH\x00R\awelcome\x12'\n" +
 	"\x04work\x18\x02 \x01(\v2\x11.stepwell.v1.WorkH\x00R\x04work\x12*\n" +
 	"\x05drain\x18\x03 \x01(\v2\x12.stepwell.v1.DrainH\x00R\x05drainB\a\n" +
-	"\x05frame\"\x8b\x03\n" +
+	"\x05frame\"\xfe\x03\n" +
 	"\x05Hello\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1e\n" +
@@ -3437,7 +3456,11 @@ const file_stepwell_v1_step_proto_rawDesc = "" +
 	"\fcapabilities\x18\n" +
 	" \x03(\tR\fcapabilities\x123\n" +
 	"\tresidents\x18\v \x03(\v2\x15.stepwell.v1.ResidentR\tresidents\x12\x12\n" +
-	"\x04more\x18\f \x01(\bR\x04more\"M\n" +
+	"\x04more\x18\f \x01(\bR\x04more\x126\n" +
+	"\x06labels\x18\r \x03(\v2\x1e.stepwell.v1.Hello.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"M\n" +
 	"\bResident\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
 	"\x04turn\x18\x02 \x01(\rR\x04turn\x12\x16\n" +
@@ -3627,7 +3650,7 @@ const file_stepwell_v1_step_proto_rawDesc = "" +
 	"\x03Ack\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
 	"\x04turn\x18\x02 \x01(\rR\x04turn\x12\x16\n" +
-	"\x06number\x18\x03 \x01(\x04R\x06number\"\xe6\x02\n" +
+	"\x06number\x18\x03 \x01(\x04R\x06number\"\x92\x03\n" +
 	"\x06Assign\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
 	"\x04turn\x18\x02 \x01(\rR\x04turn\x12\x1f\n" +
@@ -3641,7 +3664,8 @@ const file_stepwell_v1_step_proto_rawDesc = "" +
 	"\n" +
 	"created_ms\x18\t \x01(\x03R\tcreatedMs\x12;\n" +
 	"\x0ecancel_failure\x18\n" +
-	" \x01(\v2\x14.stepwell.v1.FailureR\rcancelFailure\"\xa6\x01\n" +
+	" \x01(\v2\x14.stepwell.v1.FailureR\rcancelFailure\x12*\n" +
+	"\x06events\x18\v \x03(\v2\x12.stepwell.v1.EventR\x06events\"\xa6\x01\n" +
 	"\vJournalPart\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
 	"\x04turn\x18\x02 \x01(\rR\x04turn\x12.\n" +
@@ -3709,7 +3733,7 @@ func file_stepwell_v1_step_proto_rawDescGZIP() []byte {
 }
 
 var file_stepwell_v1_step_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_stepwell_v1_step_proto_msgTypes = make([]protoimpl.MessageInfo, 36)
+var file_stepwell_v1_step_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
 var file_stepwell_v1_step_proto_goTypes = []any{
 	(StepKind)(0),           // 0: stepwell.v1.StepKind
 	(AwaitTree_Combine)(0),  // 1: stepwell.v1.AwaitTree.Combine
@@ -3749,12 +3773,13 @@ var file_stepwell_v1_step_proto_goTypes = []any{
 	(*Evict)(nil),           // 35: stepwell.v1.Evict
 	(*Refused)(nil),         // 36: stepwell.v1.Refused
 	(*Drain)(nil),           // 37: stepwell.v1.Drain
-	(*FunctionSpec)(nil),    // 38: stepwell.v1.FunctionSpec
-	(*Payload)(nil),         // 39: stepwell.v1.Payload
-	(*Failure)(nil),         // 40: stepwell.v1.Failure
-	(*RetryPolicy)(nil),     // 41: stepwell.v1.RetryPolicy
-	(*NewEvent)(nil),        // 42: stepwell.v1.NewEvent
-	(*Event)(nil),           // 43: stepwell.v1.Event
+	nil,                     // 38: stepwell.v1.Hello.LabelsEntry
+	(*FunctionSpec)(nil),    // 39: stepwell.v1.FunctionSpec
+	(*Payload)(nil),         // 40: stepwell.v1.Payload
+	(*Failure)(nil),         // 41: stepwell.v1.Failure
+	(*RetryPolicy)(nil),     // 42: stepwell.v1.RetryPolicy
+	(*NewEvent)(nil),        // 43: stepwell.v1.NewEvent
+	(*Event)(nil),           // 44: stepwell.v1.Event
 }
 var file_stepwell_v1_step_proto_depIdxs = []int32{
 	4,  // 0: stepwell.v1.ConnectRequest.hello:type_name -> stepwell.v1.Hello
@@ -3765,60 +3790,62 @@ var file_stepwell_v1_step_proto_depIdxs = []int32{
 	6,  // 5: stepwell.v1.ConnectResponse.welcome:type_name -> stepwell.v1.Welcome
 	28, // 6: stepwell.v1.ConnectResponse.work:type_name -> stepwell.v1.Work
 	37, // 7: stepwell.v1.ConnectResponse.drain:type_name -> stepwell.v1.Drain
-	38, // 8: stepwell.v1.Hello.functions:type_name -> stepwell.v1.FunctionSpec
+	39, // 8: stepwell.v1.Hello.functions:type_name -> stepwell.v1.FunctionSpec
 	5,  // 9: stepwell.v1.Hello.residents:type_name -> stepwell.v1.Resident
-	7,  // 10: stepwell.v1.Welcome.limits:type_name -> stepwell.v1.Limits
-	5,  // 11: stepwell.v1.Welcome.refused:type_name -> stepwell.v1.Resident
-	9,  // 12: stepwell.v1.Commands.results:type_name -> stepwell.v1.StepResult
-	10, // 13: stepwell.v1.Commands.failures:type_name -> stepwell.v1.StepFailure
-	11, // 14: stepwell.v1.Commands.sleeps:type_name -> stepwell.v1.Sleep
-	12, // 15: stepwell.v1.Commands.waits:type_name -> stepwell.v1.WaitForEvent
-	13, // 16: stepwell.v1.Commands.invokes:type_name -> stepwell.v1.Invoke
-	14, // 17: stepwell.v1.Commands.sends:type_name -> stepwell.v1.SendEvents
-	15, // 18: stepwell.v1.Commands.delivered:type_name -> stepwell.v1.Delivered
-	17, // 19: stepwell.v1.Commands.abandons:type_name -> stepwell.v1.Abandon
-	19, // 20: stepwell.v1.Commands.parks:type_name -> stepwell.v1.Park
-	20, // 21: stepwell.v1.Commands.releases:type_name -> stepwell.v1.Release
-	21, // 22: stepwell.v1.Commands.mismatches:type_name -> stepwell.v1.Mismatch
-	22, // 23: stepwell.v1.Commands.completes:type_name -> stepwell.v1.Complete
-	23, // 24: stepwell.v1.Commands.fails:type_name -> stepwell.v1.Fail
-	24, // 25: stepwell.v1.Commands.cancelled:type_name -> stepwell.v1.Cancelled
-	39, // 26: stepwell.v1.StepResult.output:type_name -> stepwell.v1.Payload
-	40, // 27: stepwell.v1.StepFailure.failure:type_name -> stepwell.v1.Failure
-	41, // 28: stepwell.v1.StepFailure.retry:type_name -> stepwell.v1.RetryPolicy
-	39, // 29: stepwell.v1.Invoke.input:type_name -> stepwell.v1.Payload
-	42, // 30: stepwell.v1.SendEvents.events:type_name -> stepwell.v1.NewEvent
-	16, // 31: stepwell.v1.Delivered.keys:type_name -> stepwell.v1.DeliveredKey
-	1,  // 32: stepwell.v1.AwaitTree.combine:type_name -> stepwell.v1.AwaitTree.Combine
-	18, // 33: stepwell.v1.AwaitTree.parts:type_name -> stepwell.v1.AwaitTree
-	18, // 34: stepwell.v1.Park.tree:type_name -> stepwell.v1.AwaitTree
-	39, // 35: stepwell.v1.Complete.output:type_name -> stepwell.v1.Payload
-	40, // 36: stepwell.v1.Fail.failure:type_name -> stepwell.v1.Failure
-	29, // 37: stepwell.v1.Work.acks:type_name -> stepwell.v1.Ack
-	30, // 38: stepwell.v1.Work.assigns:type_name -> stepwell.v1.Assign
-	31, // 39: stepwell.v1.Work.journal_parts:type_name -> stepwell.v1.JournalPart
-	32, // 40: stepwell.v1.Work.outcomes:type_name -> stepwell.v1.Outcome
-	34, // 41: stepwell.v1.Work.cancels:type_name -> stepwell.v1.Cancel
-	35, // 42: stepwell.v1.Work.evicts:type_name -> stepwell.v1.Evict
-	36, // 43: stepwell.v1.Work.refused:type_name -> stepwell.v1.Refused
-	43, // 44: stepwell.v1.Assign.event:type_name -> stepwell.v1.Event
-	32, // 45: stepwell.v1.Assign.journal:type_name -> stepwell.v1.Outcome
-	33, // 46: stepwell.v1.Assign.open:type_name -> stepwell.v1.OpenKey
-	40, // 47: stepwell.v1.Assign.cancel_failure:type_name -> stepwell.v1.Failure
-	32, // 48: stepwell.v1.JournalPart.journal:type_name -> stepwell.v1.Outcome
-	33, // 49: stepwell.v1.JournalPart.open:type_name -> stepwell.v1.OpenKey
-	0,  // 50: stepwell.v1.Outcome.kind:type_name -> stepwell.v1.StepKind
-	39, // 51: stepwell.v1.Outcome.output:type_name -> stepwell.v1.Payload
-	40, // 52: stepwell.v1.Outcome.failure:type_name -> stepwell.v1.Failure
-	0,  // 53: stepwell.v1.OpenKey.kind:type_name -> stepwell.v1.StepKind
-	40, // 54: stepwell.v1.Cancel.failure:type_name -> stepwell.v1.Failure
-	2,  // 55: stepwell.v1.StepService.Connect:input_type -> stepwell.v1.ConnectRequest
-	3,  // 56: stepwell.v1.StepService.Connect:output_type -> stepwell.v1.ConnectResponse
-	56, // [56:57] is the sub-list for method output_type
-	55, // [55:56] is the sub-list for method input_type
-	55, // [55:55] is the sub-list for extension type_name
-	55, // [55:55] is the sub-list for extension extendee
-	0,  // [0:55] is the sub-list for field type_name
+	38, // 10: stepwell.v1.Hello.labels:type_name -> stepwell.v1.Hello.LabelsEntry
+	7,  // 11: stepwell.v1.Welcome.limits:type_name -> stepwell.v1.Limits
+	5,  // 12: stepwell.v1.Welcome.refused:type_name -> stepwell.v1.Resident
+	9,  // 13: stepwell.v1.Commands.results:type_name -> stepwell.v1.StepResult
+	10, // 14: stepwell.v1.Commands.failures:type_name -> stepwell.v1.StepFailure
+	11, // 15: stepwell.v1.Commands.sleeps:type_name -> stepwell.v1.Sleep
+	12, // 16: stepwell.v1.Commands.waits:type_name -> stepwell.v1.WaitForEvent
+	13, // 17: stepwell.v1.Commands.invokes:type_name -> stepwell.v1.Invoke
+	14, // 18: stepwell.v1.Commands.sends:type_name -> stepwell.v1.SendEvents
+	15, // 19: stepwell.v1.Commands.delivered:type_name -> stepwell.v1.Delivered
+	17, // 20: stepwell.v1.Commands.abandons:type_name -> stepwell.v1.Abandon
+	19, // 21: stepwell.v1.Commands.parks:type_name -> stepwell.v1.Park
+	20, // 22: stepwell.v1.Commands.releases:type_name -> stepwell.v1.Release
+	21, // 23: stepwell.v1.Commands.mismatches:type_name -> stepwell.v1.Mismatch
+	22, // 24: stepwell.v1.Commands.completes:type_name -> stepwell.v1.Complete
+	23, // 25: stepwell.v1.Commands.fails:type_name -> stepwell.v1.Fail
+	24, // 26: stepwell.v1.Commands.cancelled:type_name -> stepwell.v1.Cancelled
+	40, // 27: stepwell.v1.StepResult.output:type_name -> stepwell.v1.Payload
+	41, // 28: stepwell.v1.StepFailure.failure:type_name -> stepwell.v1.Failure
+	42, // 29: stepwell.v1.StepFailure.retry:type_name -> stepwell.v1.RetryPolicy
+	40, // 30: stepwell.v1.Invoke.input:type_name -> stepwell.v1.Payload
+	43, // 31: stepwell.v1.SendEvents.events:type_name -> stepwell.v1.NewEvent
+	16, // 32: stepwell.v1.Delivered.keys:type_name -> stepwell.v1.DeliveredKey
+	1,  // 33: stepwell.v1.AwaitTree.combine:type_name -> stepwell.v1.AwaitTree.Combine
+	18, // 34: stepwell.v1.AwaitTree.parts:type_name -> stepwell.v1.AwaitTree
+	18, // 35: stepwell.v1.Park.tree:type_name -> stepwell.v1.AwaitTree
+	40, // 36: stepwell.v1.Complete.output:type_name -> stepwell.v1.Payload
+	41, // 37: stepwell.v1.Fail.failure:type_name -> stepwell.v1.Failure
+	29, // 38: stepwell.v1.Work.acks:type_name -> stepwell.v1.Ack
+	30, // 39: stepwell.v1.Work.assigns:type_name -> stepwell.v1.Assign
+	31, // 40: stepwell.v1.Work.journal_parts:type_name -> stepwell.v1.JournalPart
+	32, // 41: stepwell.v1.Work.outcomes:type_name -> stepwell.v1.Outcome
+	34, // 42: stepwell.v1.Work.cancels:type_name -> stepwell.v1.Cancel
+	35, // 43: stepwell.v1.Work.evicts:type_name -> stepwell.v1.Evict
+	36, // 44: stepwell.v1.Work.refused:type_name -> stepwell.v1.Refused
+	44, // 45: stepwell.v1.Assign.event:type_name -> stepwell.v1.Event
+	32, // 46: stepwell.v1.Assign.journal:type_name -> stepwell.v1.Outcome
+	33, // 47: stepwell.v1.Assign.open:type_name -> stepwell.v1.OpenKey
+	41, // 48: stepwell.v1.Assign.cancel_failure:type_name -> stepwell.v1.Failure
+	44, // 49: stepwell.v1.Assign.events:type_name -> stepwell.v1.Event
+	32, // 50: stepwell.v1.JournalPart.journal:type_name -> stepwell.v1.Outcome
+	33, // 51: stepwell.v1.JournalPart.open:type_name -> stepwell.v1.OpenKey
+	0,  // 52: stepwell.v1.Outcome.kind:type_name -> stepwell.v1.StepKind
+	40, // 53: stepwell.v1.Outcome.output:type_name -> stepwell.v1.Payload
+	41, // 54: stepwell.v1.Outcome.failure:type_name -> stepwell.v1.Failure
+	0,  // 55: stepwell.v1.OpenKey.kind:type_name -> stepwell.v1.StepKind
+	41, // 56: stepwell.v1.Cancel.failure:type_name -> stepwell.v1.Failure
+	2,  // 57: stepwell.v1.StepService.Connect:input_type -> stepwell.v1.ConnectRequest
+	3,  // 58: stepwell.v1.StepService.Connect:output_type -> stepwell.v1.ConnectResponse
+	58, // [58:59] is the sub-list for method output_type
+	57, // [57:58] is the sub-list for method input_type
+	57, // [57:57] is the sub-list for extension type_name
+	57, // [57:57] is the sub-list for extension extendee
+	0,  // [0:57] is the sub-list for field type_name
 }
 
 func init() { file_stepwell_v1_step_proto_init() }
@@ -3857,7 +3884,7 @@ func file_stepwell_v1_step_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stepwell_v1_step_proto_rawDesc), len(file_stepwell_v1_step_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   36,
+			NumMessages:   37,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -26,35 +26,59 @@ from stepwell.v1 import common_pb2 as stepwell_dot_v1_dot_common__pb2
 from stepwell.v1 import run_pb2 as stepwell_dot_v1_dot_run__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astepwell/v1/function.proto\x12\x0bstepwell.v1\x1a\x18stepwell/v1/common.proto\x1a\x15stepwell/v1/run.proto\"\xd8\x01\n\x0c\x46unctionSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x08triggers\x18\x02 \x03(\x0b\x32\x14.stepwell.v1.Trigger\x12\'\n\x05retry\x18\x03 \x01(\x0b\x32\x18.stepwell.v1.RetryPolicy\x12\x14\n\x0cinput_schema\x18\x04 \x01(\x0c\x12\x15\n\routput_schema\x18\x05 \x01(\x0c\x12\x0e\n\x06strict\x18\x06 \x01(\x08\x12\x12\n\ntimeout_ms\x18\x07 \x01(\x04\x12\x18\n\x10start_timeout_ms\x18\x08 \x01(\x04\";\n\x07Trigger\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x11\n\tcondition\x18\x02 \x01(\t\x12\x0e\n\x06schema\x18\x03 \x01(\x0c\"\x83\x01\n\x08\x46unction\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\'\n\x04spec\x18\x04 \x01(\x0b\x32\x19.stepwell.v1.FunctionSpec\x12\x0f\n\x07workers\x18\x05 \x01(\r\x12\x10\n\x08unjudged\x18\x06 \x01(\t\"8\n\x14ListFunctionsRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\"A\n\x15ListFunctionsResponse\x12(\n\tfunctions\x18\x01 \x03(\x0b\x32\x15.stepwell.v1.Function\">\n\x12GetFunctionRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\">\n\x13GetFunctionResponse\x12\'\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x15.stepwell.v1.Function\"\xf0\x01\n\rInvokeRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12#\n\x05input\x18\x03 \x01(\x0b\x32\x14.stepwell.v1.Payload\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0f\n\x07wait_ms\x18\x05 \x01(\r\x12:\n\x08metadata\x18\x06 \x03(\x0b\x32(.stepwell.v1.InvokeRequest.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\x0eInvokeResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run2\xfe\x01\n\x0f\x46unctionService\x12V\n\rListFunctions\x12!.stepwell.v1.ListFunctionsRequest\x1a\".stepwell.v1.ListFunctionsResponse\x12P\n\x0bGetFunction\x12\x1f.stepwell.v1.GetFunctionRequest\x1a .stepwell.v1.GetFunctionResponse\x12\x41\n\x06Invoke\x12\x1a.stepwell.v1.InvokeRequest\x1a\x1b.stepwell.v1.InvokeResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1astepwell/v1/function.proto\x12\x0bstepwell.v1\x1a\x18stepwell/v1/common.proto\x1a\x15stepwell/v1/run.proto\"\xdf\x02\n\x0c\x46unctionSpec\x12\x0c\n\x04name\x18\x01 \x01(\t\x12&\n\x08triggers\x18\x02 \x03(\x0b\x32\x14.stepwell.v1.Trigger\x12\'\n\x05retry\x18\x03 \x01(\x0b\x32\x18.stepwell.v1.RetryPolicy\x12\x14\n\x0cinput_schema\x18\x04 \x01(\x0c\x12\x15\n\routput_schema\x18\x05 \x01(\x0c\x12\x0e\n\x06strict\x18\x06 \x01(\x08\x12\x12\n\ntimeout_ms\x18\x07 \x01(\x04\x12\x18\n\x10start_timeout_ms\x18\x08 \x01(\x04\x12\x1f\n\x04\x66low\x18\t \x01(\x0b\x32\x11.stepwell.v1.Flow\x12\x35\n\x06labels\x18\n \x03(\x0b\x32%.stepwell.v1.FunctionSpec.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x93\x02\n\x04\x46low\x12-\n\x0b\x63oncurrency\x18\x01 \x03(\x0b\x32\x18.stepwell.v1.Concurrency\x12\'\n\x08throttle\x18\x02 \x01(\x0b\x32\x15.stepwell.v1.Throttle\x12*\n\nrate_limit\x18\x03 \x01(\x0b\x32\x16.stepwell.v1.RateLimit\x12\'\n\x08\x64\x65\x62ounce\x18\x04 \x01(\x0b\x32\x15.stepwell.v1.Debounce\x12!\n\x05\x62\x61tch\x18\x05 \x01(\x0b\x32\x12.stepwell.v1.Batch\x12)\n\tsingleton\x18\x06 \x01(\x0b\x32\x16.stepwell.v1.Singleton\x12\x10\n\x08priority\x18\x07 \x01(\t\"\x9f\x02\n\x0b\x43oncurrency\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x0b\n\x03key\x18\x02 \x01(\t\x12-\n\x05scope\x18\x03 \x01(\x0e\x32\x1e.stepwell.v1.Concurrency.Scope\x12+\n\x04hold\x18\x04 \x01(\x0e\x32\x1d.stepwell.v1.Concurrency.Hold\"X\n\x05Scope\x12\x15\n\x11SCOPE_UNSPECIFIED\x10\x00\x12\x12\n\x0eSCOPE_FUNCTION\x10\x01\x12\r\n\tSCOPE_APP\x10\x02\x12\x15\n\x11SCOPE_ENVIRONMENT\x10\x03\">\n\x04Hold\x12\x14\n\x10HOLD_UNSPECIFIED\x10\x00\x12\x12\n\x0eHOLD_EXECUTING\x10\x01\x12\x0c\n\x08HOLD_RUN\x10\x02\"H\n\x08Throttle\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x11\n\tperiod_ms\x18\x02 \x01(\x04\x12\r\n\x05\x62urst\x18\x03 \x01(\r\x12\x0b\n\x03key\x18\x04 \x01(\t\":\n\tRateLimit\x12\r\n\x05limit\x18\x01 \x01(\r\x12\x11\n\tperiod_ms\x18\x02 \x01(\x04\x12\x0b\n\x03key\x18\x03 \x01(\t\"?\n\x08\x44\x65\x62ounce\x12\x11\n\tperiod_ms\x18\x01 \x01(\x04\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x13\n\x0bmax_wait_ms\x18\x03 \x01(\x04\"M\n\x05\x42\x61tch\x12\x10\n\x08max_size\x18\x01 \x01(\r\x12\x12\n\ntimeout_ms\x18\x02 \x01(\x04\x12\x0b\n\x03key\x18\x03 \x01(\t\x12\x11\n\tcondition\x18\x04 \x01(\t\"\x81\x01\n\tSingleton\x12\x0b\n\x03key\x18\x01 \x01(\t\x12)\n\x04mode\x18\x02 \x01(\x0e\x32\x1b.stepwell.v1.Singleton.Mode\"<\n\x04Mode\x12\x14\n\x10MODE_UNSPECIFIED\x10\x00\x12\r\n\tMODE_SKIP\x10\x01\x12\x0f\n\x0bMODE_CANCEL\x10\x02\";\n\x07Trigger\x12\r\n\x05\x65vent\x18\x01 \x01(\t\x12\x11\n\tcondition\x18\x02 \x01(\t\x12\x0e\n\x06schema\x18\x03 \x01(\x0c\"\x83\x01\n\x08\x46unction\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\'\n\x04spec\x18\x04 \x01(\x0b\x32\x19.stepwell.v1.FunctionSpec\x12\x0f\n\x07workers\x18\x05 \x01(\r\x12\x10\n\x08unjudged\x18\x06 \x01(\t\"8\n\x14ListFunctionsRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\"A\n\x15ListFunctionsResponse\x12(\n\tfunctions\x18\x01 \x03(\x0b\x32\x15.stepwell.v1.Function\">\n\x12GetFunctionRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\">\n\x13GetFunctionResponse\x12\'\n\x08\x66unction\x18\x01 \x01(\x0b\x32\x15.stepwell.v1.Function\"\xf0\x01\n\rInvokeRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12#\n\x05input\x18\x03 \x01(\x0b\x32\x14.stepwell.v1.Payload\x12\x12\n\nrequest_id\x18\x04 \x01(\t\x12\x0f\n\x07wait_ms\x18\x05 \x01(\r\x12:\n\x08metadata\x18\x06 \x03(\x0b\x32(.stepwell.v1.InvokeRequest.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"/\n\x0eInvokeResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run2\xfe\x01\n\x0f\x46unctionService\x12V\n\rListFunctions\x12!.stepwell.v1.ListFunctionsRequest\x1a\".stepwell.v1.ListFunctionsResponse\x12P\n\x0bGetFunction\x12\x1f.stepwell.v1.GetFunctionRequest\x1a .stepwell.v1.GetFunctionResponse\x12\x41\n\x06Invoke\x12\x1a.stepwell.v1.InvokeRequest\x1a\x1b.stepwell.v1.InvokeResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwell.v1.function_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_FUNCTIONSPEC_LABELSENTRY']._loaded_options = None
+  _globals['_FUNCTIONSPEC_LABELSENTRY']._serialized_options = b'8\001'
   _globals['_INVOKEREQUEST_METADATAENTRY']._loaded_options = None
   _globals['_INVOKEREQUEST_METADATAENTRY']._serialized_options = b'8\001'
   _globals['_FUNCTIONSPEC']._serialized_start=93
-  _globals['_FUNCTIONSPEC']._serialized_end=309
-  _globals['_TRIGGER']._serialized_start=311
-  _globals['_TRIGGER']._serialized_end=370
-  _globals['_FUNCTION']._serialized_start=373
-  _globals['_FUNCTION']._serialized_end=504
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=506
-  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=562
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=564
-  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=629
-  _globals['_GETFUNCTIONREQUEST']._serialized_start=631
-  _globals['_GETFUNCTIONREQUEST']._serialized_end=693
-  _globals['_GETFUNCTIONRESPONSE']._serialized_start=695
-  _globals['_GETFUNCTIONRESPONSE']._serialized_end=757
-  _globals['_INVOKEREQUEST']._serialized_start=760
-  _globals['_INVOKEREQUEST']._serialized_end=1000
-  _globals['_INVOKEREQUEST_METADATAENTRY']._serialized_start=953
-  _globals['_INVOKEREQUEST_METADATAENTRY']._serialized_end=1000
-  _globals['_INVOKERESPONSE']._serialized_start=1002
-  _globals['_INVOKERESPONSE']._serialized_end=1049
-  _globals['_FUNCTIONSERVICE']._serialized_start=1052
-  _globals['_FUNCTIONSERVICE']._serialized_end=1306
+  _globals['_FUNCTIONSPEC']._serialized_end=444
+  _globals['_FUNCTIONSPEC_LABELSENTRY']._serialized_start=399
+  _globals['_FUNCTIONSPEC_LABELSENTRY']._serialized_end=444
+  _globals['_FLOW']._serialized_start=447
+  _globals['_FLOW']._serialized_end=722
+  _globals['_CONCURRENCY']._serialized_start=725
+  _globals['_CONCURRENCY']._serialized_end=1012
+  _globals['_CONCURRENCY_SCOPE']._serialized_start=860
+  _globals['_CONCURRENCY_SCOPE']._serialized_end=948
+  _globals['_CONCURRENCY_HOLD']._serialized_start=950
+  _globals['_CONCURRENCY_HOLD']._serialized_end=1012
+  _globals['_THROTTLE']._serialized_start=1014
+  _globals['_THROTTLE']._serialized_end=1086
+  _globals['_RATELIMIT']._serialized_start=1088
+  _globals['_RATELIMIT']._serialized_end=1146
+  _globals['_DEBOUNCE']._serialized_start=1148
+  _globals['_DEBOUNCE']._serialized_end=1211
+  _globals['_BATCH']._serialized_start=1213
+  _globals['_BATCH']._serialized_end=1290
+  _globals['_SINGLETON']._serialized_start=1293
+  _globals['_SINGLETON']._serialized_end=1422
+  _globals['_SINGLETON_MODE']._serialized_start=1362
+  _globals['_SINGLETON_MODE']._serialized_end=1422
+  _globals['_TRIGGER']._serialized_start=1424
+  _globals['_TRIGGER']._serialized_end=1483
+  _globals['_FUNCTION']._serialized_start=1486
+  _globals['_FUNCTION']._serialized_end=1617
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_start=1619
+  _globals['_LISTFUNCTIONSREQUEST']._serialized_end=1675
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_start=1677
+  _globals['_LISTFUNCTIONSRESPONSE']._serialized_end=1742
+  _globals['_GETFUNCTIONREQUEST']._serialized_start=1744
+  _globals['_GETFUNCTIONREQUEST']._serialized_end=1806
+  _globals['_GETFUNCTIONRESPONSE']._serialized_start=1808
+  _globals['_GETFUNCTIONRESPONSE']._serialized_end=1870
+  _globals['_INVOKEREQUEST']._serialized_start=1873
+  _globals['_INVOKEREQUEST']._serialized_end=2113
+  _globals['_INVOKEREQUEST_METADATAENTRY']._serialized_start=2066
+  _globals['_INVOKEREQUEST_METADATAENTRY']._serialized_end=2113
+  _globals['_INVOKERESPONSE']._serialized_start=2115
+  _globals['_INVOKERESPONSE']._serialized_end=2162
+  _globals['_FUNCTIONSERVICE']._serialized_start=2165
+  _globals['_FUNCTIONSERVICE']._serialized_end=2419
 # @@protoc_insertion_point(module_scope)

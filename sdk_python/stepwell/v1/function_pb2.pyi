@@ -1,6 +1,7 @@
 from stepwell.v1 import common_pb2 as _common_pb2
 from stepwell.v1 import run_pb2 as _run_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
@@ -9,7 +10,14 @@ from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 DESCRIPTOR: _descriptor.FileDescriptor
 
 class FunctionSpec(_message.Message):
-    __slots__ = ("name", "triggers", "retry", "input_schema", "output_schema", "strict", "timeout_ms", "start_timeout_ms")
+    __slots__ = ("name", "triggers", "retry", "input_schema", "output_schema", "strict", "timeout_ms", "start_timeout_ms", "flow", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     NAME_FIELD_NUMBER: _ClassVar[int]
     TRIGGERS_FIELD_NUMBER: _ClassVar[int]
     RETRY_FIELD_NUMBER: _ClassVar[int]
@@ -18,6 +26,8 @@ class FunctionSpec(_message.Message):
     STRICT_FIELD_NUMBER: _ClassVar[int]
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     START_TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    FLOW_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     name: str
     triggers: _containers.RepeatedCompositeFieldContainer[Trigger]
     retry: _common_pb2.RetryPolicy
@@ -26,7 +36,117 @@ class FunctionSpec(_message.Message):
     strict: bool
     timeout_ms: int
     start_timeout_ms: int
-    def __init__(self, name: _Optional[str] = ..., triggers: _Optional[_Iterable[_Union[Trigger, _Mapping]]] = ..., retry: _Optional[_Union[_common_pb2.RetryPolicy, _Mapping]] = ..., input_schema: _Optional[bytes] = ..., output_schema: _Optional[bytes] = ..., strict: bool = ..., timeout_ms: _Optional[int] = ..., start_timeout_ms: _Optional[int] = ...) -> None: ...
+    flow: Flow
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, name: _Optional[str] = ..., triggers: _Optional[_Iterable[_Union[Trigger, _Mapping]]] = ..., retry: _Optional[_Union[_common_pb2.RetryPolicy, _Mapping]] = ..., input_schema: _Optional[bytes] = ..., output_schema: _Optional[bytes] = ..., strict: bool = ..., timeout_ms: _Optional[int] = ..., start_timeout_ms: _Optional[int] = ..., flow: _Optional[_Union[Flow, _Mapping]] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Flow(_message.Message):
+    __slots__ = ("concurrency", "throttle", "rate_limit", "debounce", "batch", "singleton", "priority")
+    CONCURRENCY_FIELD_NUMBER: _ClassVar[int]
+    THROTTLE_FIELD_NUMBER: _ClassVar[int]
+    RATE_LIMIT_FIELD_NUMBER: _ClassVar[int]
+    DEBOUNCE_FIELD_NUMBER: _ClassVar[int]
+    BATCH_FIELD_NUMBER: _ClassVar[int]
+    SINGLETON_FIELD_NUMBER: _ClassVar[int]
+    PRIORITY_FIELD_NUMBER: _ClassVar[int]
+    concurrency: _containers.RepeatedCompositeFieldContainer[Concurrency]
+    throttle: Throttle
+    rate_limit: RateLimit
+    debounce: Debounce
+    batch: Batch
+    singleton: Singleton
+    priority: str
+    def __init__(self, concurrency: _Optional[_Iterable[_Union[Concurrency, _Mapping]]] = ..., throttle: _Optional[_Union[Throttle, _Mapping]] = ..., rate_limit: _Optional[_Union[RateLimit, _Mapping]] = ..., debounce: _Optional[_Union[Debounce, _Mapping]] = ..., batch: _Optional[_Union[Batch, _Mapping]] = ..., singleton: _Optional[_Union[Singleton, _Mapping]] = ..., priority: _Optional[str] = ...) -> None: ...
+
+class Concurrency(_message.Message):
+    __slots__ = ("limit", "key", "scope", "hold")
+    class Scope(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        SCOPE_UNSPECIFIED: _ClassVar[Concurrency.Scope]
+        SCOPE_FUNCTION: _ClassVar[Concurrency.Scope]
+        SCOPE_APP: _ClassVar[Concurrency.Scope]
+        SCOPE_ENVIRONMENT: _ClassVar[Concurrency.Scope]
+    SCOPE_UNSPECIFIED: Concurrency.Scope
+    SCOPE_FUNCTION: Concurrency.Scope
+    SCOPE_APP: Concurrency.Scope
+    SCOPE_ENVIRONMENT: Concurrency.Scope
+    class Hold(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        HOLD_UNSPECIFIED: _ClassVar[Concurrency.Hold]
+        HOLD_EXECUTING: _ClassVar[Concurrency.Hold]
+        HOLD_RUN: _ClassVar[Concurrency.Hold]
+    HOLD_UNSPECIFIED: Concurrency.Hold
+    HOLD_EXECUTING: Concurrency.Hold
+    HOLD_RUN: Concurrency.Hold
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    SCOPE_FIELD_NUMBER: _ClassVar[int]
+    HOLD_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    key: str
+    scope: Concurrency.Scope
+    hold: Concurrency.Hold
+    def __init__(self, limit: _Optional[int] = ..., key: _Optional[str] = ..., scope: _Optional[_Union[Concurrency.Scope, str]] = ..., hold: _Optional[_Union[Concurrency.Hold, str]] = ...) -> None: ...
+
+class Throttle(_message.Message):
+    __slots__ = ("limit", "period_ms", "burst", "key")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_MS_FIELD_NUMBER: _ClassVar[int]
+    BURST_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    period_ms: int
+    burst: int
+    key: str
+    def __init__(self, limit: _Optional[int] = ..., period_ms: _Optional[int] = ..., burst: _Optional[int] = ..., key: _Optional[str] = ...) -> None: ...
+
+class RateLimit(_message.Message):
+    __slots__ = ("limit", "period_ms", "key")
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    PERIOD_MS_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    limit: int
+    period_ms: int
+    key: str
+    def __init__(self, limit: _Optional[int] = ..., period_ms: _Optional[int] = ..., key: _Optional[str] = ...) -> None: ...
+
+class Debounce(_message.Message):
+    __slots__ = ("period_ms", "key", "max_wait_ms")
+    PERIOD_MS_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    MAX_WAIT_MS_FIELD_NUMBER: _ClassVar[int]
+    period_ms: int
+    key: str
+    max_wait_ms: int
+    def __init__(self, period_ms: _Optional[int] = ..., key: _Optional[str] = ..., max_wait_ms: _Optional[int] = ...) -> None: ...
+
+class Batch(_message.Message):
+    __slots__ = ("max_size", "timeout_ms", "key", "condition")
+    MAX_SIZE_FIELD_NUMBER: _ClassVar[int]
+    TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    max_size: int
+    timeout_ms: int
+    key: str
+    condition: str
+    def __init__(self, max_size: _Optional[int] = ..., timeout_ms: _Optional[int] = ..., key: _Optional[str] = ..., condition: _Optional[str] = ...) -> None: ...
+
+class Singleton(_message.Message):
+    __slots__ = ("key", "mode")
+    class Mode(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        MODE_UNSPECIFIED: _ClassVar[Singleton.Mode]
+        MODE_SKIP: _ClassVar[Singleton.Mode]
+        MODE_CANCEL: _ClassVar[Singleton.Mode]
+    MODE_UNSPECIFIED: Singleton.Mode
+    MODE_SKIP: Singleton.Mode
+    MODE_CANCEL: Singleton.Mode
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    MODE_FIELD_NUMBER: _ClassVar[int]
+    key: str
+    mode: Singleton.Mode
+    def __init__(self, key: _Optional[str] = ..., mode: _Optional[_Union[Singleton.Mode, str]] = ...) -> None: ...
 
 class Trigger(_message.Message):
     __slots__ = ("event", "condition", "schema")

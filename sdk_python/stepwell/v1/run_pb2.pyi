@@ -94,6 +94,9 @@ class WaitingFor(_message.Message):
         KIND_EXECUTING: _ClassVar[WaitingFor.Kind]
         KIND_LEASE: _ClassVar[WaitingFor.Kind]
         KIND_PAUSED: _ClassVar[WaitingFor.Kind]
+        KIND_LIMIT: _ClassVar[WaitingFor.Kind]
+        KIND_GATHERING: _ClassVar[WaitingFor.Kind]
+        KIND_FUNCTION_PAUSED: _ClassVar[WaitingFor.Kind]
     KIND_UNSPECIFIED: WaitingFor.Kind
     KIND_SLEEP: WaitingFor.Kind
     KIND_EVENT: WaitingFor.Kind
@@ -104,6 +107,9 @@ class WaitingFor(_message.Message):
     KIND_EXECUTING: WaitingFor.Kind
     KIND_LEASE: WaitingFor.Kind
     KIND_PAUSED: WaitingFor.Kind
+    KIND_LIMIT: WaitingFor.Kind
+    KIND_GATHERING: WaitingFor.Kind
+    KIND_FUNCTION_PAUSED: WaitingFor.Kind
     KIND_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
     MESSAGE_FIELD_NUMBER: _ClassVar[int]

@@ -52,7 +52,14 @@ class ConnectResponse(_message.Message):
     def __init__(self, welcome: _Optional[_Union[Welcome, _Mapping]] = ..., work: _Optional[_Union[Work, _Mapping]] = ..., drain: _Optional[_Union[Drain, _Mapping]] = ...) -> None: ...
 
 class Hello(_message.Message):
-    __slots__ = ("environment", "app", "deployment", "instance", "sdk", "sdk_version", "session_id", "functions", "capacity", "capabilities", "residents", "more")
+    __slots__ = ("environment", "app", "deployment", "instance", "sdk", "sdk_version", "session_id", "functions", "capacity", "capabilities", "residents", "more", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     APP_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
@@ -65,6 +72,7 @@ class Hello(_message.Message):
     CAPABILITIES_FIELD_NUMBER: _ClassVar[int]
     RESIDENTS_FIELD_NUMBER: _ClassVar[int]
     MORE_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     environment: str
     app: str
     deployment: str
@@ -77,7 +85,8 @@ class Hello(_message.Message):
     capabilities: _containers.RepeatedScalarFieldContainer[str]
     residents: _containers.RepeatedCompositeFieldContainer[Resident]
     more: bool
-    def __init__(self, environment: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., instance: _Optional[str] = ..., sdk: _Optional[str] = ..., sdk_version: _Optional[str] = ..., session_id: _Optional[str] = ..., functions: _Optional[_Iterable[_Union[_function_pb2.FunctionSpec, _Mapping]]] = ..., capacity: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., residents: _Optional[_Iterable[_Union[Resident, _Mapping]]] = ..., more: bool = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, environment: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., instance: _Optional[str] = ..., sdk: _Optional[str] = ..., sdk_version: _Optional[str] = ..., session_id: _Optional[str] = ..., functions: _Optional[_Iterable[_Union[_function_pb2.FunctionSpec, _Mapping]]] = ..., capacity: _Optional[int] = ..., capabilities: _Optional[_Iterable[str]] = ..., residents: _Optional[_Iterable[_Union[Resident, _Mapping]]] = ..., more: bool = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class Resident(_message.Message):
     __slots__ = ("run_id", "turn", "parked")
@@ -456,7 +465,7 @@ class Ack(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., turn: _Optional[int] = ..., number: _Optional[int] = ...) -> None: ...
 
 class Assign(_message.Message):
-    __slots__ = ("run_id", "turn", "function_id", "event", "journal", "open", "more", "cancelled", "created_ms", "cancel_failure")
+    __slots__ = ("run_id", "turn", "function_id", "event", "journal", "open", "more", "cancelled", "created_ms", "cancel_failure", "events")
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
@@ -467,6 +476,7 @@ class Assign(_message.Message):
     CANCELLED_FIELD_NUMBER: _ClassVar[int]
     CREATED_MS_FIELD_NUMBER: _ClassVar[int]
     CANCEL_FAILURE_FIELD_NUMBER: _ClassVar[int]
+    EVENTS_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     turn: int
     function_id: str
@@ -477,7 +487,8 @@ class Assign(_message.Message):
     cancelled: bool
     created_ms: int
     cancel_failure: _common_pb2.Failure
-    def __init__(self, run_id: _Optional[str] = ..., turn: _Optional[int] = ..., function_id: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., journal: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., open: _Optional[_Iterable[_Union[OpenKey, _Mapping]]] = ..., more: bool = ..., cancelled: bool = ..., created_ms: _Optional[int] = ..., cancel_failure: _Optional[_Union[_common_pb2.Failure, _Mapping]] = ...) -> None: ...
+    events: _containers.RepeatedCompositeFieldContainer[_event_pb2.Event]
+    def __init__(self, run_id: _Optional[str] = ..., turn: _Optional[int] = ..., function_id: _Optional[str] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ..., journal: _Optional[_Iterable[_Union[Outcome, _Mapping]]] = ..., open: _Optional[_Iterable[_Union[OpenKey, _Mapping]]] = ..., more: bool = ..., cancelled: bool = ..., created_ms: _Optional[int] = ..., cancel_failure: _Optional[_Union[_common_pb2.Failure, _Mapping]] = ..., events: _Optional[_Iterable[_Union[_event_pb2.Event, _Mapping]]] = ...) -> None: ...
 
 class JournalPart(_message.Message):
     __slots__ = ("run_id", "turn", "journal", "open", "more")

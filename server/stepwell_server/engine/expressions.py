@@ -68,6 +68,12 @@ def check_wait(text: str, field: str) -> None:
     _check_patterns(text, field)
 
 
+def check_value(text: str, field: str) -> None:
+    """Raises InvalidError (BAD_EXPRESSION) unless the text is an expression over `event`, of any type."""
+    _compile_any(_TRIGGER, text, field)
+    _check_patterns(text, field)
+
+
 def trigger_fits(text: str, event: dict[str, Any]) -> bool:
     """Whether an event fits a checked condition; an evaluation error (a missing field) does not fit.
 
@@ -83,25 +89,31 @@ def wait_fits(text: str, event: dict[str, Any], awaited: dict[str, Any]) -> bool
 
 @lru_cache(maxsize=4096)
 def _compile(env: Any, text: str, field: str) -> Any:
+    expression = _compile_any(env, text, field)
+    if expression.return_type() not in (cel.Type.BOOL, cel.Type.DYN):
+        raise InvalidError(
+            "BAD_EXPRESSION", f"{field}: {text!r} is not true or false", fields=((field, "not a boolean"),)
+        )
+    return expression
+
+
+@lru_cache(maxsize=4096)
+def _compile_any(env: Any, text: str, field: str) -> Any:
     if len(text.encode()) > LIMITS.condition_bytes:
         raise InvalidError(
             "BAD_EXPRESSION",
-            f"{field}: the condition is longer than {LIMITS.condition_bytes} bytes",
+            f"{field}: the expression is longer than {LIMITS.condition_bytes} bytes",
             fields=((field, "too long"),),
         )
     if "\0" in text:
-        raise InvalidError("BAD_EXPRESSION", f"{field}: the condition holds a NUL", fields=((field, "NUL"),))
+        raise InvalidError("BAD_EXPRESSION", f"{field}: the expression holds a NUL", fields=((field, "NUL"),))
     try:
         expression = env.compile(text)
     except RuntimeError as error:
         why = str(error).split("\n")[0].removeprefix("INVALID_ARGUMENT: ERROR: ")
         raise InvalidError(
-            "BAD_EXPRESSION", f"{field}: not a CEL condition: {text!r}: {why}", fields=((field, why),)
+            "BAD_EXPRESSION", f"{field}: not a CEL expression: {text!r}: {why}", fields=((field, why),)
         ) from error
-    if expression.return_type() not in (cel.Type.BOOL, cel.Type.DYN):
-        raise InvalidError(
-            "BAD_EXPRESSION", f"{field}: {text!r} is not true or false", fields=((field, "not a boolean"),)
-        )
     return expression
 
 

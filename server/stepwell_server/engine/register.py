@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from stepwell_server.engine import expressions, fence, schemas
+from stepwell_server.engine import expressions, fence, flow, schemas
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.retry import ATTEMPTS_MAX, FACTOR_MAX
@@ -51,6 +51,10 @@ def check_functions(app: str, functions: Sequence[FunctionSpec]) -> None:
             _check_trigger(where, trigger)
         _check_retry(where, function.retry)
         _check_timeouts(where, function)
+        if function.flow is not None:
+            flow.check(where, function.flow)
+            flow.refuse_coming(where, function.flow)
+        flow.check_labels(where, function.labels)
         for option, schema in (("input_schema", function.input_schema), ("output_schema", function.output_schema)):
             if schema:
                 schemas.check(f"{where}: {option}", schema)
@@ -96,7 +100,7 @@ def pack(functions: Sequence[FunctionSpec]) -> bytes:
     """The functions of a deployment as JSON."""
     packed: list[dict[str, Any]] = []
     for f in functions:
-        item = {
+        item: dict[str, Any] = {
             "id": f.id,
             "name": f.name,
             "triggers": [_packed_trigger(t) for t in f.triggers],
@@ -107,6 +111,10 @@ def pack(functions: Sequence[FunctionSpec]) -> bytes:
         }
         if f.timeout_ms or f.start_timeout_ms:
             item["timeouts"] = [f.timeout_ms, f.start_timeout_ms]
+        if f.flow is not None:
+            item["flow"] = flow.pack(f.flow)
+        if f.labels:
+            item["labels"] = dict(f.labels)
         packed.append(item)
     return orjson.dumps(packed)
 
@@ -121,6 +129,7 @@ def unpack(row: DeploymentRow) -> list[FunctionSpec]:
     functions: list[FunctionSpec] = []
     for item in orjson.loads(row.spec):
         attempts, initial, factor, longest, jitter = item["retry"]
+        timeout_ms, start_timeout_ms = item.get("timeouts", (0, 0))
         functions.append(
             FunctionSpec(
                 f"{row.app}/{item['name']}",
@@ -132,7 +141,10 @@ def unpack(row: DeploymentRow) -> list[FunctionSpec]:
                 item["output"].encode(),
                 item["strict"],
                 row.id,
-                *item.get("timeouts", ()),
+                timeout_ms,
+                start_timeout_ms,
+                flow.unpack(item["flow"]) if "flow" in item else None,
+                tuple(item.get("labels", {}).items()),
             )
         )
     return functions

@@ -25,7 +25,7 @@ from stepwell_server.ports.store import RunState
 
 log = logging.getLogger("stepwell.sessions")
 _LIVE = frozenset(int(status) for status in LIVE)
-CAPABILITIES = frozenset({"timeouts"})
+CAPABILITIES = frozenset({"flow", "timeouts"})
 """Features of the protocol that this server has, beside those that every version has. A worker that needs one asks."""
 NEEDED = frozenset[str]()
 """Those that a worker must have."""

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from stepwell_server.model.flow import Flow
+
 
 @dataclass(frozen=True, slots=True)
 class RetryPolicy:
@@ -34,7 +36,8 @@ class FunctionSpec:
     """What an app says of one function. id: "app/name".
 
     timeout_ms: the longest from a run's first assignment to its end. start_timeout_ms: the longest from its creation to
-    its first assignment. 0: no limit.
+    its first assignment. 0: no limit. flow: None where nothing limits, gathers or orders its runs. labels: those that a
+    worker must have to serve it, by name.
     """
 
     id: str
@@ -48,6 +51,8 @@ class FunctionSpec:
     deployment: str = ""
     timeout_ms: int = 0
     start_timeout_ms: int = 0
+    flow: Flow | None = None
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 class DeploymentRow(NamedTuple):

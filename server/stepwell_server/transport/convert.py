@@ -18,6 +18,7 @@ from stepwell_server.model.journal import OutcomeRow, StepKind
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.ports.store import RunState
+from stepwell_server.transport.flow import flow_message, flow_value
 
 _DEFAULT = RetryPolicy()
 _TREE_DEPTH = 16
@@ -167,7 +168,7 @@ def tree(message: step_pb2.AwaitTree, depth: int = 0) -> Tree | None:
 
 
 def function_specs(app: str, deployment: str, messages: Iterable[function_pb2.FunctionSpec]) -> list[FunctionSpec]:
-    """Registered functions. Raises InvalidError where a retry policy names a jitter that there is not."""
+    """Registered functions. Raises InvalidError for what no enumeration has."""
     messages = list(messages)
     for message in messages:
         if message.retry.jitter not in common_pb2.RetryPolicy.Jitter.values():
@@ -186,6 +187,8 @@ def function_specs(app: str, deployment: str, messages: Iterable[function_pb2.Fu
             deployment,
             message.timeout_ms,
             message.start_timeout_ms,
+            flow_value(f"function {app}/{message.name}", message.flow) if message.HasField("flow") else None,
+            tuple(sorted(message.labels.items())),
         )
         for message in messages
     ]
@@ -210,6 +213,8 @@ def function_message(function: FunctionSpec, workers: int, unjudged: str) -> fun
         strict=function.strict,
         timeout_ms=function.timeout_ms,
         start_timeout_ms=function.start_timeout_ms,
+        flow=flow_message(function.flow) if function.flow is not None else None,
+        labels=dict(function.labels),
     )
     return function_pb2.Function(
         id=function.id,

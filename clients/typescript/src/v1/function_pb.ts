@@ -2,8 +2,8 @@
 // @generated from file stepwell/v1/function.proto (package stepwell.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Payload, RetryPolicy } from "./common_pb.js";
 import { file_stepwell_v1_common } from "./common_pb.js";
 import type { Run } from "./run_pb.js";
@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file stepwell/v1/function.proto.
  */
 export const file_stepwell_v1_function: GenFile = /*@__PURE__*/
-  fileDesc("ChpzdGVwd2VsbC92MS9mdW5jdGlvbi5wcm90bxILc3RlcHdlbGwudjEi2AEKDEZ1bmN0aW9uU3BlYxIMCgRuYW1lGAEgASgJEiYKCHRyaWdnZXJzGAIgAygLMhQuc3RlcHdlbGwudjEuVHJpZ2dlchInCgVyZXRyeRgDIAEoCzIYLnN0ZXB3ZWxsLnYxLlJldHJ5UG9saWN5EhQKDGlucHV0X3NjaGVtYRgEIAEoDBIVCg1vdXRwdXRfc2NoZW1hGAUgASgMEg4KBnN0cmljdBgGIAEoCBISCgp0aW1lb3V0X21zGAcgASgEEhgKEHN0YXJ0X3RpbWVvdXRfbXMYCCABKAQiOwoHVHJpZ2dlchINCgVldmVudBgBIAEoCRIRCgljb25kaXRpb24YAiABKAkSDgoGc2NoZW1hGAMgASgMIoMBCghGdW5jdGlvbhIKCgJpZBgBIAEoCRILCgNhcHAYAiABKAkSEgoKZGVwbG95bWVudBgDIAEoCRInCgRzcGVjGAQgASgLMhkuc3RlcHdlbGwudjEuRnVuY3Rpb25TcGVjEg8KB3dvcmtlcnMYBSABKA0SEAoIdW5qdWRnZWQYBiABKAkiOAoUTGlzdEZ1bmN0aW9uc1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDYXBwGAIgASgJIkEKFUxpc3RGdW5jdGlvbnNSZXNwb25zZRIoCglmdW5jdGlvbnMYASADKAsyFS5zdGVwd2VsbC52MS5GdW5jdGlvbiI+ChJHZXRGdW5jdGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkiPgoTR2V0RnVuY3Rpb25SZXNwb25zZRInCghmdW5jdGlvbhgBIAEoCzIVLnN0ZXB3ZWxsLnYxLkZ1bmN0aW9uIvABCg1JbnZva2VSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhMKC2Z1bmN0aW9uX2lkGAIgASgJEiMKBWlucHV0GAMgASgLMhQuc3RlcHdlbGwudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAQgASgJEg8KB3dhaXRfbXMYBSABKA0SOgoIbWV0YWRhdGEYBiADKAsyKC5zdGVwd2VsbC52MS5JbnZva2VSZXF1ZXN0Lk1ldGFkYXRhRW50cnkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KDkludm9rZVJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3ZWxsLnYxLlJ1bjL+AQoPRnVuY3Rpb25TZXJ2aWNlElYKDUxpc3RGdW5jdGlvbnMSIS5zdGVwd2VsbC52MS5MaXN0RnVuY3Rpb25zUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLkxpc3RGdW5jdGlvbnNSZXNwb25zZRJQCgtHZXRGdW5jdGlvbhIfLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVxdWVzdBogLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVzcG9uc2USQQoGSW52b2tlEhouc3RlcHdlbGwudjEuSW52b2tlUmVxdWVzdBobLnN0ZXB3ZWxsLnYxLkludm9rZVJlc3BvbnNlYgZwcm90bzM", [file_stepwell_v1_common, file_stepwell_v1_run]);
+  fileDesc("ChpzdGVwd2VsbC92MS9mdW5jdGlvbi5wcm90bxILc3RlcHdlbGwudjEi3wIKDEZ1bmN0aW9uU3BlYxIMCgRuYW1lGAEgASgJEiYKCHRyaWdnZXJzGAIgAygLMhQuc3RlcHdlbGwudjEuVHJpZ2dlchInCgVyZXRyeRgDIAEoCzIYLnN0ZXB3ZWxsLnYxLlJldHJ5UG9saWN5EhQKDGlucHV0X3NjaGVtYRgEIAEoDBIVCg1vdXRwdXRfc2NoZW1hGAUgASgMEg4KBnN0cmljdBgGIAEoCBISCgp0aW1lb3V0X21zGAcgASgEEhgKEHN0YXJ0X3RpbWVvdXRfbXMYCCABKAQSHwoEZmxvdxgJIAEoCzIRLnN0ZXB3ZWxsLnYxLkZsb3cSNQoGbGFiZWxzGAogAygLMiUuc3RlcHdlbGwudjEuRnVuY3Rpb25TcGVjLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEikwIKBEZsb3cSLQoLY29uY3VycmVuY3kYASADKAsyGC5zdGVwd2VsbC52MS5Db25jdXJyZW5jeRInCgh0aHJvdHRsZRgCIAEoCzIVLnN0ZXB3ZWxsLnYxLlRocm90dGxlEioKCnJhdGVfbGltaXQYAyABKAsyFi5zdGVwd2VsbC52MS5SYXRlTGltaXQSJwoIZGVib3VuY2UYBCABKAsyFS5zdGVwd2VsbC52MS5EZWJvdW5jZRIhCgViYXRjaBgFIAEoCzISLnN0ZXB3ZWxsLnYxLkJhdGNoEikKCXNpbmdsZXRvbhgGIAEoCzIWLnN0ZXB3ZWxsLnYxLlNpbmdsZXRvbhIQCghwcmlvcml0eRgHIAEoCSKfAgoLQ29uY3VycmVuY3kSDQoFbGltaXQYASABKA0SCwoDa2V5GAIgASgJEi0KBXNjb3BlGAMgASgOMh4uc3RlcHdlbGwudjEuQ29uY3VycmVuY3kuU2NvcGUSKwoEaG9sZBgEIAEoDjIdLnN0ZXB3ZWxsLnYxLkNvbmN1cnJlbmN5LkhvbGQiWAoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABISCg5TQ09QRV9GVU5DVElPThABEg0KCVNDT1BFX0FQUBACEhUKEVNDT1BFX0VOVklST05NRU5UEAMiPgoESG9sZBIUChBIT0xEX1VOU1BFQ0lGSUVEEAASEgoOSE9MRF9FWEVDVVRJTkcQARIMCghIT0xEX1JVThACIkgKCFRocm90dGxlEg0KBWxpbWl0GAEgASgNEhEKCXBlcmlvZF9tcxgCIAEoBBINCgVidXJzdBgDIAEoDRILCgNrZXkYBCABKAkiOgoJUmF0ZUxpbWl0Eg0KBWxpbWl0GAEgASgNEhEKCXBlcmlvZF9tcxgCIAEoBBILCgNrZXkYAyABKAkiPwoIRGVib3VuY2USEQoJcGVyaW9kX21zGAEgASgEEgsKA2tleRgCIAEoCRITCgttYXhfd2FpdF9tcxgDIAEoBCJNCgVCYXRjaBIQCghtYXhfc2l6ZRgBIAEoDRISCgp0aW1lb3V0X21zGAIgASgEEgsKA2tleRgDIAEoCRIRCgljb25kaXRpb24YBCABKAkigQEKCVNpbmdsZXRvbhILCgNrZXkYASABKAkSKQoEbW9kZRgCIAEoDjIbLnN0ZXB3ZWxsLnYxLlNpbmdsZXRvbi5Nb2RlIjwKBE1vZGUSFAoQTU9ERV9VTlNQRUNJRklFRBAAEg0KCU1PREVfU0tJUBABEg8KC01PREVfQ0FOQ0VMEAIiOwoHVHJpZ2dlchINCgVldmVudBgBIAEoCRIRCgljb25kaXRpb24YAiABKAkSDgoGc2NoZW1hGAMgASgMIoMBCghGdW5jdGlvbhIKCgJpZBgBIAEoCRILCgNhcHAYAiABKAkSEgoKZGVwbG95bWVudBgDIAEoCRInCgRzcGVjGAQgASgLMhkuc3RlcHdlbGwudjEuRnVuY3Rpb25TcGVjEg8KB3dvcmtlcnMYBSABKA0SEAoIdW5qdWRnZWQYBiABKAkiOAoUTGlzdEZ1bmN0aW9uc1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDYXBwGAIgASgJIkEKFUxpc3RGdW5jdGlvbnNSZXNwb25zZRIoCglmdW5jdGlvbnMYASADKAsyFS5zdGVwd2VsbC52MS5GdW5jdGlvbiI+ChJHZXRGdW5jdGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkiPgoTR2V0RnVuY3Rpb25SZXNwb25zZRInCghmdW5jdGlvbhgBIAEoCzIVLnN0ZXB3ZWxsLnYxLkZ1bmN0aW9uIvABCg1JbnZva2VSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhMKC2Z1bmN0aW9uX2lkGAIgASgJEiMKBWlucHV0GAMgASgLMhQuc3RlcHdlbGwudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAQgASgJEg8KB3dhaXRfbXMYBSABKA0SOgoIbWV0YWRhdGEYBiADKAsyKC5zdGVwd2VsbC52MS5JbnZva2VSZXF1ZXN0Lk1ldGFkYXRhRW50cnkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KDkludm9rZVJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3ZWxsLnYxLlJ1bjL+AQoPRnVuY3Rpb25TZXJ2aWNlElYKDUxpc3RGdW5jdGlvbnMSIS5zdGVwd2VsbC52MS5MaXN0RnVuY3Rpb25zUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLkxpc3RGdW5jdGlvbnNSZXNwb25zZRJQCgtHZXRGdW5jdGlvbhIfLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVxdWVzdBogLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVzcG9uc2USQQoGSW52b2tlEhouc3RlcHdlbGwudjEuSW52b2tlUmVxdWVzdBobLnN0ZXB3ZWxsLnYxLkludm9rZVJlc3BvbnNlYgZwcm90bzM", [file_stepwell_v1_common, file_stepwell_v1_run]);
 
 /**
  * What an app says of one of its functions.
@@ -80,6 +80,20 @@ export type FunctionSpec = Message<"stepwell.v1.FunctionSpec"> & {
    * @generated from field: uint64 start_timeout_ms = 8;
    */
   startTimeoutMs: bigint;
+
+  /**
+   * What limits, gathers and orders its runs. A worker whose functions have it needs the capability "flow".
+   *
+   * @generated from field: stepwell.v1.Flow flow = 9;
+   */
+  flow?: Flow | undefined;
+
+  /**
+   * Only workers that have all these labels, with these values, serve it. At most 16 of 128 bytes each.
+   *
+   * @generated from field: map<string, string> labels = 10;
+   */
+  labels: { [key: string]: string };
 };
 
 /**
@@ -88,6 +102,403 @@ export type FunctionSpec = Message<"stepwell.v1.FunctionSpec"> & {
  */
 export const FunctionSpecSchema: GenMessage<FunctionSpec> = /*@__PURE__*/
   messageDesc(file_stepwell_v1_function, 0);
+
+/**
+ * What limits, gathers and orders the runs of a function. Every key is CEL over `event`; its value, as JSON, tells whose
+ * share a run counts to. A key that cannot be evaluated has the value null.
+ *
+ * @generated from message stepwell.v1.Flow
+ */
+export type Flow = Message<"stepwell.v1.Flow"> & {
+  /**
+   * How many runs may execute at once: all of them hold. At most 4.
+   *
+   * @generated from field: repeated stepwell.v1.Concurrency concurrency = 1;
+   */
+  concurrency: Concurrency[];
+
+  /**
+   * How many runs may start in a time; the others wait.
+   *
+   * @generated from field: stepwell.v1.Throttle throttle = 2;
+   */
+  throttle?: Throttle | undefined;
+
+  /**
+   * How many runs may start in a time; the others are skipped.
+   *
+   * @generated from field: stepwell.v1.RateLimit rate_limit = 3;
+   */
+  rateLimit?: RateLimit | undefined;
+
+  /**
+   * One run for the last event of a flurry. Not together with batch.
+   *
+   * @generated from field: stepwell.v1.Debounce debounce = 4;
+   */
+  debounce?: Debounce | undefined;
+
+  /**
+   * One run for many events.
+   *
+   * @generated from field: stepwell.v1.Batch batch = 5;
+   */
+  batch?: Batch | undefined;
+
+  /**
+   * One live run at a time.
+   *
+   * @generated from field: stepwell.v1.Singleton singleton = 6;
+   */
+  singleton?: Singleton | undefined;
+
+  /**
+   * CEL over `event`: whole seconds, from -43200 to 43200, by which a run goes before others that were queued later.
+   *
+   * @generated from field: string priority = 7;
+   */
+  priority: string;
+};
+
+/**
+ * Describes the message stepwell.v1.Flow.
+ * Use `create(FlowSchema)` to create a new message.
+ */
+export const FlowSchema: GenMessage<Flow> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 1);
+
+/**
+ * At most so many runs of one key at once.
+ *
+ * @generated from message stepwell.v1.Concurrency
+ */
+export type Concurrency = Message<"stepwell.v1.Concurrency"> & {
+  /**
+   * How many; from 1 to 1000000.
+   *
+   * @generated from field: uint32 limit = 1;
+   */
+  limit: number;
+
+  /**
+   * CEL over `event`; empty: all runs share the limit.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * Among whose runs.
+   *
+   * @generated from field: stepwell.v1.Concurrency.Scope scope = 3;
+   */
+  scope: Concurrency_Scope;
+
+  /**
+   * For how long a run counts.
+   *
+   * @generated from field: stepwell.v1.Concurrency.Hold hold = 4;
+   */
+  hold: Concurrency_Hold;
+};
+
+/**
+ * Describes the message stepwell.v1.Concurrency.
+ * Use `create(ConcurrencySchema)` to create a new message.
+ */
+export const ConcurrencySchema: GenMessage<Concurrency> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 2);
+
+/**
+ * Among whose runs a limit counts. In a scope wider than the function all limits of equal key count the same runs.
+ *
+ * @generated from enum stepwell.v1.Concurrency.Scope
+ */
+export enum Concurrency_Scope {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: SCOPE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Those of the function.
+   *
+   * @generated from enum value: SCOPE_FUNCTION = 1;
+   */
+  FUNCTION = 1,
+
+  /**
+   * Those of the app's functions that have a limit of this scope.
+   *
+   * @generated from enum value: SCOPE_APP = 2;
+   */
+  APP = 2,
+
+  /**
+   * Those of all functions of the environment that have a limit of this scope.
+   *
+   * @generated from enum value: SCOPE_ENVIRONMENT = 3;
+   */
+  ENVIRONMENT = 3,
+}
+
+/**
+ * Describes the enum stepwell.v1.Concurrency.Scope.
+ */
+export const Concurrency_ScopeSchema: GenEnum<Concurrency_Scope> = /*@__PURE__*/
+  enumDesc(file_stepwell_v1_function, 2, 0);
+
+/**
+ * For how long a run counts.
+ *
+ * @generated from enum stepwell.v1.Concurrency.Hold
+ */
+export enum Concurrency_Hold {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: HOLD_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * While it executes: not while it is parked.
+   *
+   * @generated from enum value: HOLD_EXECUTING = 1;
+   */
+  EXECUTING = 1,
+
+  /**
+   * From its first assignment to its end.
+   *
+   * @generated from enum value: HOLD_RUN = 2;
+   */
+  RUN = 2,
+}
+
+/**
+ * Describes the enum stepwell.v1.Concurrency.Hold.
+ */
+export const Concurrency_HoldSchema: GenEnum<Concurrency_Hold> = /*@__PURE__*/
+  enumDesc(file_stepwell_v1_function, 2, 1);
+
+/**
+ * At most so many starts of one key in a time, evenly spread; what is too much waits.
+ *
+ * @generated from message stepwell.v1.Throttle
+ */
+export type Throttle = Message<"stepwell.v1.Throttle"> & {
+  /**
+   * How many in each period; from 1 to 1000000.
+   *
+   * @generated from field: uint32 limit = 1;
+   */
+  limit: number;
+
+  /**
+   * The period: from 1 second to 366 days.
+   *
+   * @generated from field: uint64 period_ms = 2;
+   */
+  periodMs: bigint;
+
+  /**
+   * So many more may start at once; at most 1000000.
+   *
+   * @generated from field: uint32 burst = 3;
+   */
+  burst: number;
+
+  /**
+   * CEL over `event`; empty: all runs share the throttle.
+   *
+   * @generated from field: string key = 4;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message stepwell.v1.Throttle.
+ * Use `create(ThrottleSchema)` to create a new message.
+ */
+export const ThrottleSchema: GenMessage<Throttle> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 3);
+
+/**
+ * At most so many runs of one key in a time; what is too much is recorded as skipped.
+ *
+ * @generated from message stepwell.v1.RateLimit
+ */
+export type RateLimit = Message<"stepwell.v1.RateLimit"> & {
+  /**
+   * How many in any period; from 1 to 1000000.
+   *
+   * @generated from field: uint32 limit = 1;
+   */
+  limit: number;
+
+  /**
+   * The period: from 1 second to 366 days.
+   *
+   * @generated from field: uint64 period_ms = 2;
+   */
+  periodMs: bigint;
+
+  /**
+   * CEL over `event`; empty: all runs share the limit.
+   *
+   * @generated from field: string key = 3;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message stepwell.v1.RateLimit.
+ * Use `create(RateLimitSchema)` to create a new message.
+ */
+export const RateLimitSchema: GenMessage<RateLimit> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 4);
+
+/**
+ * A run starts once no further event of its key has come for a while; it gets the last one.
+ *
+ * @generated from message stepwell.v1.Debounce
+ */
+export type Debounce = Message<"stepwell.v1.Debounce"> & {
+  /**
+   * The while: from 100 ms to 366 days.
+   *
+   * @generated from field: uint64 period_ms = 1;
+   */
+  periodMs: bigint;
+
+  /**
+   * CEL over `event`; empty: all events share it.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+
+  /**
+   * It starts so long after the first event at the latest; zero: no bound.
+   *
+   * @generated from field: uint64 max_wait_ms = 3;
+   */
+  maxWaitMs: bigint;
+};
+
+/**
+ * Describes the message stepwell.v1.Debounce.
+ * Use `create(DebounceSchema)` to create a new message.
+ */
+export const DebounceSchema: GenMessage<Debounce> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 5);
+
+/**
+ * A run starts for many events at once.
+ *
+ * @generated from message stepwell.v1.Batch
+ */
+export type Batch = Message<"stepwell.v1.Batch"> & {
+  /**
+   * It starts with so many; from 2 to 1000.
+   *
+   * @generated from field: uint32 max_size = 1;
+   */
+  maxSize: number;
+
+  /**
+   * It starts so long after the first event at the latest: from 100 ms to 366 days.
+   *
+   * @generated from field: uint64 timeout_ms = 2;
+   */
+  timeoutMs: bigint;
+
+  /**
+   * CEL over `event`; empty: all events share a batch.
+   *
+   * @generated from field: string key = 3;
+   */
+  key: string;
+
+  /**
+   * CEL over `event`: an event that does not fit starts a run alone, at once. Empty fits always.
+   *
+   * @generated from field: string condition = 4;
+   */
+  condition: string;
+};
+
+/**
+ * Describes the message stepwell.v1.Batch.
+ * Use `create(BatchSchema)` to create a new message.
+ */
+export const BatchSchema: GenMessage<Batch> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 6);
+
+/**
+ * While a run of a key lives no other one starts.
+ *
+ * @generated from message stepwell.v1.Singleton
+ */
+export type Singleton = Message<"stepwell.v1.Singleton"> & {
+  /**
+   * CEL over `event`; empty: one run of the function.
+   *
+   * @generated from field: string key = 1;
+   */
+  key: string;
+
+  /**
+   * What becomes of the second run.
+   *
+   * @generated from field: stepwell.v1.Singleton.Mode mode = 2;
+   */
+  mode: Singleton_Mode;
+};
+
+/**
+ * Describes the message stepwell.v1.Singleton.
+ * Use `create(SingletonSchema)` to create a new message.
+ */
+export const SingletonSchema: GenMessage<Singleton> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 7);
+
+/**
+ * What becomes of the second run.
+ *
+ * @generated from enum stepwell.v1.Singleton.Mode
+ */
+export enum Singleton_Mode {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: MODE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * It is recorded as skipped.
+   *
+   * @generated from enum value: MODE_SKIP = 1;
+   */
+  SKIP = 1,
+
+  /**
+   * The one that lives is cancelled, and the new one starts once that has ended.
+   *
+   * @generated from enum value: MODE_CANCEL = 2;
+   */
+  CANCEL = 2,
+}
+
+/**
+ * Describes the enum stepwell.v1.Singleton.Mode.
+ */
+export const Singleton_ModeSchema: GenEnum<Singleton_Mode> = /*@__PURE__*/
+  enumDesc(file_stepwell_v1_function, 7, 0);
 
 /**
  * Starts a function when an event fits.
@@ -123,7 +534,7 @@ export type Trigger = Message<"stepwell.v1.Trigger"> & {
  * Use `create(TriggerSchema)` to create a new message.
  */
 export const TriggerSchema: GenMessage<Trigger> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 1);
+  messageDesc(file_stepwell_v1_function, 8);
 
 /**
  * A registered function.
@@ -180,7 +591,7 @@ export type Function = Message<"stepwell.v1.Function"> & {
  * Use `create(FunctionSchema)` to create a new message.
  */
 export const FunctionSchema: GenMessage<Function> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 2);
+  messageDesc(file_stepwell_v1_function, 9);
 
 /**
  * Asks for all functions.
@@ -208,7 +619,7 @@ export type ListFunctionsRequest = Message<"stepwell.v1.ListFunctionsRequest"> &
  * Use `create(ListFunctionsRequestSchema)` to create a new message.
  */
 export const ListFunctionsRequestSchema: GenMessage<ListFunctionsRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 3);
+  messageDesc(file_stepwell_v1_function, 10);
 
 /**
  * All functions, by id.
@@ -229,7 +640,7 @@ export type ListFunctionsResponse = Message<"stepwell.v1.ListFunctionsResponse">
  * Use `create(ListFunctionsResponseSchema)` to create a new message.
  */
 export const ListFunctionsResponseSchema: GenMessage<ListFunctionsResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 4);
+  messageDesc(file_stepwell_v1_function, 11);
 
 /**
  * Asks for one function.
@@ -257,7 +668,7 @@ export type GetFunctionRequest = Message<"stepwell.v1.GetFunctionRequest"> & {
  * Use `create(GetFunctionRequestSchema)` to create a new message.
  */
 export const GetFunctionRequestSchema: GenMessage<GetFunctionRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 5);
+  messageDesc(file_stepwell_v1_function, 12);
 
 /**
  * One function.
@@ -278,7 +689,7 @@ export type GetFunctionResponse = Message<"stepwell.v1.GetFunctionResponse"> & {
  * Use `create(GetFunctionResponseSchema)` to create a new message.
  */
 export const GetFunctionResponseSchema: GenMessage<GetFunctionResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 6);
+  messageDesc(file_stepwell_v1_function, 13);
 
 /**
  * Starts a run.
@@ -334,7 +745,7 @@ export type InvokeRequest = Message<"stepwell.v1.InvokeRequest"> & {
  * Use `create(InvokeRequestSchema)` to create a new message.
  */
 export const InvokeRequestSchema: GenMessage<InvokeRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 7);
+  messageDesc(file_stepwell_v1_function, 14);
 
 /**
  * The run, ended or not.
@@ -355,7 +766,7 @@ export type InvokeResponse = Message<"stepwell.v1.InvokeResponse"> & {
  * Use `create(InvokeResponseSchema)` to create a new message.
  */
 export const InvokeResponseSchema: GenMessage<InvokeResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 8);
+  messageDesc(file_stepwell_v1_function, 15);
 
 /**
  * The registered functions.
