@@ -18,13 +18,14 @@ from bench import results
 from bench.engine_workloads import ENGINE_ONLY
 from bench.languages import ACROSS, LANGUAGES, named
 from bench.processes import ChildError
+from bench.production import PRODUCTION
 from bench.sides import Baseline, Engine, Side
 from bench.targets import TARGETS
 from bench.workloads import PAIRED, Measured, Options, Workload
 from bench.world import Lab
 from tests.support.postgres import PostgresServer
 
-WORKLOADS = {workload.name: workload for workload in (*PAIRED, *ENGINE_ONLY)}
+WORKLOADS = {workload.name: workload for workload in (*PAIRED, *ENGINE_ONLY, *PRODUCTION)}
 WITH_LANGUAGES = WORKLOADS | {workload.name: workload for workload in ACROSS}
 RESULTS = Path(__file__).with_name("results.json")
 
@@ -41,7 +42,11 @@ def main() -> None:
     if options.side:
         sides = [side for side in sides if side.name == options.side]
     engine = any(side.name == "engine" for side in sides)
-    chosen = [workload for workload in choose(options.only) if workload.both or engine]
+    chosen = [
+        workload
+        for workload in choose(options.only)
+        if (workload.both or engine) and options.profile in workload.profiles
+    ]
     if engine and not Engine.exists():
         sys.exit("stepwell_server is not installed here; --side baseline measures the toy alone")
     with tempfile.TemporaryDirectory(prefix="bench-", dir=options.scratch, ignore_cleanup_errors=True) as scratch:

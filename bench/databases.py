@@ -28,6 +28,10 @@ class Database(Protocol):
         """After a large change: what the database's own housekeeping would do sooner or later."""
         ...
 
+    async def delay_commits(self, delay_ms: int) -> None:
+        """Connections made from now on commit as on a disk that takes so much longer."""
+        ...
+
     async def close(self) -> None:
         """Closes the connection and removes the database."""
         ...
@@ -64,6 +68,9 @@ class SqliteDatabase:
 
     async def settle(self) -> None:
         await self.query("pragma wal_checkpoint(truncate)")
+
+    async def delay_commits(self, delay_ms: int) -> None:
+        raise NotImplementedError("a workload on a slow disk is for Postgres")
 
     async def close(self) -> None:
         if self._connection:
@@ -111,6 +118,10 @@ class PostgresDatabase:
     async def settle(self) -> None:
         await self.query("vacuum analyze")
         await self.query("checkpoint")
+
+    async def delay_commits(self, delay_ms: int) -> None:
+        await self.query(f"alter database {self._name} set commit_delay = {delay_ms * 1000}")
+        await self.query(f"alter database {self._name} set commit_siblings = 0")
 
     async def close(self) -> None:
         if self._connection:

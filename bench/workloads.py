@@ -44,6 +44,7 @@ class Workload:
     block: Block
     both: bool = True
     blocks: int = 3
+    profiles: tuple[str, ...] = ("sqlite", "postgres")
 
 
 async def burst(lab: Lab, side: Side, options: Options) -> Measured:

@@ -64,7 +64,7 @@ class World:
         self.address = ""
         self.server: Child
         self.workers: list[Child] = []
-        self._logs = logs
+        self.logs = logs
         self._counters = logs / "counters.json"
         self._loads = 0
 
@@ -72,14 +72,14 @@ class World:
         self.address = free_address()
         environment = {"STEPWELL_COUNTERS": str(self._counters)}
         self.server = await Child.start(
-            "server", self.side.server(self.database.url, self.address), self._logs, environment
+            "server", self.side.server(self.database.url, self.address), self.logs, environment
         )
         await self.side.wait_for_server(self.server, self.address)
 
     async def start_workers(self, count: int, *extra: str) -> list[Child]:
         arguments = [*self.side.worker(self.address, self.shape), *extra]
         alive = sum(worker.alive for worker in self.workers)
-        new = [await Child.start(f"worker{len(self.workers) + i}", arguments, self._logs, {}) for i in range(count)]
+        new = [await Child.start(f"worker{len(self.workers) + i}", arguments, self.logs, {}) for i in range(count)]
         self.workers += new
         await self.side.wait_for_workers(new, self.address, alive + count)
         return new
@@ -90,7 +90,7 @@ class World:
         arguments = ["--address", self.address, "--capacity", str(shape.capacity), "--steps", str(shape.steps),
                      "--payload", str(shape.payload)]  # fmt: skip
         alive = sum(worker.alive for worker in self.workers)
-        worker = await Child.start(f"worker{len(self.workers)}", arguments, self._logs, {}, program)
+        worker = await Child.start(f"worker{len(self.workers)}", arguments, self.logs, {}, program)
         self.workers.append(worker)
         await self.side.wait_for_workers([worker], self.address, alive + 1)
         return worker
@@ -139,7 +139,7 @@ class World:
             await self.run_load(workload, warm_up, *extra, until=until, deadline_s=deadline_s)
         self._loads += 1
         arguments = self.side.load(self.address, workload, runs, self.shape, list(extra))
-        load = await Child.start(f"load{self._loads}", arguments, self._logs, {})
+        load = await Child.start(f"load{self._loads}", arguments, self.logs, {})
         try:
             await load.expect("ready", deadline_s)
             if prepared:
@@ -181,12 +181,16 @@ class World:
 
 
 @asynccontextmanager
-async def open_world(lab: Lab, side: Side, shape: Shape) -> AsyncGenerator[World]:
-    """A fresh database, a server on it, and workers that are connected. All end with the block."""
+async def open_world(
+    lab: Lab, side: Side, shape: Shape, prepare: Callable[[Database], Awaitable[None]] | None = None
+) -> AsyncGenerator[World]:
+    """A fresh database, prepared, a server on it, and workers that are connected. All end with the block."""
     logs = Path(tempfile.mkdtemp(prefix=f"{side.name}-", dir=lab.scratch))
     database = lab.database()
     world = World(side, database, logs, shape)
     try:
+        if prepare is not None:
+            await prepare(database)
         await world.start_server()
         await world.start_workers(shape.workers)
         yield world
