@@ -6,7 +6,9 @@ import itertools
 import os
 import tempfile
 from collections.abc import Callable, Generator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,29 +18,33 @@ Databases = Callable[[str, Path], str]
 _numbers = itertools.count(1)
 
 
+@contextmanager
+def postgres_or_skip(folder: Path, **options: Any) -> Generator[PostgresServer]:
+    """A server of a test's own. Where none can be had the test is skipped with the reason; in CI it fails."""
+    folder.chmod(0o755)
+    try:
+        server = PostgresServer(folder, **options)
+    except PostgresNotFoundError as error:
+        if os.environ.get("CI") == "true":
+            raise
+        pytest.skip(str(error))
+    with server:
+        yield server
+
+
 @pytest.fixture(scope="session")
 def databases() -> Generator[Databases]:
     """A new database of a store by name, in a folder: its URL."""
-    servers: list[PostgresServer] = []
-    folder = Path(tempfile.mkdtemp(prefix="stepwell-databases-"))
-    folder.chmod(0o755)
+    with ExitStack() as stack:
+        servers: list[PostgresServer] = []
 
-    def postgres() -> PostgresServer:
-        if not servers:
-            try:
-                servers.append(PostgresServer(folder).__enter__())
-            except PostgresNotFoundError as error:
-                if os.environ.get("CI") == "true":
-                    raise
-                pytest.skip(str(error))
-        return servers[0]
+        def create(store: str, directory: Path) -> str:
+            number = next(_numbers)
+            if store == "sqlite":
+                return f"sqlite:///{directory}/stepwell-{number}.db"
+            if not servers:
+                folder = Path(tempfile.mkdtemp(prefix="stepwell-databases-"))
+                servers.append(stack.enter_context(postgres_or_skip(folder)))
+            return servers[0].create_database(f"test_{number}")
 
-    def create(store: str, directory: Path) -> str:
-        number = next(_numbers)
-        if store == "sqlite":
-            return f"sqlite:///{directory}/stepwell-{number}.db"
-        return postgres().create_database(f"test_{number}")
-
-    yield create
-    for server in servers:
-        server.__exit__(None, None, None)
+        yield create

@@ -57,10 +57,20 @@ class PostgresServer:
     The data are created once: a directory that holds some is used again if `keep` left it there. The server listens on
     a Unix socket and on a free port of 127.0.0.1, trusts everybody, and is as durable as in production. As root it
     runs as the user postgres, or nobody, from a copy of the programs where that user cannot read them in their place.
+    settings: more of them. primary: a server that this one follows, as a hot standby.
     """
 
-    def __init__(self, directory: Path, *, keep: bool = False) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep: bool = False,
+        settings: dict[str, str] | None = None,
+        primary: PostgresServer | None = None,
+    ) -> None:
         self._data = directory / "data"
+        self._settings = SETTINGS | (settings or {})
+        self._primary = primary
         self._directory = directory
         self._keep = keep
         self._process: subprocess.Popen[Any] | None = None
@@ -83,6 +93,33 @@ class PostgresServer:
         self._query(f'create database "{name}"')
         return self.url(name)
 
+    def execute(self, sql: str, database: str = "postgres") -> None:
+        """Statements, as the superuser."""
+        self._query(sql, database)
+
+    def admit(self, *rules: str) -> None:
+        """Puts rules before those of pg_hba.conf, from now on."""
+        path = self._data / "pg_hba.conf"
+        path.write_text("\n".join([*rules, path.read_text()]))
+        self._query("select pg_reload_conf()")
+
+    def stop(self, *, immediate: bool = False) -> None:
+        """Ends all sessions and the server until ``start``; immediate: without a checkpoint, as a crash does."""
+        assert self._process
+        self._process.send_signal(signal.SIGQUIT if immediate else signal.SIGINT)
+        self._process.wait(STOP_DEADLINE_S)
+
+    def start(self) -> None:
+        """Starts it on its data and its port; returns once it takes connections."""
+        options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
+        with (self._directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(
+                [self._binaries / "postgres", "-D", self._data, "-k", self._sockets, "-h", "127.0.0.1",
+                 "-p", str(self._port), *options],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory, **self._identity(),
+            )  # fmt: skip
+        self._wait_until_ready()
+
     def drop_connections(self) -> None:
         """Ends all connections, as a restart does, whatever they are at."""
         self._query("select pg_terminate_backend(pid) from pg_stat_activity where pid <> pg_backend_pid()")
@@ -100,18 +137,10 @@ class PostgresServer:
             for path in (self._directory, Path(self._sockets)):
                 os.chown(path, self._account.pw_uid, self._account.pw_gid)
         if not (self._data / "PG_VERSION").exists():
-            self._run("initdb", "--pgdata", str(self._data), "--username=postgres", "--auth=trust", "--encoding=UTF8",
-                      "--locale=C", "--no-sync")  # fmt: skip
+            self._make_data()
         self._port = _free_port()
-        options = [part for name, value in SETTINGS.items() for part in ("-c", f"{name}={value}")]
-        with (self._directory / "log").open("ab") as log:
-            self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self._data, "-k", self._sockets, "-h", "127.0.0.1",
-                 "-p", str(self._port), *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory, **self._identity(),
-            )  # fmt: skip
         try:
-            self._wait_until_ready()
+            self.start()
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -131,6 +160,14 @@ class PostgresServer:
         shutil.rmtree(self._sockets, ignore_errors=True)
         if not self._keep:
             shutil.rmtree(self._data, ignore_errors=True)
+
+    def _make_data(self) -> None:
+        if self._primary:
+            self._run("pg_basebackup", "--pgdata", str(self._data), "--write-recovery-conf", "--checkpoint=fast",
+                      "--no-sync", "--dbname", self._primary.url())  # fmt: skip
+        else:
+            self._run("initdb", "--pgdata", str(self._data), "--username=postgres", "--auth=trust", "--encoding=UTF8",
+                      "--locale=C", "--no-sync")  # fmt: skip
 
     def _copied(self, binaries: Path) -> Path:
         """A copy of the wheel with the libraries beside it: a checkout in root's home is root's alone."""
@@ -152,13 +189,13 @@ class PostgresServer:
                 lines = (self._data / "postmaster.pid").read_text().splitlines()
             except FileNotFoundError:
                 lines = []
-            if len(lines) >= 8 and lines[0] == str(self._process.pid) and lines[7].strip() == "ready":
+            if len(lines) >= 8 and lines[0] == str(self._process.pid) and lines[7].strip() in ("ready", "standby"):
                 return
             time.sleep(0.02)
         raise RuntimeError("Postgres did not start:\n" + (self._directory / "log").read_text()[-2000:])
 
-    def _query(self, sql: str) -> None:
-        self._run("psql", "--quiet", "--no-psqlrc", "--dbname", self.url(), "--command", sql)
+    def _query(self, sql: str, database: str = "postgres") -> None:
+        self._run("psql", "--quiet", "--no-psqlrc", "--dbname", self.url(database), "--command", sql)
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(

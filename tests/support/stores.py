@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 import pytest
 from stepwell_server.adapters.memory import MemoryStore
+from stepwell_server.adapters.sql.schema import LEAST_BUILD
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import OutcomeRow, WaitRow
@@ -44,7 +45,8 @@ FLAGS = frozenset({"detached"})
 _SELECTS = {
     table: "select " + ", ".join(f'"{column}"' for column in columns) + f" from {table}"
     for table, columns in COLUMNS.items()
-}
+}  # What older builds read of the schema is no row of the model.
+_SELECTS["settings"] += f" where name <> '{LEAST_BUILD}'"
 
 Dump = dict[str, list[tuple[Any, ...]]]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from stepwell_server.cli import events, functions, operate, runs, servers
+from stepwell_server.cli import events, functions, migrate, operate, runs, servers
 from stepwell_server.cli.failures import one_line
 
 EPILOG = """\b
@@ -13,7 +13,7 @@ Exit codes:
   1    the run failed, or something unexpected happened
   2    the command or its input cannot be right
   3    no such event, run or function
-  4    no server answers; or its address or database is taken
+  4    no server answers; or its address is taken, or its database taken or of no use
   5    the time was over
   6    refused in this state, or by a limit
   130  interrupted
@@ -35,6 +35,7 @@ def build() -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     servers.add_to(root)
+    migrate.add_to(root)
     root.add_typer(events.commands, name="events")
     root.add_typer(functions.commands, name="functions")
     functions.add_to(root)

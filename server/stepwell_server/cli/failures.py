@@ -76,6 +76,24 @@ def from_rpc(error: grpc.RpcError, address: str) -> Failure:
 
 
 @contextmanager
+def opening(database: str) -> Generator[None]:
+    """Turns what the opening of a database raises into a Failure. database: its URL, without a password."""
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from stepwell_server.model.errors import InvalidError, ServerError
+
+    try:
+        yield
+    except InvalidError as e:
+        raise UsageFailure(f"{e.message} [{e.reason}]") from None
+    except ServerError as e:
+        raise Failure(f"{e.message} [{e.reason}]", Exit.UNAVAILABLE) from None
+    except (OSError, SQLAlchemyError) as e:
+        said = (str(e) or type(e).__name__).splitlines()[0]
+        raise Failure(f"cannot open {database}: {said}", Exit.UNAVAILABLE) from None
+
+
+@contextmanager
 def one_line() -> Generator[None]:
     """Turns everything a command can raise into one line on stderr and an exit code."""
     try:

@@ -8,18 +8,17 @@ import signal
 import sys
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
 
 import grpc
 import grpc.aio
 import uvloop
-from sqlalchemy.exc import SQLAlchemyError
 
 from stepwell_server.cli.apps import AppProcess, watch
-from stepwell_server.cli.failures import Exit, Failure, UsageFailure
+from stepwell_server.cli.failures import Exit, Failure, UsageFailure, opening
 from stepwell_server.cli.options import DEFAULT_ADDRESS
+from stepwell_server.cli.output import without_password
 from stepwell_server.main import Server
-from stepwell_server.model.errors import InvalidError, ServerError, StateError
+from stepwell_server.model.errors import StateError
 from stepwell_server.settings import Settings, from_environment
 
 FIRST_FUNCTION_S = 20.0
@@ -47,16 +46,10 @@ def host(
         wait_for_lease=standby,
     )
     try:
-        lost = uvloop.run(_host(settings, apps, reload=reload))
+        with opening(without_password(database)):
+            lost = uvloop.run(_host(settings, apps, reload=reload))
     except KeyboardInterrupt:
         return
-    except InvalidError as e:
-        raise UsageFailure(f"{e.message} [{e.reason}]") from None
-    except ServerError as e:
-        raise Failure(f"{e.message} [{e.reason}]", Exit.UNAVAILABLE) from None
-    except (OSError, SQLAlchemyError) as e:
-        said = (str(e) or type(e).__name__).splitlines()[0]
-        raise Failure(f"cannot open {without_password(database)}: {said}", Exit.UNAVAILABLE) from None
     if lost:
         raise Failure("another server has taken over the database", Exit.UNAVAILABLE)
 
@@ -153,15 +146,6 @@ def banner(profile: str, database: str, listen: str) -> str:
             "  no sign-in: whoever reaches this address may use it",
         ]
     return "\n".join(lines)
-
-
-def without_password(url: str) -> str:
-    """A database URL that may be shown."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{place}"))
 
 
 def say(line: str) -> None:

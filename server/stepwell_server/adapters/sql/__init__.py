@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from stepwell_server.adapters.sql.schema import Migration, upgrade_sql
 from stepwell_server.model.errors import InvalidError
 
 if TYPE_CHECKING:
@@ -15,7 +17,16 @@ _SQLITE = "sqlite:///"
 _POSTGRES = ("postgresql://", "postgres://")
 
 
-__all__ = ["PostgresStore", "SqliteStore", "migrate", "open_store", "sqlite_path"]
+__all__ = [
+    "Migration",
+    "PostgresStore",
+    "SqliteStore",
+    "look",
+    "migrate",
+    "migration_sql",
+    "open_store",
+    "sqlite_path",
+]
 
 
 def __getattr__(name: str) -> Any:
@@ -47,10 +58,33 @@ async def open_store(url: str) -> SqliteStore | PostgresStore:
     return await SqliteStore.open(sqlite_path(url))
 
 
-async def migrate(url: str) -> None:
-    """Brings the schema of a database up, and lets it go again. Raises as ``open_store``."""
-    store = await open_store(url)
-    await store.close()
+async def migrate(url: str) -> Migration:
+    """Brings the schema of a database up; what was done. Raises as ``open_store``."""
+    if url.startswith(_POSTGRES):
+        from stepwell_server.adapters.sql.postgres import on_database
+        from stepwell_server.adapters.sql.postgres_schema import prepare
+
+        return await on_database(url, prepare)
+    from stepwell_server.adapters.sql import sqlite_open
+
+    return await asyncio.to_thread(sqlite_open.migrate, sqlite_path(url))
+
+
+async def look(url: str) -> Migration:
+    """What ``migrate`` would do; changes nothing. Raises as ``open_store``."""
+    if url.startswith(_POSTGRES):
+        from stepwell_server.adapters.sql import postgres_schema
+        from stepwell_server.adapters.sql.postgres import on_database
+
+        return await on_database(url, postgres_schema.look)
+    from stepwell_server.adapters.sql import sqlite_open
+
+    return await asyncio.to_thread(sqlite_open.look, sqlite_path(url))
+
+
+def migration_sql(url: str, version: str | None) -> str:
+    """The statements of a migration of this database from a version."""
+    return upgrade_sql("postgresql" if url.startswith(_POSTGRES) else "sqlite", version)
 
 
 def sqlite_path(url: str) -> Path:

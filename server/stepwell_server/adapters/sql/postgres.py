@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from stepwell_server.adapters.sql import postgres_arrays, reads
 from stepwell_server.adapters.sql.postgres_alone import apply_alone, holds
@@ -14,6 +15,7 @@ from stepwell_server.adapters.sql.postgres_history import PostgresHistory
 from stepwell_server.adapters.sql.postgres_link import READ_SETTINGS, WRITE_SETTINGS, Connection, Connections, Target
 from stepwell_server.adapters.sql.postgres_schema import prepare
 from stepwell_server.model.commit import APPLIED, FENCED, Commit, CommitResult, Verdict
+from stepwell_server.model.errors import InvalidError, ServerError
 from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
@@ -21,9 +23,15 @@ from stepwell_server.model.run import ReadyRow, RunRow
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
 from stepwell_server.ports.store import Matches, Probe, RunState, Stranded, Unseen
 
+T = TypeVar("T")
 _READERS = 4
 _RUN_WIDTH = len(RunRow._fields)
+# Whole rows are cut to what we know: a newer build may have added columns meanwhile.
+_EVENT_WIDTH = len(EventRow._fields)
 _OUTCOME_WIDTH = len(OutcomeRow._fields)
+_WAIT_WIDTH = len(WaitRow._fields)
+_DEPLOYMENT_WIDTH = len(DeploymentRow._fields)
+_SHAPE_WIDTH = len(ShapeRow._fields)
 
 # One statement, so one snapshot: a wait that is resolved meanwhile is seen open or with its outcome, never as neither.
 _LOAD = (
@@ -71,14 +79,16 @@ class PostgresStore(PostgresHistory):
     async def open(cls, url: str) -> PostgresStore:
         """Connects, and brings the schema up.
 
-        url: ``postgresql://user:password@host/database``; ``?prepared=off`` behind PgBouncer in transaction mode.
-        Raises InvalidError, CorruptError (SCHEMA_NEWER, FOREIGN_DATABASE), UnavailableError.
+        url: ``postgresql://user:password@host/database``.
+        Raises InvalidError, CorruptError (SCHEMA_NEWER, FOREIGN_DATABASE), StateError (DATABASE_ENCODING, NO_RIGHTS),
+        UnavailableError; each names the database.
         """
         target = Target.parse(url)
         store = cls(target)
         try:
-            await store._flushers.run(prepare)
-            await store._reads.run(lambda db: db.fetchval("SELECT 1"))
+            with _named(target):
+                await store._flushers.run(prepare)
+                await store._reads.run(lambda db: db.fetchval("SELECT 1"))
         except BaseException:
             await store.close()
             raise
@@ -182,7 +192,7 @@ class PostgresStore(PostgresHistory):
         targets = [probe.event for probe in probes for _ in probe.match_keys]
         keys = [key for probe in probes for key in probe.match_keys]
         ((version, waits),) = await self._fetch(_MATCH, env, targets, keys)
-        return Matches(version, tuple(map(WaitRow._make, waits)))
+        return Matches(version, tuple(WaitRow._make(wait[:_WAIT_WIDTH]) for wait in waits))
 
     async def look_back(self, env: str, event: str, after_event: str, limit: int) -> list[EventRow]:
         return list(map(EventRow._make, await self._fetch(reads.LOOK_BACK, env, event, after_event, limit)))
@@ -199,7 +209,12 @@ class PostgresStore(PostgresHistory):
 
     async def registry(self, env: str) -> Registry:
         ((version, deployments, shapes),) = await self._fetch(_REGISTRY, env)
-        return Registry(env, version, tuple(map(DeploymentRow._make, deployments)), tuple(map(ShapeRow._make, shapes)))
+        return Registry(
+            env,
+            version,
+            tuple(DeploymentRow._make(row[:_DEPLOYMENT_WIDTH]) for row in deployments),
+            tuple(ShapeRow._make(row[:_SHAPE_WIDTH]) for row in shapes),
+        )
 
     async def sessions(self, env: str) -> list[SessionRow]:
         return list(map(SessionRow._make, await self._fetch(reads.SESSIONS, env)))
@@ -221,6 +236,28 @@ class PostgresStore(PostgresHistory):
         return LeaseRow._make(rows[0]) if rows else None
 
 
+async def on_database(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
+    """Work on one connection of its own. Raises as ``PostgresStore.open``."""
+    target = Target.parse(url)
+    connections = Connections(target, 1, WRITE_SETTINGS)
+    try:
+        with _named(target):
+            return await connections.run(work)
+    finally:
+        await connections.close()
+
+
+@contextmanager
+def _named(target: Target) -> Generator[None]:
+    """Errors of the start say which database they are about."""
+    try:
+        yield
+    except ServerError as error:
+        if isinstance(error, InvalidError):
+            raise
+        raise type(error)(error.reason, f"{target.where}: {error.message}", retry_ms=error.retry_ms) from error
+
+
 def _refused(error: Exception) -> CommitResult:
     return CommitResult(Verdict.REFUSED, f"{type(error).__name__}: {error}")
 
@@ -230,7 +267,7 @@ def _state(row: Any) -> RunState:
     event, outcomes, waits = values[_RUN_WIDTH:]
     return RunState(
         run=RunRow._make(values[:_RUN_WIDTH]),
-        event=EventRow._make(event) if event is not None else None,
-        outcomes=tuple(OutcomeRow._make(tuple(outcome)[:_OUTCOME_WIDTH]) for outcome in outcomes),
-        waits=tuple(map(WaitRow._make, waits)),
+        event=EventRow._make(event[:_EVENT_WIDTH]) if event is not None else None,
+        outcomes=tuple(OutcomeRow._make(outcome[:_OUTCOME_WIDTH]) for outcome in outcomes),
+        waits=tuple(WaitRow._make(wait[:_WAIT_WIDTH]) for wait in waits),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,6 +15,7 @@ import asyncpg
 from stepwell_server.adapters.sql.postgres_errors import from_postgres, is_broken, is_retried
 from stepwell_server.model.errors import InvalidError, UnavailableError
 
+log = logging.getLogger("stepwell.postgres")
 T = TypeVar("T")
 Connection = Any  # the driver ships no types
 
@@ -53,42 +55,69 @@ READ_SETTINGS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Target:
-    """Where Postgres is. pooled: behind a pooler in transaction mode, so nothing may be kept in a session."""
+    """Where Postgres is. where: the same for people, without the password.
+
+    pooled: behind a pooler in transaction mode, so nothing may be kept in a session: each piece of work is one
+    transaction, which brings its settings along. Found out at the first connection: a pooler refuses or ignores them.
+    """
 
     dsn: str
+    where: str
     pooled: bool
 
     @classmethod
     def parse(cls, url: str) -> Target:
-        """Takes our option out of a URL: ``prepared=off`` (or ``pgbouncer=true``) for PgBouncer in transaction mode.
-
-        Behind a pooler plans cannot be pinned by us: set WRITE_SETTINGS' planner options with ALTER ROLE … SET.
-        """
-        parts = urlsplit(url)
+        """Takes our option out of a URL: ``pooled=on`` for a pooler that cannot be recognised. Raises InvalidError."""
+        try:
+            parts = urlsplit(url)
+        except ValueError as error:
+            raise InvalidError("DATABASE_URL", f"the database URL cannot be read: {error}") from error
         pooled = False
         kept: list[tuple[str, str]] = []
         for name, value in parse_qsl(parts.query, keep_blank_values=True):
-            if name in ("prepared", "pgbouncer"):
-                if value not in ("on", "off", "true", "false"):
-                    raise InvalidError("DATABASE_URL", f"{name}={value} in the database URL: say on or off")
-                pooled = pooled or (name == "prepared") == (value in ("off", "false"))
+            if name == "pooled":
+                if value not in ("on", "off"):
+                    raise InvalidError("DATABASE_URL", f"pooled={value} in the database URL: say on or off")
+                pooled = value == "on"
             else:
                 kept.append((name, value))
-        return cls(urlunsplit(parts._replace(query=urlencode(kept))), pooled)
+        account, _, place = parts.netloc.rpartition("@")
+        user = account.partition(":")[0]
+        where = f"{user}@{place}{parts.path}" if user else f"{place}{parts.path}"
+        return cls(urlunsplit(parts._replace(query=urlencode(kept))), where, pooled)
 
     async def connect(self, settings: dict[str, str]) -> Connection:
-        """A new connection. Raises what the driver raises."""
-        return await asyncpg.connect(
-            self.dsn,
-            timeout=_CONNECT_TIMEOUT_S,
-            command_timeout=30,
-            statement_cache_size=0 if self.pooled else _STATEMENTS,
-            max_cached_statement_lifetime=0,
-            max_cacheable_statement_size=256 * 1024,
-            server_settings=None if self.pooled else settings,
-        )
+        """A new connection. Raises InvalidError, and what the driver raises."""
+        if not self.pooled:
+            try:
+                db = await self._opened(_STATEMENTS, settings)
+            except asyncpg.ProtocolViolationError as error:
+                if "startup parameter" not in str(error):
+                    raise
+            else:
+                async with db.transaction():
+                    if await db.fetchval("SHOW enable_seqscan") == settings["enable_seqscan"]:
+                        return db
+                await db.close()
+            self.pooled = True
+            log.info("a pooler stands before %s: each transaction brings its settings along", self.where)
+        return await self._opened(0, None)
+
+    async def _opened(self, statements: int, settings: dict[str, str] | None) -> Connection:
+        try:
+            return await asyncpg.connect(
+                self.dsn,
+                timeout=_CONNECT_TIMEOUT_S,
+                command_timeout=30,
+                statement_cache_size=statements,
+                max_cached_statement_lifetime=0,
+                max_cacheable_statement_size=256 * 1024,
+                server_settings=settings,
+            )
+        except ValueError as error:
+            raise InvalidError("DATABASE_URL", f"the database URL cannot be right: {error}") from error
 
 
 class Connections:
@@ -102,6 +131,7 @@ class Connections:
     ) -> None:
         self._target = target
         self._settings = settings
+        self._local = "; ".join(f"SET LOCAL {name} = '{value}'" for name, value in settings.items())
         self._ready = ready
         self._idle: list[Connection] = []
         self._places = asyncio.Semaphore(size)
@@ -155,7 +185,7 @@ class Connections:
                 self._ready(db)
         whole = False
         try:
-            result = await work(db)
+            result = await self._pooled(db, work) if self._target.pooled else await work(db)
             whole = True
             return result
         except Exception as error:
@@ -168,3 +198,8 @@ class Connections:
             else:
                 self._open.discard(db)
                 db.terminate()
+
+    async def _pooled(self, db: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
+        async with db.transaction():
+            await db.execute(self._local)
+            return await work(db)

@@ -8,7 +8,16 @@ import sqlite3
 import time
 from pathlib import Path
 
-from stepwell_server.adapters.sql.schema import READ_VERSION, VERSION_TABLE, foreign, needs_migration, upgrade_sql
+from stepwell_server.adapters.sql.schema import (
+    READ_LEAST_BUILD,
+    READ_VERSION,
+    VERSION_TABLE,
+    Migration,
+    Standing,
+    foreign,
+    plan,
+    upgrade_sql,
+)
 from stepwell_server.adapters.sql.sqlite_errors import from_os, from_sqlite
 from stepwell_server.model.errors import StateError, UnavailableError
 
@@ -57,18 +66,44 @@ class FileLock:
             self._file = -1
 
 
-def prepare(path: Path) -> None:
+def prepare(path: Path) -> Migration:
     """Creates the file, or checks that it is ours and brings its schema up. The lock is held.
 
     Raises CorruptError, UnavailableError.
     """
-    if sqlite3.sqlite_version_info < MIN_VERSION:
-        raise UnavailableError("SQLITE_TOO_OLD", f"SQLite {sqlite3.sqlite_version} is older than 3.35")
     try:
-        _check_header(path)
+        _check_file(path)
         db = _connect(path)  # plain: a file of somebody else is not changed, not even its journal mode
         try:
-            _migrate(db, path)
+            return _migrate(db, path)
+        finally:
+            db.close()
+    except (sqlite3.Error, OSError) as error:
+        raise from_sqlite(error) or error from error
+
+
+def migrate(path: Path) -> Migration:
+    """``prepare`` under the lock of the file. Raises as it does, and StateError (DATABASE_IN_USE)."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise from_os(error) from error
+    lock = FileLock(path)
+    try:
+        return prepare(path)
+    finally:
+        lock.release()
+
+
+def look(path: Path) -> Migration:
+    """What ``prepare`` would do; without a lock, and without making a file. Raises as it does."""
+    try:
+        _check_file(path)
+        if not path.exists():
+            return plan(Standing(None), str(path))
+        db = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        try:
+            return plan(_standing(db, path), str(path))
         finally:
             db.close()
     except (sqlite3.Error, OSError) as error:
@@ -115,7 +150,9 @@ def _connect(path: Path) -> sqlite3.Connection:
     return db
 
 
-def _check_header(path: Path) -> None:
+def _check_file(path: Path) -> None:
+    if sqlite3.sqlite_version_info < MIN_VERSION:
+        raise UnavailableError("SQLITE_TOO_OLD", f"SQLite {sqlite3.sqlite_version} is older than 3.35")
     if path.is_dir():
         raise foreign(str(path), "it is a folder")
     if path.exists() and path.stat().st_size:
@@ -124,13 +161,19 @@ def _check_header(path: Path) -> None:
                 raise foreign(str(path), "it is not a SQLite database")
 
 
-def _migrate(db: sqlite3.Connection, path: Path) -> None:
+def _migrate(db: sqlite3.Connection, path: Path) -> Migration:
+    standing = _standing(db, path)
+    done = plan(standing, str(path))
+    if done.pending:
+        db.executescript(f"BEGIN IMMEDIATE; {upgrade_sql('sqlite', standing.version)} COMMIT;")
+    return done
+
+
+def _standing(db: sqlite3.Connection, path: Path) -> Standing:
     tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-    version: str | None = None
     if VERSION_TABLE in tables:
-        row = db.execute(READ_VERSION).fetchone()
-        version = row[0] if row else None
-    elif tables:
+        version, least = db.execute(READ_VERSION).fetchone(), db.execute(READ_LEAST_BUILD).fetchone()
+        return Standing(version[0] if version else None, least[0] if least else None)
+    if tables:
         raise foreign(str(path), "it holds other tables")
-    if needs_migration(version, str(path)):
-        db.executescript(f"BEGIN IMMEDIATE; {upgrade_sql('sqlite', version)} COMMIT;")
+    return Standing(None)

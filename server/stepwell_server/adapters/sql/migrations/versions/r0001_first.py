@@ -7,6 +7,7 @@ from alembic import op
 
 revision = "0001"
 down_revision = None
+least_build = "0001"
 
 TEXT = sa.Text().with_variant(sa.Text(collation="C"), "postgresql")
 HOT = {
