@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -23,7 +24,7 @@ const (
 type ClientOption interface{ applyClient(*clientSettings) }
 
 // WorkerOption is an option of App.Run and App.Serve: Address, Environment, Deployment, Instance, Capacity, MaxParked,
-// DrainTimeout, Logger.
+// DrainTimeout, Labels, Logger.
 type WorkerOption interface{ applyWorker(*workerSettings) }
 
 type clientSettings struct {
@@ -40,6 +41,7 @@ type workerSettings struct {
 	capacity    int
 	maxParked   int
 	drain       time.Duration
+	labels      Labels
 	log         *slog.Logger
 }
 
@@ -61,13 +63,36 @@ func newWorkerSettings(opts []WorkerOption) (workerSettings, error) {
 		host = "unknown"
 	}
 	s.instance = fmt.Sprintf("%s:%d", host, os.Getpid())
+	if s.labels, err = parseLabels(env("LABELS", "")); err != nil {
+		return s, err
+	}
 	for _, opt := range opts {
 		opt.applyWorker(&s)
+	}
+	if err := s.labels.check(); err != nil {
+		return s, err
 	}
 	if s.capacity < 1 || s.capacity > capacityMax || s.maxParked < 0 || s.maxParked > parkedMax || s.drain < 0 {
 		return s, usageError("Capacity must be between 1 and %d, MaxParked between 0 and %d, DrainTimeout at least 0", capacityMax, parkedMax)
 	}
 	return s, nil
+}
+
+// parseLabels reads "gpu=a100,region=eu".
+func parseLabels(text string) (Labels, error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
+	labels := Labels{}
+	for _, part := range strings.Split(text, ",") {
+		name, value, ok := strings.Cut(part, "=")
+		name = strings.TrimSpace(name)
+		if _, twice := labels[name]; !ok || twice {
+			return nil, usageError("STEPWELL_LABELS: %q is not name=value, or its name stands twice", part)
+		}
+		labels[name] = strings.TrimSpace(value)
+	}
+	return labels, nil
 }
 
 func env(name, otherwise string) string {

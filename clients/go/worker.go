@@ -87,7 +87,7 @@ func newWorker(app *App, base context.Context, settings workerSettings) (*worker
 	}
 	hello := &stepwellv1.Hello{
 		Environment: settings.environment, App: app.name, Deployment: clean(settings.deployment),
-		Instance: clean(settings.instance), Sdk: "go", SdkVersion: Version, Functions: specs, Capabilities: []string{capTimeouts},
+		Instance: clean(settings.instance), Sdk: "go", SdkVersion: Version, Functions: specs, Capabilities: []string{capTimeouts, capFlow}, Labels: settings.labels,
 	}
 	h := newHost(app, base, settings.log, settings.maxParked)
 	s := &session{host: h, address: settings.address, hello: hello, log: settings.log}
