@@ -3,6 +3,7 @@
 import { hostname } from "node:os";
 import { type Duration } from "./duration.js";
 import { UsageError, durationMs } from "./errors.js";
+import { type Labels, labelsOf } from "./flow.js";
 
 const CAPACITY_MAX = 100_000;
 /** A server takes up a session of at most both together. */
@@ -33,6 +34,8 @@ export interface WorkerOptions {
   readonly maxParked?: number;
   /** After a stop signal, how long executing bodies may take to finish; "30s" by default. */
   readonly drain?: Duration;
+  /** What this worker is, for functions that ask for it; else STEPWELL_LABELS, for example "gpu=a100,region=eu". */
+  readonly labels?: Labels;
   /** Where the worker writes what it has to say; stderr by default. */
   readonly log?: Log;
 }
@@ -59,8 +62,24 @@ export function resolveWorker(options: WorkerOptions): WorkerSettings {
     capacity,
     maxParked,
     drainMs: durationMs(options.drain ?? "30s", "drain"),
+    labels: labelsOf(options.labels ?? namedLabels(process.env["STEPWELL_LABELS"] ?? "")),
     log: options.log ?? stderrLog,
   };
+}
+
+/** Reads "gpu=a100,region=eu". */
+function namedLabels(text: string): Labels {
+  const labels: Record<string, string> = {};
+  if (text.trim() === "") return labels;
+  for (const part of text.split(",")) {
+    const at = part.indexOf("=");
+    const name = part.slice(0, at).trim();
+    if (at < 0 || Object.hasOwn(labels, name)) {
+      throw new UsageError(`STEPWELL_LABELS: ${JSON.stringify(part)} is not name=value, or its name stands twice`);
+    }
+    labels[name] = part.slice(at + 1).trim();
+  }
+  return labels;
 }
 
 function within(option: string, value: number, least: number, most: number): void {
