@@ -43,6 +43,7 @@ type workerSettings struct {
 	drain       time.Duration
 	labels      Labels
 	log         *slog.Logger
+	now         func() time.Time
 }
 
 func newClientSettings(opts []ClientOption) clientSettings {
@@ -56,7 +57,7 @@ func newClientSettings(opts []ClientOption) clientSettings {
 func newWorkerSettings(opts []WorkerOption) (workerSettings, error) {
 	s := workerSettings{
 		address: env("ADDRESS", defaultAddress), environment: env("ENVIRONMENT", ""), deployment: env("DEPLOYMENT", ""),
-		capacity: defaultCapacity, maxParked: defaultParked, drain: defaultDrain, log: slog.Default(),
+		capacity: defaultCapacity, maxParked: defaultParked, drain: defaultDrain, log: slog.Default(), now: time.Now,
 	}
 	host, err := os.Hostname()
 	if err != nil {
@@ -105,7 +106,8 @@ func env(name, otherwise string) string {
 // AddressOption is made by Address.
 type AddressOption string
 
-// Address of the server: "host:port", or "https://host:port" for TLS. Without it STEPWELL_ADDRESS, or 127.0.0.1:7777.
+// Address of the server: "host:port", or "https://host:port" for TLS. Several, with commas between them, are nodes of one
+// server: the first is drawn, and the next is tried when one fails or drains. Without it STEPWELL_ADDRESS, or 127.0.0.1:7777.
 func Address(address string) AddressOption { return AddressOption(address) }
 
 func (a AddressOption) applyClient(s *clientSettings) { s.address = string(a) }
