@@ -1,6 +1,7 @@
 // Settings of clients and workers: the only reader of the environment variables STEPWELL_*.
 
 import { hostname } from "node:os";
+import { parseAddresses } from "./addresses.js";
 import { type Duration } from "./duration.js";
 import { UsageError, durationMs } from "./errors.js";
 import { type Labels, labelsOf } from "./flow.js";
@@ -10,9 +11,14 @@ const CAPACITY_MAX = 100_000;
 const PARKED_MAX = 50_000;
 const DEFAULT_ADDRESS = "127.0.0.1:7777";
 
-/** The server's address: as given, else STEPWELL_ADDRESS, else 127.0.0.1:7777. "https://" in front asks for TLS. */
+/**
+ * The server's address: as given, else STEPWELL_ADDRESS, else 127.0.0.1:7777. "https://" in front asks for TLS. Several, with
+ * commas between them, are nodes of one server. Throws UsageError for what is none.
+ */
 export function resolveAddress(given: string | undefined): string {
-  return given || process.env["STEPWELL_ADDRESS"] || DEFAULT_ADDRESS;
+  const address = given || process.env["STEPWELL_ADDRESS"] || DEFAULT_ADDRESS;
+  parseAddresses(address);
+  return address;
 }
 
 /** The environment: as given, else STEPWELL_ENVIRONMENT, else empty, which is the server's default. */
@@ -22,6 +28,7 @@ export function resolveEnvironment(given: string | undefined): string {
 
 /** How a worker process behaves. */
 export interface WorkerOptions {
+  /** "host:port", or several with commas between them: the first is drawn, the next is tried when one fails or drains. */
   readonly address?: string;
   readonly environment?: string;
   /** The id of this build; by default a hash of the registration and of the app's sources. */
