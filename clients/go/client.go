@@ -31,7 +31,7 @@ const (
 // calls are tried again until their context's deadline, or for the CallTimeout.
 type Client struct {
 	settings clientSettings
-	conn     *grpc.ClientConn
+	conn     *channel
 	events   stepwellv1.EventServiceClient
 	functs   stepwellv1.FunctionServiceClient
 	runs     stepwellv1.RunServiceClient
@@ -41,18 +41,19 @@ type Client struct {
 // NewClient makes a client; it connects at the first call. Close it after use.
 func NewClient(opts ...ClientOption) (*Client, error) {
 	settings := newClientSettings(opts)
-	conn, err := dial(settings.address)
+	nodes, err := newAddresses(settings.address)
 	if err != nil {
-		return nil, usageError("address %q: %v", settings.address, err)
+		return nil, err
 	}
+	conn := newChannel(nodes)
 	return &Client{
 		settings, conn, stepwellv1.NewEventServiceClient(conn), stepwellv1.NewFunctionServiceClient(conn),
 		stepwellv1.NewRunServiceClient(conn), stepwellv1.NewAdminServiceClient(conn),
 	}, nil
 }
 
-// Close ends the connection.
-func (c *Client) Close() error { return c.conn.Close() }
+// Close ends the connections.
+func (c *Client) Close() error { return c.conn.close() }
 
 // Conn is the connection, for the generated clients of the package v1.
 func (c *Client) Conn() grpc.ClientConnInterface { return c.conn }

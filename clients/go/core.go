@@ -37,6 +37,7 @@ type reentry struct {
 	turn     uint32
 	limits   *stepwellv1.Limits
 	event    *stepwellv1.Event
+	gathered []*stepwellv1.Event // all events of a run of a BatchFunction, the first of which is event
 	nowMs    int64
 	base     context.Context // of the contexts of the code
 	log      *slog.Logger
@@ -78,7 +79,7 @@ type reentry struct {
 
 func newReentry(fn *definition, assign *stepwellv1.Assign, limits *stepwellv1.Limits, base context.Context, log *slog.Logger) *reentry {
 	r := &reentry{
-		fn: fn, runID: assign.GetRunId(), turn: assign.GetTurn(), limits: limits, event: assign.GetEvent(),
+		fn: fn, runID: assign.GetRunId(), turn: assign.GetTurn(), limits: limits, event: assign.GetEvent(), gathered: assign.GetEvents(),
 		nowMs: assign.GetCreatedMs(), base: base, log: log, patience: stuckAfter,
 		state: stateNew, journal: newJournal(assign), outbox: outbox{runID: assign.GetRunId(), turn: assign.GetTurn()},
 		keys: newKeys(limits), seen: map[string]bool{}, calls: map[string]*call{},

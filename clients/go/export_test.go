@@ -67,6 +67,11 @@ func SchemaOf[T any](output bool) string { return string(schemaOf(reflect.TypeFo
 // Specs are what a worker of the app registers, or what is wrong with it.
 func (a *App) Specs() ([]*stepwellv1.FunctionSpec, error) { return a.specs(), a.err }
 
+// Clock is the one by which a worker's streams judge whether its process stood still.
+func Clock(now func() time.Time) WorkerOption {
+	return workerOption(func(s *workerSettings) { s.now = now })
+}
+
 func messages(commands []command) []proto.Message {
 	var all []proto.Message
 	for _, c := range commands {
@@ -97,4 +102,18 @@ func (r *TestRun) Replayed(patience time.Duration) (output string) {
 		}
 	}
 	return "it did not complete: " + string(core.state)
+}
+
+// Tried are the addresses in the order in which they are tried while each fails; one that is not the first fails again.
+func Tried(text string, times int) (tried []string) {
+	nodes, err := newAddresses(text)
+	if err != nil {
+		return []string{err.Error()}
+	}
+	for range times {
+		tried = append(tried, nodes.next())
+		nodes.failed(tried[len(tried)-1])
+		nodes.failed(tried[len(tried)-1])
+	}
+	return tried
 }

@@ -18,8 +18,9 @@ const (
 	helloResidents = 1000
 	// registrationBytes bounds all functions of an app; what the first frame of Hello may hold in all is a little more.
 	registrationBytes = 4_000_000
-	// capTimeouts is the capability: time-outs of functions. A server without it would ignore them in silence.
+	// Capabilities: time-outs of functions, and their flow. A server without them would ignore them in silence.
 	capTimeouts = "timeouts"
+	capFlow     = "flow"
 )
 
 // entry of the way out: commands of one run that belong together (a decision), or a frame of the worker itself.
@@ -139,13 +140,19 @@ func split(runID string, commands []command) []entry {
 
 // lacking is what a server would have to have and has not, and the first function that needs it; empty if all is there.
 func lacking(functions []*stepwellv1.FunctionSpec, capabilities []string) string {
-	timed := slices.IndexFunc(functions, func(one *stepwellv1.FunctionSpec) bool {
-		return one.GetTimeoutMs() > 0 || one.GetStartTimeoutMs() > 0
-	})
-	if timed < 0 || slices.Contains(capabilities, capTimeouts) {
-		return ""
+	needs := []struct {
+		capability string
+		of         func(*stepwellv1.FunctionSpec) bool
+	}{
+		{capTimeouts, func(one *stepwellv1.FunctionSpec) bool { return one.GetTimeoutMs() > 0 || one.GetStartTimeoutMs() > 0 }},
+		{capFlow, func(one *stepwellv1.FunctionSpec) bool { return one.GetFlow() != nil }},
 	}
-	return fmt.Sprintf("%s of functions, which %s has", capTimeouts, functions[timed].GetName())
+	for _, need := range needs {
+		if at := slices.IndexFunc(functions, need.of); at >= 0 && !slices.Contains(capabilities, need.capability) {
+			return fmt.Sprintf("%s of functions, which %s has", need.capability, functions[at].GetName())
+		}
+	}
+	return ""
 }
 
 // hello are the frames that open a stream; only the last says that no other follows.

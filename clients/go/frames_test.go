@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"google.golang.org/protobuf/proto"
 
@@ -89,7 +90,7 @@ func TestAHelloWithManyResidentsSpansFramesAndOnlyTheLastEndsIt(t *testing.T) {
 }
 
 func TestTheLongestParkedRunsAreReleasedFirstButNoneWithSomethingUnderWay(t *testing.T) {
-	h := newHost(NewApp("a"), context.Background(), slog.New(slog.DiscardHandler), 1)
+	h := newHost(NewApp("a"), context.Background(), workerSettings{log: slog.New(slog.DiscardHandler), now: time.Now, maxParked: 1})
 	h.stream = &stream{signal: make(chan struct{}, 1)}
 	for _, runID := range []string{"pending", "working", "old", "older", "new"} {
 		one := &resident{runID: runID, pending: runID == "pending", working: runID == "working"}

@@ -63,9 +63,12 @@ type definition struct {
 	err error // what is wrong with the declaration
 	// JSON Schemas as JSON text; empty: anything.
 	inputSchema, outputSchema []byte
+	// What limits, gathers and orders its runs; nil: nothing does.
+	flow   *stepwellv1.Flow
+	labels Labels
 
-	// prepare reads the event of a run; the code it answers is called once.
-	prepare func(event *stepwellv1.Event) (func(Context) (any, error), error)
+	// prepare reads the event of a run, and those that were gathered for it; the code it answers is called once.
+	prepare func(event *stepwellv1.Event, gathered []*stepwellv1.Event) (func(Context) (any, error), error)
 
 	app string // "" until an App took it
 	id  string // "app/name"
@@ -80,19 +83,8 @@ func (f *Func[In, Out]) declared() *definition { return f.definition }
 // function that is its input. The server refuses what does not fit the JSON Schema of In, which is derived from the type: a
 // field with a name in its json tag is required unless it is omitempty, omitzero or a pointer. Errors of the declaration are those of NewApp.
 func Function[In, Out any](name string, on Triggers, code func(ctx Context, event Event[In]) (Out, error), opts ...FunctionOption) *Func[In, Out] {
-	var options functionOptions
-	for _, opt := range opts {
-		opt.applyFunction(&options)
-	}
-	d := &definition{name: name, strict: options.strict}
-	d.triggers, d.policy, d.err = checkDeclaration(name, on, options.retry, code != nil)
-	d.timeoutMs = d.limit("Timeout", options.timeout)
-	d.startTimeoutMs = d.limit("StartTimeout", options.startTimeout)
-	d.inputSchema, d.outputSchema = schemaOf(reflect.TypeFor[In](), false), schemaOf(reflect.TypeFor[Out](), true)
-	if options.inputSchema != nil {
-		d.inputSchema = d.given(*options.inputSchema)
-	}
-	d.prepare = func(message *stepwellv1.Event) (func(Context) (any, error), error) {
+	d := declare[In, Out](name, on, nil, code != nil, opts)
+	d.prepare = func(message *stepwellv1.Event, _ []*stepwellv1.Event) (func(Context) (any, error), error) {
 		event, err := eventFrom[In](message)
 		if err != nil {
 			return nil, err
@@ -100,6 +92,57 @@ func Function[In, Out any](name string, on Triggers, code func(ctx Context, even
 		return func(ctx Context) (any, error) { return code(ctx, event) }, nil
 	}
 	return &Func[In, Out]{d}
+}
+
+// BatchFunction declares a function whose runs take many events each, in the order in which they were accepted: as many as
+// the server gathered. In is the data of one of them. A run that was invoked, or that one event started alone, takes one.
+func BatchFunction[In, Out any](
+	name string, on Triggers, batch Batch, code func(ctx Context, events []Event[In]) (Out, error), opts ...FunctionOption,
+) *Func[In, Out] {
+	d := declare[In, Out](name, on, &batch, code != nil, opts)
+	d.prepare = func(message *stepwellv1.Event, gathered []*stepwellv1.Event) (func(Context) (any, error), error) {
+		if len(gathered) == 0 {
+			gathered = []*stepwellv1.Event{message}
+		}
+		events := make([]Event[In], len(gathered))
+		for i, one := range gathered {
+			var err error
+			if events[i], err = eventFrom[In](one); err != nil {
+				return nil, err
+			}
+		}
+		return func(ctx Context) (any, error) { return code(ctx, events) }, nil
+	}
+	return &Func[In, Out]{d}
+}
+
+// declare is what all kinds of functions have in common.
+func declare[In, Out any](name string, on Triggers, batch *Batch, hasCode bool, opts []FunctionOption) *definition {
+	var options functionOptions
+	for _, opt := range opts {
+		opt.applyFunction(&options)
+	}
+	options.flow.batch = batch
+	d := &definition{name: name, strict: options.strict, labels: options.labels}
+	d.triggers, d.policy, d.err = checkDeclaration(name, on, options.retry, hasCode)
+	d.timeoutMs = d.limit("Timeout", options.timeout)
+	d.startTimeoutMs = d.limit("StartTimeout", options.startTimeout)
+	d.inputSchema, d.outputSchema = schemaOf(reflect.TypeFor[In](), false), schemaOf(reflect.TypeFor[Out](), true)
+	if options.inputSchema != nil {
+		d.inputSchema = d.given(*options.inputSchema)
+	}
+	flow, err := options.flow.message()
+	d.flow = flow
+	d.note(err)
+	d.note(options.labels.check())
+	return d
+}
+
+// note keeps the first thing that is wrong with an option.
+func (d *definition) note(err error) {
+	if err != nil && d.err == nil {
+		d.err = registrationError("function %s: %v", d.name, err)
+	}
 }
 
 // limit is the milliseconds of a time-out of the function; 0 if it has none.
@@ -229,7 +272,7 @@ func (a *App) specs() []*stepwellv1.FunctionSpec {
 	for _, d := range a.order {
 		spec := &stepwellv1.FunctionSpec{
 			Name: d.name, Retry: d.policy, Strict: d.strict, TimeoutMs: d.timeoutMs, StartTimeoutMs: d.startTimeoutMs,
-			InputSchema: d.inputSchema, OutputSchema: d.outputSchema,
+			InputSchema: d.inputSchema, OutputSchema: d.outputSchema, Flow: d.flow, Labels: d.labels,
 		}
 		for _, trigger := range d.triggers {
 			spec.Triggers = append(spec.Triggers, &stepwellv1.Trigger{Event: trigger.Event, Condition: trigger.If, Schema: d.inputSchema})

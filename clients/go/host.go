@@ -20,6 +20,7 @@ type host struct {
 	app       *App
 	base      context.Context // of the contexts of functions
 	log       *slog.Logger
+	now       func() time.Time // by which streams judge whether this process stood still
 	maxParked int
 	bodies    *bodies
 	aheadMs   atomic.Int64 // of the server's clock: that of a dev server may be days ahead
@@ -35,11 +36,11 @@ type host struct {
 	isIdle     bool
 }
 
-func newHost(app *App, base context.Context, log *slog.Logger, maxParked int) *host {
+func newHost(app *App, base context.Context, settings workerSettings) *host {
 	h := &host{
-		app: app, base: base, log: log, maxParked: maxParked, residents: newResidents(), idle: make(chan struct{}),
+		app: app, base: base, log: settings.log, now: settings.now, maxParked: settings.maxParked, residents: newResidents(), idle: make(chan struct{}),
 	}
-	h.bodies = &bodies{base: base, nowMs: h.nowMs, log: log}
+	h.bodies = &bodies{base: base, nowMs: h.nowMs, log: settings.log}
 	return h
 }
 

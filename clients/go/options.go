@@ -19,7 +19,8 @@ type InvokeOption interface{ applyInvoke(*invokeOptions) }
 // SendOption is an option of SendEvent and SendEvents: Name.
 type SendOption interface{ applySend(*nameOption) }
 
-// FunctionOption is an option of Function: Retries, Retry, Strict, Timeout, StartTimeout, InputSchema.
+// FunctionOption is an option of Function: Retries, Retry, Strict, Timeout, StartTimeout, InputSchema, Labels; and of its
+// flow: Concurrency, Throttle, RateLimit, Debounce, Singleton, Priority.
 type FunctionOption interface{ applyFunction(*functionOptions) }
 
 type runOptions struct {
@@ -47,6 +48,8 @@ type functionOptions struct {
 	timeout      *time.Duration
 	startTimeout *time.Duration
 	inputSchema  *string
+	flow         flowOptions
+	labels       Labels
 }
 
 // TimeoutOption is made by Timeout.

@@ -32,7 +32,7 @@ func (r *reentry) start() {
 			r.see(outcome.GetKey())
 		}
 	}
-	if code, err := r.fn.prepare(r.event); err != nil {
+	if code, err := r.fn.prepare(r.event, r.gathered); err != nil {
 		r.endWith(err)
 	} else {
 		r.main = newFiber(r, nil, "", func(ctx Context) (err error) {

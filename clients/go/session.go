@@ -29,10 +29,10 @@ const (
 var transient = map[string]bool{"": true, "HELLO_EXPECTED": true, "OUT_OF_ORDER": true, "RESIDENTS_DIFFER": true}
 
 type session struct {
-	host    *host
-	address string
-	hello   *stepwellv1.Hello // without residents
-	log     *slog.Logger
+	host      *host
+	addresses *addresses
+	hello     *stepwellv1.Hello // without residents
+	log       *slog.Logger
 	// capacity is what the next Hello says.
 	capacity atomic.Uint32
 
@@ -80,7 +80,9 @@ func (s *session) run(ctx context.Context) error {
 		if time.Since(next.began) > stableAfter {
 			s.failures = 0
 		}
+		s.addresses.failed(next.address)
 		if moves {
+			s.backOff(ctx)
 			continue // make before break: the next stream opens while this one goes on, if it does
 		}
 		s.drop(old)
@@ -125,13 +127,14 @@ func (s *session) connect(ctx context.Context) (*stream, error) {
 		id, listed := s.introduce()
 		first := proto.CloneOf(s.hello)
 		first.SessionId, first.Capacity = id, s.capacity.Load()
-		next, err := openStream(ctx, s.host, s.address, hello(first, listed))
+		address := s.addresses.next()
+		next, err := openStream(ctx, s.host, address, hello(first, listed))
 		if err == nil {
 			if lacks := lacking(s.hello.GetFunctions(), next.welcome.GetCapabilities()); lacks != "" {
 				next.close()
 				return nil, &APIError{
 					Code: codes.FailedPrecondition, Reason: "CAPABILITY_MISSING",
-					Message: fmt.Sprintf("the server at %s is too old: it does not know %s", s.address, lacks),
+					Message: fmt.Sprintf("the server at %s is too old: it does not know %s", address, lacks),
 				}
 			}
 			s.took(next, listed)
@@ -145,8 +148,9 @@ func (s *session) connect(ctx context.Context) (*stream, error) {
 			return nil, refusal
 		}
 		if s.failures&(s.failures-1) == 0 { // the 1st, 2nd, 3rd, 5th, 9th …
-			s.log.Warn("no connection", "address", s.address, "attempt", s.failures+1, "error", err)
+			s.log.Warn("no connection", "address", address, "attempt", s.failures+1, "error", err)
 		}
+		s.addresses.failed(address)
 		s.backOff(ctx)
 	}
 }
@@ -172,7 +176,7 @@ func (s *session) took(next *stream, listed []*stepwellv1.Resident) {
 	s.id, s.current, s.lapsed = welcome.GetSessionId(), next, false
 	s.lease = time.Duration(welcome.GetLeaseMs()) * time.Millisecond
 	s.mu.Unlock()
-	s.log.Info("connected", "address", s.address, "session", welcome.GetSessionId(), "epoch", welcome.GetEpoch())
+	s.log.Info("connected", "address", next.address, "session", welcome.GetSessionId(), "epoch", welcome.GetEpoch())
 	s.host.opened(next, welcome, listed)
 }
 

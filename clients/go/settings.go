@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 )
 
@@ -23,7 +24,7 @@ const (
 type ClientOption interface{ applyClient(*clientSettings) }
 
 // WorkerOption is an option of App.Run and App.Serve: Address, Environment, Deployment, Instance, Capacity, MaxParked,
-// DrainTimeout, Logger.
+// DrainTimeout, Labels, Logger.
 type WorkerOption interface{ applyWorker(*workerSettings) }
 
 type clientSettings struct {
@@ -40,7 +41,9 @@ type workerSettings struct {
 	capacity    int
 	maxParked   int
 	drain       time.Duration
+	labels      Labels
 	log         *slog.Logger
+	now         func() time.Time
 }
 
 func newClientSettings(opts []ClientOption) clientSettings {
@@ -54,20 +57,43 @@ func newClientSettings(opts []ClientOption) clientSettings {
 func newWorkerSettings(opts []WorkerOption) (workerSettings, error) {
 	s := workerSettings{
 		address: env("ADDRESS", defaultAddress), environment: env("ENVIRONMENT", ""), deployment: env("DEPLOYMENT", ""),
-		capacity: defaultCapacity, maxParked: defaultParked, drain: defaultDrain, log: slog.Default(),
+		capacity: defaultCapacity, maxParked: defaultParked, drain: defaultDrain, log: slog.Default(), now: time.Now,
 	}
 	host, err := os.Hostname()
 	if err != nil {
 		host = "unknown"
 	}
 	s.instance = fmt.Sprintf("%s:%d", host, os.Getpid())
+	if s.labels, err = parseLabels(env("LABELS", "")); err != nil {
+		return s, err
+	}
 	for _, opt := range opts {
 		opt.applyWorker(&s)
+	}
+	if err := s.labels.check(); err != nil {
+		return s, err
 	}
 	if s.capacity < 1 || s.capacity > capacityMax || s.maxParked < 0 || s.maxParked > parkedMax || s.drain < 0 {
 		return s, usageError("Capacity must be between 1 and %d, MaxParked between 0 and %d, DrainTimeout at least 0", capacityMax, parkedMax)
 	}
 	return s, nil
+}
+
+// parseLabels reads "gpu=a100,region=eu".
+func parseLabels(text string) (Labels, error) {
+	if strings.TrimSpace(text) == "" {
+		return nil, nil
+	}
+	labels := Labels{}
+	for _, part := range strings.Split(text, ",") {
+		name, value, ok := strings.Cut(part, "=")
+		name = strings.TrimSpace(name)
+		if _, twice := labels[name]; !ok || twice {
+			return nil, usageError("STEPWELL_LABELS: %q is not name=value, or its name stands twice", part)
+		}
+		labels[name] = strings.TrimSpace(value)
+	}
+	return labels, nil
 }
 
 func env(name, otherwise string) string {
@@ -80,7 +106,8 @@ func env(name, otherwise string) string {
 // AddressOption is made by Address.
 type AddressOption string
 
-// Address of the server: "host:port", or "https://host:port" for TLS. Without it STEPWELL_ADDRESS, or 127.0.0.1:7777.
+// Address of the server: "host:port", or "https://host:port" for TLS. Several, with commas between them, are nodes of one
+// server: the first is drawn, and the next is tried when one fails or drains. Without it STEPWELL_ADDRESS, or 127.0.0.1:7777.
 func Address(address string) AddressOption { return AddressOption(address) }
 
 func (a AddressOption) applyClient(s *clientSettings) { s.address = string(a) }

@@ -30,6 +30,7 @@ var (
 
 type stream struct {
 	host    *host
+	address string
 	conn    *grpc.ClientConn
 	call    grpc.BidiStreamingClient[stepwellv1.ConnectRequest, stepwellv1.ConnectResponse]
 	ctx     context.Context
@@ -54,7 +55,9 @@ func openStream(ctx context.Context, h *host, address string, hello []*stepwellv
 	if err != nil {
 		return nil, err
 	}
-	s := &stream{host: h, conn: conn, began: time.Now(), signal: make(chan struct{}, 1), drain: make(chan *stepwellv1.Drain, 1)}
+	s := &stream{
+		host: h, address: address, conn: conn, began: h.now(), signal: make(chan struct{}, 1), drain: make(chan *stepwellv1.Drain, 1),
+	}
 	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	late := time.AfterFunc(welcomeTimeout, func() { s.cancel(fmt.Errorf("no Welcome within %s", welcomeTimeout)) })
 	defer late.Stop()
@@ -70,7 +73,7 @@ func (s *stream) greet(hello []*stepwellv1.ConnectRequest) (err error) {
 		return s.cause(err)
 	}
 	for _, frame := range hello {
-		s.beatAt.Store(int64(time.Since(s.began)))
+		s.beatAt.Store(int64(s.age()))
 		// A refusal breaks the sending off; the reason is found by reading.
 		if err := s.call.Send(frame); err != nil {
 			break
@@ -98,7 +101,10 @@ func (s *stream) cause(err error) error {
 	return err
 }
 
-func (s *stream) hear() { s.heardAt.Store(int64(time.Since(s.began))) }
+// age is the time since it began, by the clock of this process.
+func (s *stream) age() time.Duration { return s.host.now().Sub(s.began) }
+
+func (s *stream) hear() { s.heardAt.Store(int64(s.age())) }
 
 // heard is when the server was last heard of.
 func (s *stream) heard() time.Time { return s.began.Add(time.Duration(s.heardAt.Load())) }
@@ -107,7 +113,7 @@ func (s *stream) heard() time.Time { return s.began.Add(time.Duration(s.heardAt.
 // It stays so: nothing of the stream is applied any more (H12c).
 func (s *stream) overslept() bool {
 	lease := time.Duration(s.welcome.GetLeaseMs()) * time.Millisecond
-	return lease > 0 && time.Since(s.began)-time.Duration(s.beatAt.Load()) > lease*leaseShare/10
+	return lease > 0 && s.age()-time.Duration(s.beatAt.Load()) > lease*leaseShare/10
 }
 
 // serve reads and writes until the stream ends, and returns what ended it; nil after Goodbye.
@@ -216,7 +222,7 @@ func (s *stream) watch() {
 			return
 		case <-tick.C:
 		}
-		now := time.Now()
+		now := s.host.now()
 		if s.overslept() {
 			s.cancel(errOverslept)
 			return

@@ -103,6 +103,30 @@ func (e *TestEnv) Start(function string, input any) (*TestRun, error) {
 	return run, nil
 }
 
+// StartBatch starts a run of a BatchFunction, by its name, with events of this name: one for each data. It stands for what
+// the server gathers; Send starts a run of one event at once. It returns once nothing can go on without the clock or an event.
+func (e *TestEnv) StartBatch(function, event string, data ...any) (*TestRun, error) {
+	definition := e.app.functions[strings.TrimPrefix(function, e.app.name+"/")]
+	if definition == nil || definition.flow.GetBatch() == nil {
+		return nil, usageError("app %s has no BatchFunction %q", e.app.name, function)
+	}
+	if len(data) == 0 {
+		return nil, usageError("a batch of %s has no event", function)
+	}
+	var gathered []*stepwellv1.Event
+	for _, one := range data {
+		message, err := NewEvent{Name: event, Data: one}.message(e.limits.EventBytes)
+		if err != nil {
+			return nil, err
+		}
+		gathered = append(gathered, e.store(message))
+	}
+	run := e.newRun(definition, gathered[0], nil, "")
+	run.gathered = gathered
+	e.move()
+	return run, nil
+}
+
 // Advance moves the clock forward, due instant by due instant; each is worked off before the next.
 func (e *TestEnv) Advance(by time.Duration) {
 	until := e.nowMs + toMs(by)
@@ -126,7 +150,8 @@ type TestRun struct {
 	env       *TestEnv
 	fn        *definition
 	event     *stepwellv1.Event
-	began     int // events accepted before it
+	gathered  []*stepwellv1.Event // of a BatchFunction
+	began     int                 // events accepted before it
 	consumed  map[string]bool
 	parent    *TestRun
 	parentKey string

@@ -57,7 +57,7 @@ func (r *TestRun) enter() {
 	r.leave()
 	r.turn++
 	assign := &stepwellv1.Assign{
-		RunId: r.ID, Turn: r.turn, FunctionId: r.FunctionID, Event: r.event, CreatedMs: r.createdMs,
+		RunId: r.ID, Turn: r.turn, FunctionId: r.FunctionID, Event: r.event, Events: r.gathered, CreatedMs: r.createdMs,
 		Cancelled: r.cancelled != nil && !slices.Contains(r.Keys(), cancelKey), CancelFailure: r.cancelled,
 	}
 	if r.turn == 1 && r.fn.timeoutMs > 0 {

@@ -14,15 +14,7 @@ import (
 
 // accept stores an event, starts what it triggers and resolves the waits that it fits.
 func (e *TestEnv) accept(message *stepwellv1.NewEvent) ([]*TestRun, error) {
-	e.ids++
-	event := &stepwellv1.Event{
-		Id: fmt.Sprintf("evt_%032d", e.ids), Name: message.GetName(), Data: message.GetData(), SenderId: message.GetId(),
-		TimeMs: message.GetTimeMs(), AcceptedMs: e.nowMs, Metadata: message.GetMetadata(),
-	}
-	if event.TimeMs == 0 {
-		event.TimeMs = e.nowMs
-	}
-	e.events = append(e.events, event)
+	event := e.store(message)
 	var started []*TestRun
 	for _, fn := range e.app.order {
 		fits, err := e.triggers(fn, event)
@@ -41,6 +33,20 @@ func (e *TestEnv) accept(message *stepwellv1.NewEvent) ([]*TestRun, error) {
 		}
 	}
 	return started, nil
+}
+
+// store keeps an event under an id of its own.
+func (e *TestEnv) store(message *stepwellv1.NewEvent) *stepwellv1.Event {
+	e.ids++
+	event := &stepwellv1.Event{
+		Id: fmt.Sprintf("evt_%032d", e.ids), Name: message.GetName(), Data: message.GetData(), SenderId: message.GetId(),
+		TimeMs: message.GetTimeMs(), AcceptedMs: e.nowMs, Metadata: message.GetMetadata(),
+	}
+	if event.TimeMs == 0 {
+		event.TimeMs = e.nowMs
+	}
+	e.events = append(e.events, event)
+	return event
 }
 
 func (e *TestEnv) triggers(fn *definition, event *stepwellv1.Event) (bool, error) {

@@ -87,10 +87,14 @@ func newWorker(app *App, base context.Context, settings workerSettings) (*worker
 	}
 	hello := &stepwellv1.Hello{
 		Environment: settings.environment, App: app.name, Deployment: clean(settings.deployment),
-		Instance: clean(settings.instance), Sdk: "go", SdkVersion: Version, Functions: specs, Capabilities: []string{capTimeouts},
+		Instance: clean(settings.instance), Sdk: "go", SdkVersion: Version, Functions: specs, Capabilities: []string{capTimeouts, capFlow}, Labels: settings.labels,
 	}
-	h := newHost(app, base, settings.log, settings.maxParked)
-	s := &session{host: h, address: settings.address, hello: hello, log: settings.log}
+	nodes, err := newAddresses(settings.address)
+	if err != nil {
+		return nil, err
+	}
+	h := newHost(app, base, settings)
+	s := &session{host: h, addresses: nodes, hello: hello, log: settings.log}
 	s.capacity.Store(uint32(settings.capacity))
 	settings.log.Info("serving", "app", app.name, "functions", len(specs), "deployment", settings.deployment)
 	return &worker{settings, h, s}, nil

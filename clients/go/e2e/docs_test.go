@@ -24,7 +24,7 @@ func TestTheExamplesOfTheDocumentationDoWhatTheySay(t *testing.T) {
 		name := fmt.Sprintf("README-%d", n+1)
 		programs[name] = build(t, w.dir, name, source)
 	}
-	if len(programs) < 7 {
+	if len(programs) < 8 {
 		t.Fatalf("only %d examples", len(programs))
 	}
 
@@ -81,9 +81,10 @@ func TestTheExamplesOfTheDocumentationDoWhatTheySay(t *testing.T) {
 		t.Fatal(err, client.text())
 	}
 	client.cmd = nil
-	trial, err := exec.Command(programs["README-7"]).Output()
-	if err != nil || string(trial) != "mocked [sleep mail]\n" {
-		t.Fatalf("%s %v", trial, err)
+	for name, prints := range map[string]string{"README-7": "mocked [sleep mail]\n", "README-8": "42\n"} {
+		if said, err := exec.Command(programs[name]).Output(); err != nil || string(said) != prints {
+			t.Fatalf("%s: %s %v", name, said, err)
+		}
 	}
 }
 

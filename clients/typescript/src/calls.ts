@@ -1,8 +1,9 @@
 // Unary calls and streams of a client; retried while the server is unreachable.
 
 import { type CallOptions, type Client, createClient } from "@connectrpc/connect";
+import { Addresses } from "./addresses.js";
 import { type ApiError, fromRpcError } from "./api_errors.js";
-import { type Connection, openConnection } from "./connection.js";
+import { type Connection, openConnections } from "./connection.js";
 import { AdminService } from "./v1/admin_pb.js";
 import { EventService } from "./v1/event_pb.js";
 import { FunctionService } from "./v1/function_pb.js";
@@ -11,7 +12,7 @@ import { RunService } from "./v1/run_pb.js";
 const BACKOFF_FIRST_MS = 50;
 const BACKOFF_MAX_MS = 5000;
 
-/** The generated clients of the server's services, over one connection. */
+/** The generated clients of the server's services. */
 export interface Stubs {
   readonly events: Client<typeof EventService>;
   readonly functions: Client<typeof FunctionService>;
@@ -27,7 +28,7 @@ export interface CallSettings {
   readonly signal?: AbortSignal | undefined;
 }
 
-/** One connection of a client. */
+/** The calls of a client. */
 export class Calls {
   readonly stubs: Stubs;
   readonly #connection: Connection;
@@ -36,7 +37,7 @@ export class Calls {
     address: string,
     private readonly timeoutMs: number,
   ) {
-    this.#connection = openConnection(address);
+    this.#connection = openConnections(new Addresses(address));
     const { transport } = this.#connection;
     this.stubs = {
       events: createClient(EventService, transport),

@@ -1,6 +1,7 @@
 // Packs what the code did into Commands frames, and a worker's Hello into Hello frames.
 
 import { create, toBinary } from "@bufbuild/protobuf";
+import type { Labels } from "./flow.js";
 import type { Command } from "./outbox.js";
 import type { Listed } from "./residents.js";
 import type { FunctionSpec } from "./v1/function_pb.js";
@@ -24,8 +25,11 @@ const FRAME_BYTES = 64 * 1024;
 const DECISION_BYTES = 4 * 1024 * 1024;
 const HELLO_RESIDENTS = 1000;
 const SMALL_BYTES = 96;
-/** The capability: time-outs of functions. A server without it would ignore them in silence. */
-const TIMEOUTS = "timeouts";
+/** Capabilities: time-outs of functions, and their flow. A server without them would ignore them in silence. */
+const NEEDS: readonly { readonly capability: string; readonly of: (fn: FunctionSpec) => boolean }[] = [
+  { capability: "timeouts", of: (fn) => fn.timeoutMs > 0n || fn.startTimeoutMs > 0n },
+  { capability: "flow", of: (fn) => fn.flow !== undefined },
+];
 
 /** A run's id and commands of it that belong together: they travel in one frame. */
 export interface Decision {
@@ -152,14 +156,18 @@ export interface Introduction {
   readonly instance: string;
   readonly sdkVersion: string;
   readonly functions: readonly FunctionSpec[];
+  readonly labels: Labels;
 }
 
 /** What a server would have to have and has not, and the first function that needs it; empty if all is there. */
 export function missing(worker: Introduction, capabilities: readonly string[]): string {
-  const timed = worker.functions.find((one) => one.timeoutMs > 0n || one.startTimeoutMs > 0n);
-  return timed === undefined || capabilities.includes(TIMEOUTS)
-    ? ""
-    : `${TIMEOUTS} of functions, which ${timed.name} has`;
+  for (const { capability, of } of NEEDS) {
+    const first = worker.functions.find(of);
+    if (first !== undefined && !capabilities.includes(capability)) {
+      return `${capability} of functions, which ${first.name} has`;
+    }
+  }
+  return "";
 }
 
 /** Yields the frames that open a stream; only the last says that no other follows. */
@@ -170,7 +178,8 @@ export function* helloFrames(
   residents: readonly Listed[],
 ): Generator<ConnectRequest> {
   const functions = [...worker.functions];
-  const introduction = { ...worker, functions, sdk: "typescript", sessionId, capacity, capabilities: [TIMEOUTS] };
+  const capabilities = NEEDS.map((one) => one.capability);
+  const introduction = { ...worker, functions, sdk: "typescript", sessionId, capacity, capabilities };
   for (let at = 0; ; at += HELLO_RESIDENTS) {
     const part = residents.slice(at, at + HELLO_RESIDENTS);
     const more = at + HELLO_RESIDENTS < residents.length;

@@ -6,13 +6,14 @@ import type { Core } from "./core.js";
 import type { Duration } from "./duration.js";
 import { RegistrationError, UsageError, durationMs } from "./errors.js";
 import { type Event, type EventType, INVOKED, checkEventName } from "./event.js";
+import { type Batch, type FlowOptions, type Labels, flowOf, labelsOf } from "./flow.js";
 import type { Jsonified } from "./jsonified.js";
 import { type Retries, toPolicy } from "./retry.js";
 import { type JsonSchema, derived, given } from "./schema.js";
 import type { WorkerOptions } from "./settings.js";
 import { Step } from "./step.js";
 import type { RetryPolicy } from "./v1/common_pb.js";
-import { type FunctionSpec, FunctionSpecSchema } from "./v1/function_pb.js";
+import { type Flow, type FunctionSpec, FunctionSpecSchema } from "./v1/function_pb.js";
 
 const CONDITION_BYTES_MAX = 2048;
 const TRIGGERS_MAX = 10;
@@ -47,10 +48,18 @@ export interface Context<Data> {
   readonly step: Step;
 }
 
+/** What the code of a function with `batch` is given: as many events as the server gathered, in the order of their acceptance. */
+export interface BatchContext<Data> {
+  readonly events: readonly Event<Data>[];
+  readonly step: Step;
+}
+
 type Handler<Data, Out> = (context: Context<Data>) => Out;
+type BatchHandler<Data, Out> = (context: BatchContext<Data>) => Out;
+type AnyHandler = Handler<any, unknown> | BatchHandler<any, unknown>;
 
 /** What every function may say of itself. */
-interface CommonOptions {
+interface CommonOptions extends FlowOptions {
   /** Its name within the app; the function's id is "app/name". */
   readonly id: string;
   /** The default of its steps, and of an exception that leaves it; 3 by default. */
@@ -66,6 +75,8 @@ interface CommonOptions {
    * say. The server refuses what does not fit. {} takes anything.
    */
   readonly inputSchema?: JsonSchema;
+  /** Only workers that have all these labels, with these values, serve it. */
+  readonly labels?: Labels;
 }
 
 export interface FunctionOptions<O, I, Out> extends CommonOptions {
@@ -80,7 +91,7 @@ export interface FunctionOptions<O, I, Out> extends CommonOptions {
 interface Declared<Out> {
   readonly app: string;
   readonly options: FunctionOptions<On, any, Out>;
-  readonly handler: Handler<any, unknown>;
+  readonly handler: AnyHandler;
 }
 
 /** A registered function. `handler` is its code, to be called as it is in tests. */
@@ -88,7 +99,7 @@ export class DurableFunction<in In, out Out> {
   readonly id: string;
   readonly app: string;
   readonly name: string;
-  readonly handler: Handler<any, unknown>;
+  readonly handler: AnyHandler;
   readonly triggers: readonly Trigger[];
   readonly policy: RetryPolicy;
   readonly strict: boolean;
@@ -97,13 +108,15 @@ export class DurableFunction<in In, out Out> {
   readonly startTimeoutMs: number;
   readonly input: StandardSchemaV1 | undefined;
   readonly output: StandardSchemaV1<unknown, Out> | undefined;
+  readonly flow: Flow | undefined;
+  readonly labels: Labels;
   readonly #given: Uint8Array | undefined;
   /** Holds the types of input and output; there is nothing in it. */
   declare readonly types: (input: In) => Out;
 
   /** @internal */
   constructor({ app, options, handler }: Declared<Out>) {
-    const { id, on, retries = 3, strict = false, timeout, startTimeout, input, output, inputSchema } = options;
+    const { id, on, retries = 3, strict = false, timeout, startTimeout, input, output, inputSchema, labels } = options;
     this.id = `${app}/${id}`;
     this.app = app;
     this.name = id;
@@ -113,6 +126,8 @@ export class DurableFunction<in In, out Out> {
     this.strict = strict;
     this.timeoutMs = timeoutOf("timeout", timeout);
     this.startTimeoutMs = timeoutOf("startTimeout", startTimeout);
+    this.flow = flowOf(options);
+    this.labels = labelsOf(labels ?? {});
     this.input = input;
     this.output = output;
     this.#given = inputSchema === undefined ? undefined : given(inputSchema);
@@ -125,10 +140,12 @@ export class DurableFunction<in In, out Out> {
     return types.find((type) => fits(type.name, event))?.schema;
   }
 
-  /** @internal Calls the code for one run. */
-  start(core: Core, event: Event): Promise<unknown> {
+  /** @internal Calls the code for one run, with its events: one, unless it gathers them. */
+  start(core: Core, events: readonly Event[]): Promise<unknown> {
+    const step = new Step(core);
     return new Promise((resolve) => {
-      resolve(this.handler({ event, step: new Step(core) }));
+      if (this.flow?.batch !== undefined) resolve((this.handler as BatchHandler<any, unknown>)({ events, step }));
+      else resolve((this.handler as Handler<any, unknown>)({ event: events[0] as Event, step }));
     });
   }
 
@@ -146,6 +163,8 @@ export class DurableFunction<in In, out Out> {
       strict: this.strict,
       timeoutMs: BigInt(this.timeoutMs),
       startTimeoutMs: BigInt(this.startTimeoutMs),
+      ...(this.flow !== undefined && { flow: this.flow }),
+      labels: this.labels,
     });
   }
 
@@ -171,12 +190,17 @@ export class App {
 
   /**
    * Registers a function: `on` is what starts it (nothing: it is only invoked). Throws RegistrationError naming the function
-   * and the option that is wrong.
+   * and the option that is wrong. With `batch` its code is given `events`, else `event`.
    */
   function<R, const O extends On = never, I = [O] extends [never] ? any : DataOf<O>, Out = Jsonified<Awaited<R>>>(
-    options: FunctionOptions<O, I, Out>,
+    options: FunctionOptions<O, I, Out> & { readonly batch: Batch },
+    handler: BatchHandler<I, R>,
+  ): DurableFunction<I, Out>;
+  function<R, const O extends On = never, I = [O] extends [never] ? any : DataOf<O>, Out = Jsonified<Awaited<R>>>(
+    options: FunctionOptions<O, I, Out> & { readonly batch?: never },
     handler: Handler<I, R>,
-  ): DurableFunction<I, Out> {
+  ): DurableFunction<I, Out>;
+  function<I, Out>(options: FunctionOptions<On, I, Out>, handler: AnyHandler): DurableFunction<I, Out> {
     const { id } = options;
     checkName("function", id);
     if (this.functions.has(id))

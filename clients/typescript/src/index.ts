@@ -39,7 +39,16 @@ export {
   WaitTimeoutError,
 } from "./errors.js";
 export { type Event, type EventType, type NewEvent, event } from "./event.js";
-export { App, type Context, type DurableFunction, type FunctionOptions, type On, type Trigger } from "./function.js";
+export type { Batch, Concurrency, Debounce, FlowOptions, Labels, RateLimit, Singleton, Throttle } from "./flow.js";
+export {
+  App,
+  type BatchContext,
+  type Context,
+  type DurableFunction,
+  type FunctionOptions,
+  type On,
+  type Trigger,
+} from "./function.js";
 export type { RunHandle } from "./handle.js";
 export type { Jsonified } from "./jsonified.js";
 export type { Raced, Racer } from "./race.js";

@@ -47,7 +47,8 @@ export interface Beginning {
   readonly createdMs: number;
   /** The name of the event; undefined: the function is invoked. */
   readonly event: string | undefined;
-  readonly data: Uint8Array;
+  /** The data of its events: one, unless it gathered them. */
+  readonly data: readonly Uint8Array[];
 }
 
 /** One run, as a server would keep it. */
@@ -67,12 +68,19 @@ export class Ledger {
   assign(turn: number): Assign {
     const { functionId, createdMs, event = INVOKED, data } = this.beginning;
     const rows = [...this.#rows.values()].sort((a, b) => Number(a.number - b.number));
+    const events = data.map((one, n) => ({
+      id: n === 0 ? "evt_test" : `evt_test:${n + 1}`,
+      name: event,
+      data: { data: one },
+      timeMs: BigInt(createdMs),
+    }));
     return create(AssignSchema, {
       runId: "run_test",
       turn,
       functionId,
       createdMs: BigInt(createdMs),
-      event: { id: "evt_test", name: event, data: { data }, timeMs: BigInt(createdMs) },
+      event: events[0],
+      ...(events.length > 1 && { events }),
       journal: rows.map((row) => ({ ...row })),
       open: Array.from(this.open.values(), ({ key, kind, target }) => ({ key, kind, target })),
     });

@@ -159,15 +159,15 @@ export class Reentry extends Decision {
 
   /** Calls the function. */
   *#enter(): Turns {
-    let event: Event;
+    let events: Event[];
     try {
-      event = fromMessage(this.event, this.fn.schemaOf(this.event.name));
+      events = this.events.map((one) => fromMessage(one, this.fn.schemaOf(one.name)));
     } catch (error) {
       this.endWith(error);
       return;
     }
     this.inTurn = true;
-    const main = this.fn.start(this, event);
+    const main = this.fn.start(this, events);
     main.then(
       (value) => this.#codeEnded({ value }),
       (error: unknown) => this.#codeEnded({ error }),

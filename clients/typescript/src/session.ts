@@ -2,6 +2,7 @@
 
 import { create } from "@bufbuild/protobuf";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { Addresses } from "./addresses.js";
 import { ApiError, errorOf, fromRpcError } from "./api_errors.js";
 import { type Introduction, helloFrames, missing } from "./frames.js";
 import { runDigest } from "./hashing.js";
@@ -37,6 +38,7 @@ export class Session {
   #listed: ((listed: readonly Listed[]) => void) | undefined;
   #lapsed = false;
   leaving = false;
+  readonly #addresses: Addresses;
   readonly #aborted = new AbortController();
   #heardAt = performance.now();
   #leaseMs = 0;
@@ -50,6 +52,7 @@ export class Session {
     private readonly post: Post,
   ) {
     this.#capacity = options.capacity;
+    this.#addresses = new Addresses(options.address);
   }
 
   /** Resolves once the session was left. Throws ApiError if the server refuses the registration. */
@@ -70,10 +73,17 @@ export class Session {
         );
         leaving = { stream, serving };
         const first = await Promise.race([serving, draining]);
+        this.#addresses.failed(stream.address);
+        if (performance.now() - this.#openedAt > STABLE_MS) this.#failures = 0;
         if (typeof first === "number") {
           // Make before break: the next stream opens while this one goes on, if it does.
           void serving.then(() => this.post({ kind: "lost", stream: stream.number }));
           await Promise.race([serving, this.#pause(first)]);
+          if (this.leaving) {
+            await serving;
+            return;
+          }
+          await this.#backOff();
           continue;
         }
         leaving = undefined;
@@ -81,7 +91,6 @@ export class Session {
         this.post({ kind: "lost", stream: stream.number });
         if (first === undefined || this.leaving) return;
         this.#say("warn", `the stream ended: ${words(first.error)}`);
-        if (performance.now() - this.#openedAt > STABLE_MS) this.#failures = 0;
         await this.#backOff();
       }
     } finally {
@@ -124,7 +133,8 @@ export class Session {
     for (;;) {
       const listed = await this.#residents();
       this.#streams += 1;
-      const stream = new Stream(this.options.address, this.#streams, this.#arrived, this.#written, this.#beat);
+      const address = this.#addresses.next;
+      const stream = new Stream(address, this.#streams, this.#arrived, this.#written, this.#beat);
       const giveUp = () => stream.close();
       this.#aborted.signal.addEventListener("abort", giveUp, { once: true });
       try {
@@ -133,7 +143,7 @@ export class Session {
         const { welcome, frame } = await stream.open(hello);
         const lacks = missing(this.options.worker, welcome.capabilities);
         if (lacks) {
-          const said = `the server at ${this.options.address} is too old: it does not know ${lacks}`;
+          const said = `the server at ${address} is too old: it does not know ${lacks}`;
           throw errorOf(Code.FailedPrecondition, said, { reason: "CAPABILITY_MISSING" });
         }
         this.#sessionId = welcome.sessionId;
@@ -142,7 +152,7 @@ export class Session {
         this.#openedAt = this.#heardAt = performance.now();
         this.#current = stream;
         this.#answered = true;
-        this.#say("info", `connected to ${this.options.address}, session ${welcome.sessionId}, epoch ${welcome.epoch}`);
+        this.#say("info", `connected to ${address}, session ${welcome.sessionId}, epoch ${welcome.epoch}`);
         // Until the other thread has seen Welcome, which may take a while, this is what the session holds.
         const refused = new Set(welcome.refused.map((one) => one.runId));
         const held = listed.filter((one) => !refused.has(one.runId)).map((one) => runDigest(one.runId, one.turn));
@@ -157,8 +167,9 @@ export class Session {
         if (refusal !== undefined && HOPELESS.has(refusal.code) && !TRANSIENT.has(refusal.reason)) throw refusal;
         if ((this.#failures & (this.#failures - 1)) === 0) {
           const attempt = `attempt ${this.#failures + 1}`;
-          this.#say("warn", `no connection to ${this.options.address} (${attempt}): ${words(error)}`);
+          this.#say("warn", `no connection to ${address} (${attempt}): ${words(error)}`);
         }
+        this.#addresses.failed(address);
         await this.#backOff();
       } finally {
         this.#aborted.signal.removeEventListener("abort", giveUp);

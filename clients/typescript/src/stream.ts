@@ -50,7 +50,7 @@ export class Stream {
   #leaving = false;
 
   constructor(
-    address: string,
+    readonly address: string,
     readonly number: number,
     private readonly arrived: (stream: Stream, frame: Uint8Array, drain: Drain | undefined) => void,
     private readonly written: (stream: Stream) => void,

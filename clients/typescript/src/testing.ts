@@ -30,6 +30,8 @@ const LIMITS = create(LimitsSchema, {
 export interface TestOptions<In> {
   /** The data of the event that starts it, or the input of a function that is invoked. */
   readonly data?: In;
+  /** The data of all events of a run that gathered a batch, in order, instead of `data`. */
+  readonly batch?: readonly In[];
   /** The name of the event that starts it; without one the function is invoked. */
   readonly event?: string;
   /** Bodies that are executed instead of those of these keys. */
@@ -82,11 +84,21 @@ export class TestRun<Out> {
     private readonly fn: DurableFunction<never, unknown>,
     private readonly options: TestOptions<never>,
   ) {
-    const { data, event, now = START, fits = noConditions } = options;
+    const { data, batch, event, now = START, fits = noConditions } = options;
     if (event !== undefined) checkEventName(event);
+    if (batch !== undefined && (batch.length === 0 || fn.flow?.batch === undefined)) {
+      throw new UsageError(
+        `batch: ${batch.length} events for ${fn.id}, which takes ${fn.flow?.batch ? "more" : "one"}`,
+      );
+    }
     this.#nowMs = now.getTime();
     this.#deadlineMs = fn.timeoutMs > 0 ? this.#nowMs + fn.timeoutMs : Infinity;
-    const beginning = { functionId: fn.id, createdMs: this.#nowMs, event, data: codec.encode(data, "data") };
+    const beginning = {
+      functionId: fn.id,
+      createdMs: this.#nowMs,
+      event,
+      data: (batch ?? [data]).map((one) => codec.encode(one, "data")),
+    };
     this.#ledger = new Ledger(beginning, fits);
   }
 

@@ -89,7 +89,7 @@ export class Worker implements AsyncDisposable {
   }
 
   #start(app: App): MessageChannel["port1"] {
-    const { address, environment, deployment, instance, capacity, log } = this.#settings;
+    const { address, environment, deployment, instance, capacity, labels, log } = this.#settings;
     const functions = app.specs();
     const bytes = functions.reduce((sum, one) => sum + toBinary(FunctionSpecSchema, one).byteLength, 0);
     if (bytes > REGISTRATION_BYTES) {
@@ -102,6 +102,7 @@ export class Worker implements AsyncDisposable {
       instance,
       sdkVersion: SDK_VERSION,
       functions,
+      labels,
     };
     const { port1, port2 } = new MessageChannel();
     const workerData: IoData = { port: port2, options: { address, worker, capacity } };

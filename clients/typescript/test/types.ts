@@ -122,6 +122,23 @@ app.function(
 app.function({ id: "named", on: "any/thing" }, ({ event }) => {
   same<typeof event, Event<any>>();
 });
+app.function({ id: "batch", on: signedUp, batch: { maxSize: 10, timeout: "1s" } }, ({ events }) => {
+  same<typeof events, readonly Event<{ email: string; at: Date }>[]>();
+  return events.length;
+});
+// @ts-expect-error a function that gathers events is given all of them
+app.function({ id: "one of many", on: signedUp, batch: { maxSize: 10, timeout: "1s" } }, ({ event }) => event);
+// @ts-expect-error a function without a batch is given one event
+app.function({ id: "many of one", on: signedUp }, ({ events }) => events);
+app.function(
+  {
+    id: "flowing",
+    concurrency: [5, { limit: 1, key: "event.data.user", scope: "app", hold: "run" }],
+    // @ts-expect-error a number has no unit
+    throttle: { limit: 1, period: 60 },
+  },
+  () => null,
+);
 // @ts-expect-error a function needs an id
 app.function({ on: "x" }, () => null);
 

@@ -318,3 +318,26 @@ test("the generated client is usable alone", async () => {
   const answer = await client.getRun({ runId: "run_1" });
   assert.equal(answer.run?.status, RunStatus.FAILED);
 });
+
+test("a client goes to the next address when one is away", async () => {
+  const asked: string[] = [];
+  const nodes = new Map<string, Awaited<ReturnType<typeof serve>>>();
+  for (const name of ["a", "b"]) {
+    const sendEvents = (request: SendEventsRequest) => {
+      asked.push(name);
+      return accepted(request);
+    };
+    nodes.set(name, await serve((router) => router.service(EventService, { sendEvents })));
+  }
+  const client = new Client({ address: Array.from(nodes.values(), (one) => one.client.address).join() });
+  await client.send("x");
+  const [first = ""] = asked;
+  await nodes.get(first)?.[Symbol.asyncDispose]();
+  nodes.delete(first);
+  await client.send("x");
+  await client.send("x");
+  const [other] = nodes.keys();
+  assert.deepEqual(asked, [first, other, other]);
+  client.close();
+  for (const one of nodes.values()) await one[Symbol.asyncDispose]();
+});

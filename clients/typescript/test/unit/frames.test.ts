@@ -69,7 +69,15 @@ test("nothing makes no frame", () => {
 });
 
 test("a Hello with many residents spans frames, and only the last ends it", () => {
-  const worker = { environment: "", app: "a", deployment: "d", instance: "i", sdkVersion: "1", functions: [] };
+  const worker = {
+    environment: "",
+    app: "a",
+    deployment: "d",
+    instance: "i",
+    sdkVersion: "1",
+    functions: [],
+    labels: {},
+  };
   const residents = Array.from({ length: 2500 }, (_, n) => ({ runId: `run_${n}`, turn: 1, parked: false }));
   const hellos = Array.from(helloFrames(worker, "ses_1", 5, residents), ({ frame }) => frame.value as never) as {
     app: string;

@@ -206,9 +206,10 @@ test("a wrong registration ends the worker with an error that says why", async (
   await assert.rejects(worker.connected, InvalidArgumentError);
 });
 
-test("a server that does not know the time-outs of functions is refused by the worker", async () => {
+test("a server that does not know what a function needs is refused by the worker", async () => {
   const app = new App("test");
   app.function({ id: "timed", timeout: "1h" }, () => null);
+  app.function({ id: "limited", concurrency: 1 }, () => null);
   await using server = await FakeServer.start();
   const worker = new Worker(app, { address: server.address, deployment: "d", log: new Lines() });
   await assert.rejects(worker.ended, {
@@ -216,10 +217,16 @@ test("a server that does not know the time-outs of functions is refused by the w
     message: /is too old: it does not know timeouts of functions, which timed has/,
   });
   server.welcome.capabilities = ["timeouts"];
-  await using second = new Worker(app, { address: server.address, deployment: "d", log: new Lines() });
-  await second.connected;
-  const [, link] = [await server.link(), await server.link()];
-  assert.deepEqual(link.hello.capabilities, ["timeouts"]);
+  const second = new Worker(app, { address: server.address, deployment: "d", log: new Lines() });
+  await assert.rejects(second.ended, { message: /it does not know flow of functions, which limited has/ });
+  server.welcome.capabilities.push("flow");
+  const labels = { gpu: "a100" };
+  await using third = new Worker(app, { address: server.address, deployment: "d", log: new Lines(), labels });
+  await third.connected;
+  const [, , link] = [await server.link(), await server.link(), await server.link()];
+  assert.deepEqual(link.hello.capabilities, ["timeouts", "flow"]);
+  assert.deepEqual(link.hello.labels, labels);
+  assert.equal(link.hello.functions[1]?.flow?.concurrency[0]?.limit, 1);
 });
 
 test("an unreachable server is tried again until it is there", async () => {
