@@ -36,15 +36,21 @@ def host(
     reload: bool,
     environment: str = "",
     standby: bool = False,
+    metrics: str = "",
 ) -> None:
     """Serves until SIGINT or SIGTERM. Raises Failure if the address or the database is taken, or was lost."""
     _parse(listen)
+    if metrics.isdecimal():
+        metrics = f"127.0.0.1:{metrics}"
+    if metrics:
+        _parse(metrics, "--metrics")
     settings = from_environment(
         profile=profile,
         database=database,
         listen=listen,
         environment=environment or profile_environment(profile),
         wait_for_lease=standby,
+        metrics=metrics,
     )
     try:
         lost = uvloop.run(_host(settings, apps, reload=reload))
@@ -77,7 +83,7 @@ async def _host(settings: Settings, apps: tuple[Path, ...], *, reload: bool) -> 
         return False
     helpers: list[asyncio.Task[Any]] = []
     try:
-        say(banner(settings.profile, settings.database, server.address))
+        say(banner(settings.profile, settings.database, server.address, server.metrics_address))
         address = reachable(server.address)
         processes = [AppProcess(app, {"STEPWELL_ADDRESS": address}, say) for app in apps]
         helpers += [loop.create_task(process.run()) for process in processes]
@@ -125,11 +131,11 @@ async def _started(settings: Settings) -> Server:
             return server
 
 
-def _parse(listen: str) -> tuple[str, int]:
+def _parse(listen: str, option: str = "--listen") -> tuple[str, int]:
     host_name, _, port = listen.rpartition(":")
     bare = (host_name.startswith("[") and host_name.endswith("]")) or ":" not in host_name
     if not host_name or not bare or not port.isdecimal() or int(port) > 65_535:
-        raise UsageFailure(f"--listen {listen!r}: expected HOST:PORT, for example 127.0.0.1:7777 or [::1]:7777")
+        raise UsageFailure(f"{option} {listen!r}: expected HOST:PORT, for example 127.0.0.1:7777 or [::1]:7777")
     return host_name, int(port)
 
 
@@ -139,12 +145,14 @@ def reachable(listen: str) -> str:
     return f"127.0.0.1:{port}" if host_name in ("0.0.0.0", "[::]") else listen
 
 
-def banner(profile: str, database: str, listen: str) -> str:
+def banner(profile: str, database: str, listen: str, metrics: str = "") -> str:
     """What a newcomer needs to know once the server listens."""
     address = reachable(listen)
     flag = "" if address == DEFAULT_ADDRESS else f" --address {address}"
     kept = "in memory, gone at the end" if database.startswith("memory") else without_password(database)
     lines = [f"Stepwell {profile} listens on {listen}", f"  database   {kept}"]
+    if metrics:
+        lines.append(f"  metrics    http://{reachable(metrics)}/metrics")
     if profile == "dev":
         lines += [
             f"  worker     STEPWELL_ADDRESS={address} python app.py",

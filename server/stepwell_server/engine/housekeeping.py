@@ -129,6 +129,8 @@ class Housekeeping:
         healed = await recover.sweep(node, older_than_ms=node.tuning.sweep_ms * 2)
         if healed:
             log.info("the sweep took up %d things", healed)
+            if node.tally is not None:
+                node.tally.healed += healed
         self._rounds += 1
         if self._rounds % _LEARN_EVERY == 0:
             # Ready rows that another server wrote, before it knew that it was none any more, are in no window.

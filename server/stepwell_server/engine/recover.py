@@ -64,6 +64,8 @@ async def requeue_rows(
                 parked.append(row.id)
                 continue
             losses = row.losses + 1 if lost and row.status == RunStatus.RUNNING else row.losses
+            if node.tally is not None:
+                node.tally.lost += losses - row.losses
             if losses >= node.tuning.max_losses:
                 moves.append(
                     _move(row, RunStatus.PAUSED, losses, int(PausedReason.WORKER_LOST), _lost(losses, row.deployment))
@@ -116,6 +118,8 @@ def requeue(node: Node, session: Session, resident: Resident, *, lost: bool) -> 
     """A resident run is taken away from its worker and queued anew."""
     dispatch.forget(node, resident)
     losses = resident.losses + 1 if lost else resident.losses
+    if node.tally is not None and lost:
+        node.tally.lost += 1
     paused = losses >= node.tuning.max_losses
     status = RunStatus.PAUSED if paused else RunStatus.QUEUED
     reason = int(PausedReason.WORKER_LOST) if paused else 0
