@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from stepwell_server.cli.options import DEFAULT_ADDRESS
+from stepwell_server.logs import Form, Level
 
 Listen = Annotated[
     str, typer.Option("--listen", envvar="STEPWELL_LISTEN", metavar="HOST:PORT", help="Address to listen on.")
@@ -18,6 +19,13 @@ Metrics = Annotated[
     typer.Option(
         "--metrics", envvar="STEPWELL_METRICS", metavar="[HOST:]PORT", help="Serve /metrics for Prometheus there."
     ),
+]
+Log = Annotated[
+    Form | None,
+    typer.Option("--log", envvar="STEPWELL_LOG", help="Form of the log; else text for a person, json elsewhere."),
+]
+LogLevel = Annotated[
+    Level | None, typer.Option("--log-level", envvar="STEPWELL_LOG_LEVEL", help="The least that is logged.")
 ]
 _URLS = "sqlite:///FILE or postgresql://…"
 
@@ -43,6 +51,8 @@ def dev(
     ] = False,
     ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep everything in memory.")] = False,
     metrics: Metrics = "",
+    log: Log = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Start a server for a laptop, and apps beside it. Nothing else is needed.
 
@@ -56,7 +66,7 @@ def dev(
     if database and ephemeral:
         raise UsageFailure("--database and --ephemeral exclude each other")
     url = "memory:" if ephemeral else database or "sqlite:///.stepwell/dev.db"
-    host("dev", url, listen, tuple(apps or ()), reload=not no_reload, metrics=metrics)
+    host("dev", url, listen, tuple(apps or ()), reload=not no_reload, metrics=metrics, form=log, level=log_level)
 
 
 def serve(
@@ -70,6 +80,8 @@ def serve(
         bool, typer.Option("--standby", help="While another server holds the database, wait to take over.")
     ] = False,
     metrics: Metrics = "",
+    log: Log = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Start a server for real use: no workers beside it, no clock to move."""
     from stepwell_server.cli.failures import UsageFailure

@@ -106,7 +106,8 @@ class Housekeeping:
                 self._silence(session)
 
     def _silence(self, session: Session) -> None:
-        log.warning("worker %s is silent: its runs move", session.row.instance or session.id)
+        known = {"environment": session.row.env, "session": session.id}
+        log.warning("worker %s is silent: its runs move", session.row.instance or session.id, extra=known)
         link, session.link = session.link, None
         if link is not None:
             lease_s = self._node.tuning.lease_ms / 1000

@@ -156,7 +156,12 @@ def _requeued(result: CommitResult, argument: tuple[Node, Session, ReadyRow | No
 
 def mismatched(node: Node, session: Session, resident: Resident) -> None:
     """A run is paused as nondeterministic: another connected deployment may fit it."""
-    log.warning("run %s does not fit deployment %s: paused", resident.run_id, session.row.deployment)
+    log.warning(
+        "run %s does not fit deployment %s: paused",
+        resident.run_id,
+        session.row.deployment,
+        extra={"environment": resident.env, "run_id": resident.run_id, "session": session.id},
+    )
     for other in list(node.environment(resident.env).serving.get(resident.function_id, ())):
         if other.row.deployment != session.row.deployment:
             fitting_worker(node, other)
@@ -269,7 +274,8 @@ async def _tell(node: Node, resident: Resident, keys: set[str]) -> None:
         return
     for outcome in state.outcomes:
         if outcome.number is None and outcome.key in keys and outcome.key not in (resident.unseen or ()):
-            log.warning("run %s was not told of %s: it is now", resident.run_id, outcome.key)
+            known = {"environment": resident.env, "run_id": resident.run_id, "session": resident.session.id}
+            log.warning("run %s was not told of %s: it is now", resident.run_id, outcome.key, extra=known)
             wake.arrived(node, resident.function_id, outcome)
 
 
