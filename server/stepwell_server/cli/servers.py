@@ -89,4 +89,7 @@ def serve(
 
     if not database:
         raise UsageFailure("serve needs --database (or STEPWELL_DATABASE), for example postgresql://user@host/stepwell")
-    host("serve", database, listen, (), reload=False, environment=environment, standby=standby, metrics=metrics)
+    host(
+        "serve", database, listen, (), reload=False, environment=environment, standby=standby,
+        metrics=metrics, form=log, level=log_level,
+    )  # fmt: skip

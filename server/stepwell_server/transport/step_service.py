@@ -252,6 +252,7 @@ class StepService(step_pb2_grpc.StepServiceServicer):
                 m.timeout_ms,
                 m.detached,
                 m.input_hash,
+                convert.metadata_json(m.metadata),
             )
         for m in commands.sends:
             begin.send(frame, m.run_id, m.turn, m.key, [convert.new_event(event) for event in m.events], m.input_hash)
