@@ -32,6 +32,7 @@ from stepwell.v1 import step_pb2
 if TYPE_CHECKING:
     from stepwell.context import Body
     from stepwell.function import Function
+    from stepwell.v1.event_pb2 import Event as EventMessage
     from stepwell.v1.step_pb2 import Assign
 
 TRACEPARENT = "traceparent"
@@ -95,11 +96,10 @@ class RunTrace:
             "stepwell.app": function.app,
             "stepwell.function": function.name,
         }
-        cause = _cause(assign)
-        invoked = assign.event.name == INVOKED
         # What invoked the run is its parent; an event may have started many, long before, so they are linked to it.
-        self._parent = cause if invoked else None
-        self._links = (Link(cause),) if cause is not None and not invoked else ()
+        causes = [cause for event in assign.events or (assign.event,) if (cause := _cause(event)) is not None]
+        self._parent = causes[0] if causes and assign.event.name == INVOKED else None
+        self._links = [Link(cause) for cause in causes] if self._parent is None else []
         trace_id = self._parent.trace_id if self._parent is not None else trace_id_of(self.run_id)
         context = SpanContext(trace_id, span_id_of(self.run_id), is_remote=True, trace_flags=self._flags(trace_id))
         self._run = trace.set_span_in_context(NonRecordingSpan(context), _NOTHING)
@@ -184,9 +184,9 @@ class _Ids:
         return False
 
 
-def _cause(assign: Assign) -> SpanContext | None:
+def _cause(event: EventMessage) -> SpanContext | None:
     """The span that sent the event or invoked the run, if it said so. What is no trace context is none."""
-    if not assign.event.metadata or TRACEPARENT not in assign.event.metadata:
+    if not event.metadata or TRACEPARENT not in event.metadata:
         return None
-    context = trace.get_current_span(_w3c.extract(assign.event.metadata, _NOTHING)).get_span_context()
+    context = trace.get_current_span(_w3c.extract(event.metadata, _NOTHING)).get_span_context()
     return context if context.is_valid else None

@@ -96,6 +96,8 @@ class Tally:
             function.created += 1
             if run.session_id is not None:
                 function.queue_ms.add(0)
+            elif run.ended_ms is not None:  # it was skipped
+                function.ended[run.status] += 1
         for outcome in commit.outcomes:
             self._step(outcome)
         for outcome in commit.resolves:

@@ -201,6 +201,18 @@ async def test_an_invoke_is_a_child_of_its_cause_and_an_event_is_linked_to_it(sp
     }
 
 
+async def test_a_run_of_a_batch_is_linked_to_every_event(spans: Spans) -> None:
+    assigned = step_pb2.Assign(run_id="run_1", turn=1, function_id="test/three")
+    for digit in "123":
+        event = assigned.events.add(name="user/came")
+        event.metadata["traceparent"] = f"00-{digit * 32}-{digit * 16}-01"
+    assigned.event.CopyFrom(assigned.events[0])
+    async with fake_server() as server, working(server, three_steps()):
+        (await server.link()).send(step_pb2.Work(assigns=[assigned]))
+        (root,) = await exported(spans, "test/three")
+    assert [f"{link.context.span_id:x}" for link in root.links] == ["1" * 16, "2" * 16, "3" * 16]
+
+
 @pytest.mark.parametrize("text", ["", "00-00-00-01", "x" * 5_000, f"00-{'0' * 32}-{'0' * 16}-01", PARENT.upper()])
 async def test_a_trace_context_that_is_none_is_no_cause(spans: Spans, text: str) -> None:
     async with fake_server() as server, working(server, three_steps()):
