@@ -18,6 +18,7 @@ from stepwell.errors import LimitError
 from stepwell.event import NewEvent, from_unix_ms, to_unix_ms
 from stepwell.handle import AsyncRunHandle, Deadline, reader
 from stepwell.settings import resolve_address, resolve_environment
+from stepwell.tracing import carry_current, traced
 from stepwell.v1 import admin_pb2, common_pb2, event_pb2, function_pb2, run_pb2
 from stepwell.values import (
     ClockAdvance,
@@ -107,7 +108,11 @@ class AsyncClient:
         """
         request_id = request_id or uuid.uuid4().hex
         statuses: list[EventStatus] = []
-        for number, batch in enumerate(list(_batches(events))):
+        batches = list(_batches(events))
+        if traced():
+            for message in (message for batch in batches for message in batch):
+                carry_current(message.metadata)
+        for number, batch in enumerate(batches):
             request = event_pb2.SendEventsRequest(
                 environment=self.environment,
                 request_id=f"{request_id}:{number}" if number else request_id,
@@ -333,6 +338,8 @@ class AsyncClient:
             wait_ms=round(wait_s * 1000),
             metadata=dict(metadata or {}),
         )
+        if traced():
+            carry_current(request.metadata)
         timeout_s = max(self._timeout_s, wait_s + SLACK_S)
         response = await self._calls.unary(lambda stubs: stubs.functions.Invoke, request, timeout_s=timeout_s)
         return response.run

@@ -7,12 +7,15 @@ import contextvars
 import inspect
 import sys
 from collections.abc import Callable, Coroutine
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from stepwell.context import Body
 from stepwell.errors import StepTimeoutError
 from stepwell.logs import log
 from stepwell.threads import ThreadCall, Threads
+
+if TYPE_CHECKING:
+    from opentelemetry.trace import Span
 
 STUCK_S = 10.0
 """A body that still executes this long after its interruption is named in the log."""
@@ -34,11 +37,20 @@ class Attempt(Generic[Owner]):
     timed_out = False
     task: asyncio.Task[Any] | None = None
     call: ThreadCall | None = None
+    span: Span | None = None
+    """Where the process has a tracer: from the beginning of its code to its end."""
     timer: asyncio.TimerHandle | None = None
 
     def __init__(self, owner: Owner, body: Body) -> None:
         self.owner = owner
         self.body = body
+
+    def enter(self) -> None:
+        """The code begins, in the calling context; again, where a plain function returned a coroutine."""
+        body = self.body
+        body.enter()
+        if body.trace is not None:
+            self.span = body.trace.enter(body, self.span)
 
 
 class Bodies(Generic[Owner]):
@@ -120,6 +132,8 @@ class Bodies(Generic[Owner]):
             timeout = StepTimeoutError(f"the body took longer than {body.timeout_ms} ms", key=body.key)
             # Where it was when it was stopped; not the interruption itself.
             attempt.error = timeout.with_traceback(None if error is None else error.__traceback__)
+        if attempt.span is not None and attempt.body.trace is not None:
+            attempt.body.trace.leave(attempt.span, attempt.error)
         attempt.ended = True
         self.executing -= 1
 
@@ -149,7 +163,7 @@ class Bodies(Generic[Owner]):
         body, context = attempt.body, self._outside.copy()
 
         def work() -> Any:
-            attempt.body.enter()
+            attempt.enter()
             return body.fn(*body.args, **body.kwargs)
 
         def begun() -> None:
@@ -183,7 +197,7 @@ async def _live(
     attempt: Attempt[Any], function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
 ) -> None:
     """Executes a body and keeps what it made. Even one that exits the process only fails: the worker lives on."""
-    attempt.body.enter()
+    attempt.enter()
     try:
         attempt.value = await function(*args, **kwargs)
     except BaseException as error:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from stepwell.errors import Interrupted, UsageError
 
 if TYPE_CHECKING:
+    from stepwell.spans import RunTrace
     from stepwell.v1.common_pb2 import Failure
 
 # The run whose code executes; in a body the step says it. Empty elsewhere.
@@ -52,6 +53,7 @@ class Body(StepContext):
     kwargs: dict[str, Any] = field(repr=False)
     is_async: bool = field(repr=False)
     timeout_ms: int = field(repr=False)  # 0: none
+    trace: RunTrace | None = field(default=None, repr=False)
 
 
 def current_step() -> StepContext:

@@ -20,6 +20,7 @@ from stepwell.v1 import step_pb2
 
 if TYPE_CHECKING:
     from stepwell.function import Function
+    from stepwell.spans import RunTrace
     from stepwell.v1.step_pb2 import Assign, Limits
 
 FENCED_CALLS_MAX = 100
@@ -46,7 +47,7 @@ class Core:
     __slots__ = (
         "_branches", "_calls", "_due", "_executing", "_fenced_calls", "_journal", "_keys", "_outbox", "_waiting",
         "_watermark", "event", "function", "interrupts", "limits", "loop", "now_ms", "owns_thread",
-        "policy", "result_bytes", "run_id", "state", "strict", "turn",
+        "policy", "result_bytes", "run_id", "state", "strict", "trace", "turn",
     )  # fmt: skip
 
     def __init__(self, function: Function[Any, Any], assign: Assign, limits: Limits) -> None:
@@ -64,6 +65,7 @@ class Core:
         self.policy = function.policy
         self.strict = function.strict
         self.owns_thread: Callable[[], bool] | None = None  # set by a synchronous function
+        self.trace: RunTrace | None = None  # set by the host where the process has a tracer
         self.loop = RunLoop(self._time, self._begin_timer, self.abandon)
 
         self._branches = limits.branches

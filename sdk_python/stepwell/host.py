@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterable
-from time import time
+from time import time, time_ns
 from typing import TYPE_CHECKING
 
 from stepwell.bodies import Attempt, Bodies
@@ -15,6 +15,7 @@ from stepwell.reentry import Reentry
 from stepwell.residents import Resident, Residents
 from stepwell.session import Arrived, Lapsed, Lost, Mailbox, Opened
 from stepwell.stream import Batch, Digest, Stream
+from stepwell.tracing import tracing
 from stepwell.v1 import step_pb2
 
 if TYPE_CHECKING:
@@ -54,6 +55,7 @@ class Host:
         self._outgoing: list[Decision] = []
         self._flush_due = False
         self._ahead_ms = 0
+        self._tracing = tracing(self.now_ns)
         self.draining = False
         self.residents = Residents()
         self.bodies: Bodies[Resident] = Bodies(loop, threads, self.now_ms, self._attempt_ended)
@@ -62,6 +64,10 @@ class Host:
     def now_ms(self) -> int:
         """The server's time as far as it is known: a dev server's clock may be days ahead of this machine's."""
         return int(time() * 1000) + self._ahead_ms
+
+    def now_ns(self) -> int:
+        """The same as finely as this machine's clock goes."""
+        return time_ns() + self._ahead_ms * 1_000_000
 
     def listing(self) -> list[step_pb2.Resident]:
         """The residents for Hello, from any thread: what has arrived but was not yet applied counts too."""
@@ -217,6 +223,8 @@ class Host:
             return
         try:
             resident.reentry = Reentry(function, assign, self._limits)
+            if self._tracing is not None:
+                resident.reentry.trace = self._tracing.of(function, assign)
             for outcome in resident.early:
                 resident.reentry.resolve(outcome)
             resident.early.clear()
@@ -293,6 +301,8 @@ class Host:
         elif state is FENCED:
             self._evict(resident)
         elif reentry.settled:
+            if reentry.trace is not None:
+                reentry.trace.settled()
             resident.evicted = True
             self.residents.remove(resident)
 

@@ -321,8 +321,11 @@ class Reentry(Core):
             self._executing[call.key] = call
             fn, args, kwargs, is_async = call.body
             self.bodies.append(
-                Body(self.run_id, call.key, call.attempt, call.last_error, fn, args, kwargs, is_async, call.timeout_ms)
-            )
+                Body(
+                    self.run_id, call.key, call.attempt, call.last_error, fn, args, kwargs, is_async, call.timeout_ms,
+                    self.trace,
+                )
+            )  # fmt: skip
         self._waiting = held
 
     # -- the end -------------------------------------------------------------------------------------------------
@@ -345,6 +348,8 @@ class Reentry(Core):
 
     def _ended(self, ending: endings.Ending) -> None:
         self._number = self.end_number = self._number + 1
+        if self.trace is not None:
+            self.trace.ending = ending
         ending.run_id = self.run_id
         ending.turn = self.turn
         ending.number = self._number

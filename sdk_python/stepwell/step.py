@@ -180,6 +180,8 @@ class Step:
         if core.result_bytes and len(data) > core.result_bytes:
             raise LimitError(f"the input of {target} has {len(data)} bytes; result_bytes is {core.result_bytes}")
         command.input.data = data
+        if core.trace is not None:
+            core.trace.carry(command.metadata)
         if timeout is not None:
             # Zero stands for "no time-out" on the wire.
             command.timeout_ms = max(1, self._checked(name or target, "timeout", to_ms, timeout))
@@ -207,6 +209,9 @@ class Step:
             return nothing
         news = [event if isinstance(event, NewEvent) else NewEvent(*event) for event in events]
         command = step_pb2.SendEvents(events=[new.to_message(core.limits.event_bytes) for new in news])
+        if core.trace is not None:
+            for message in command.events:
+                core.trace.carry(message.metadata)
         limit = core.limits.frame_bytes
         if limit and command.ByteSize() > limit:
             raise LimitError(f"step.send_events: {command.ByteSize()} bytes of events; frame_bytes is {limit}")

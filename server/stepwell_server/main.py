@@ -50,6 +50,7 @@ from stepwell_server.transport.event_service import EventService
 from stepwell_server.transport.function_service import FunctionService
 from stepwell_server.transport.run_service import RunService
 from stepwell_server.transport.scope import Scope
+from stepwell_server.transport.scrape import Scrape
 from stepwell_server.transport.step_service import StepService
 
 log = logging.getLogger("stepwell.server")
@@ -94,10 +95,12 @@ class Server:
     def __init__(self, settings: Settings, *, tuning: Tuning | None = None) -> None:
         self.settings = settings
         self.address = ""
+        self.metrics_address = ""
         self.lost = asyncio.Event()
         self._tuning = tuning
         self._store: Any = None
         self._grpc: grpc.aio.Server | None = None
+        self._scrape: Scrape | None = None
         self._stopped = False
         self.node: Node
         self.scope: Scope
@@ -107,10 +110,14 @@ class Server:
         settings = self.settings
         host, port = _split(settings.listen)
         _check_port(host, port)
+        if settings.metrics:
+            _check_port(*_split(settings.metrics))
         _tune_memory()
         self._store = store = await open_store(settings.database)
         try:
             await self._assemble(store)
+            if settings.metrics:
+                await self._show_metrics(*_split(settings.metrics))
             await self._listen(host, port)
             if settings.counters:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.write_counters)
@@ -123,13 +130,14 @@ class Server:
         settings = self.settings
         dev = settings.profile == "dev"
         clock = SystemClock(int(await store.setting(clockwork.OFFSET) or 0) if dev else 0)
+        self._queue = LocalQueue(store)
         node = self.node = Node(
             id_=os.urandom(8).hex(),
             store=store,
             history=store,
             lane=Lane(store),
             clock=clock,
-            queue=LocalQueue(store),
+            queue=self._queue,
             entropy=os.urandom,
             chance=random.random,
             tuning=self._tuning,
@@ -177,6 +185,14 @@ class Server:
         for name in ["", *names]:
             await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
+    async def _show_metrics(self, host: str, port: int) -> None:
+        # Prometheus' library is loaded, and anything counted, only where somebody asked for it.
+        from stepwell_server.telemetry import CONTENT_TYPE, Telemetry
+
+        telemetry = Telemetry(self.node, self.scope, self._timers, self._queue, lambda: getattr(self._store, "rows", 0))
+        self._scrape = Scrape(telemetry.text, CONTENT_TYPE)
+        self.metrics_address = await self._scrape.start(host, port)
+
     async def drain(self) -> None:
         """Tells the workers that this server leaves, and finishes what is in flight; not where the lease is lost."""
         node = self.node
@@ -212,6 +228,8 @@ class Server:
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._lease.stop(), patience_s)
             await node.cancel_tasks()
+        if self._scrape is not None:
+            await self._scrape.stop()
         if self._store is not None:
             await self._store.close()
         self.write_counters()

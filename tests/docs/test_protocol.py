@@ -13,6 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
+from stepwell import spans
 from stepwell.api_errors import from_rpc_error
 from stepwell.canonical import canonical, input_hash
 from stepwell.chance import RunRandom, run_uuid
@@ -80,6 +81,12 @@ def test_the_vectors_of_chance(run_id: str, n: str, uuid: str, number: str) -> N
 def test_the_vectors_of_the_input_hash(call: str, text: str, expected: str) -> None:
     assert canonical(json.loads(text, parse_int=float)) == text, call
     assert input_hash(json.loads(text), call).hex() == expected
+
+
+@pytest.mark.parametrize(("run_id", "trace_id", "span_id"), _table("traces"))
+def test_the_vectors_of_traces(run_id: str, trace_id: str, span_id: str) -> None:
+    assert f"{spans.trace_id_of(run_id):032x}" == trace_id
+    assert f"{spans.span_id_of(run_id):016x}" == span_id
 
 
 def _reasons() -> dict[str, str]:

@@ -363,6 +363,15 @@ STEPS: list[tuple[str, str, dict[str, Any], str]] = [
 ]
 
 
+def test_an_invoke_with_too_much_metadata_fails_in_the_code(place: tuple[Client, str], raw: RawWorker) -> None:
+    run = assigned(place[0], raw)
+    raw.commands(invokes=[command(run, key="k", function_id=f"{raw.app}/f", metadata={"k": "v" * 9_000})])
+    outcome = raw.work("outcomes")
+    assert (outcome.key, outcome.failure.reason, outcome.failure.non_retriable) == ("k", "TOO_LARGE", True)
+    raw.commands(delivered=[command(run, keys=[{"key": "k", "number": 1}])])
+    finish(place[0], raw, run, 2)
+
+
 @pytest.mark.parametrize(("what", "given", "reason"), [c[1:] for c in STEPS], ids=[c[0] for c in STEPS])
 def test_a_step_that_can_never_be_right_fails_in_the_code(
     place: tuple[Client, str], raw: RawWorker, what: str, given: dict[str, Any], reason: str

@@ -229,6 +229,10 @@ def test_a_request_that_differs_in_encoding_or_metadata_alone_is_another_one(wor
     (first,) = send(sent).statuses
     (again,) = send(new(sent.name, b"{}", metadata={"b": "2", "a": "1"})).statuses
     assert (again.outcome, again.event_id) == (event_pb2.EventStatus.OUTCOME_DUPLICATE, first.event_id)
+    (elsewhere,) = send(
+        new(sent.name, b"{}", metadata={**sent.metadata, "traceparent": "00-1", "tracestate": "x=1"})
+    ).statuses
+    assert elsewhere.event_id == first.event_id  # sent again within another span
     other = new(sent.name, metadata={"a": "1", "b": "2"})
     other.data.encoding = "raw"
     for different in (new(sent.name), new(sent.name, metadata={"a": "1", "b": "3"}), other):
@@ -243,6 +247,7 @@ def test_a_request_that_differs_in_encoding_or_metadata_alone_is_another_one(wor
 
     run_id = invoke(input={"data": b"[1]"}, metadata={"a": "1", "b": "2"})
     assert invoke(input={"data": b"[1]", "encoding": "json"}, metadata={"b": "2", "a": "1"}) == run_id
+    assert invoke(input={"data": b"[1]"}, metadata={"a": "1", "b": "2", "traceparent": "00-2"}) == run_id
     for given in ({"metadata": {"a": "1"}}, {"input": {"data": b"[1]", "encoding": "raw"}, "metadata": sent.metadata}):
         with pytest.raises(ApiError) as raised:
             invoke(**{"input": {"data": b"[1]"}, **given})

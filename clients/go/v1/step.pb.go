@@ -1509,7 +1509,9 @@ type Invoke struct {
 	// The child goes on when its parent is cancelled or gives up.
 	Detached bool `protobuf:"varint,7,opt,name=detached,proto3" json:"detached,omitempty"`
 	// Hash of the call's input.
-	InputHash     []byte `protobuf:"bytes,8,opt,name=input_hash,json=inputHash,proto3" json:"input_hash,omitempty"`
+	InputHash []byte `protobuf:"bytes,8,opt,name=input_hash,json=inputHash,proto3" json:"input_hash,omitempty"`
+	// Free-form text carried along: the child's event has it. At most 8 KiB in all.
+	Metadata      map[string]string `protobuf:"bytes,9,rep,name=metadata,proto3" json:"metadata,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1596,6 +1598,13 @@ func (x *Invoke) GetDetached() bool {
 func (x *Invoke) GetInputHash() []byte {
 	if x != nil {
 		return x.InputHash
+	}
+	return nil
+}
+
+func (x *Invoke) GetMetadata() map[string]string {
+	if x != nil {
+		return x.Metadata
 	}
 	return nil
 }
@@ -3557,7 +3566,7 @@ const file_stepwell_v1_step_proto_rawDesc = "" +
 	"matchValue\x12\x1c\n" +
 	"\tcondition\x18\a \x01(\tR\tcondition\x12\x1d\n" +
 	"\n" +
-	"timeout_ms\x18\b \x01(\x04R\ttimeoutMs\"\xec\x01\n" +
+	"timeout_ms\x18\b \x01(\x04R\ttimeoutMs\"\xe8\x02\n" +
 	"\x06Invoke\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
 	"\x04turn\x18\x02 \x01(\rR\x04turn\x12\x10\n" +
@@ -3569,7 +3578,11 @@ const file_stepwell_v1_step_proto_rawDesc = "" +
 	"timeout_ms\x18\x06 \x01(\x04R\ttimeoutMs\x12\x1a\n" +
 	"\bdetached\x18\a \x01(\bR\bdetached\x12\x1d\n" +
 	"\n" +
-	"input_hash\x18\b \x01(\fR\tinputHash\"\x97\x01\n" +
+	"input_hash\x18\b \x01(\fR\tinputHash\x12=\n" +
+	"\bmetadata\x18\t \x03(\v2!.stepwell.v1.Invoke.MetadataEntryR\bmetadata\x1a;\n" +
+	"\rMetadataEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\x97\x01\n" +
 	"\n" +
 	"SendEvents\x12\x15\n" +
 	"\x06run_id\x18\x01 \x01(\tR\x05runId\x12\x12\n" +
@@ -3733,7 +3746,7 @@ func file_stepwell_v1_step_proto_rawDescGZIP() []byte {
 }
 
 var file_stepwell_v1_step_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_stepwell_v1_step_proto_msgTypes = make([]protoimpl.MessageInfo, 37)
+var file_stepwell_v1_step_proto_msgTypes = make([]protoimpl.MessageInfo, 38)
 var file_stepwell_v1_step_proto_goTypes = []any{
 	(StepKind)(0),           // 0: stepwell.v1.StepKind
 	(AwaitTree_Combine)(0),  // 1: stepwell.v1.AwaitTree.Combine
@@ -3774,12 +3787,13 @@ var file_stepwell_v1_step_proto_goTypes = []any{
 	(*Refused)(nil),         // 36: stepwell.v1.Refused
 	(*Drain)(nil),           // 37: stepwell.v1.Drain
 	nil,                     // 38: stepwell.v1.Hello.LabelsEntry
-	(*FunctionSpec)(nil),    // 39: stepwell.v1.FunctionSpec
-	(*Payload)(nil),         // 40: stepwell.v1.Payload
-	(*Failure)(nil),         // 41: stepwell.v1.Failure
-	(*RetryPolicy)(nil),     // 42: stepwell.v1.RetryPolicy
-	(*NewEvent)(nil),        // 43: stepwell.v1.NewEvent
-	(*Event)(nil),           // 44: stepwell.v1.Event
+	nil,                     // 39: stepwell.v1.Invoke.MetadataEntry
+	(*FunctionSpec)(nil),    // 40: stepwell.v1.FunctionSpec
+	(*Payload)(nil),         // 41: stepwell.v1.Payload
+	(*Failure)(nil),         // 42: stepwell.v1.Failure
+	(*RetryPolicy)(nil),     // 43: stepwell.v1.RetryPolicy
+	(*NewEvent)(nil),        // 44: stepwell.v1.NewEvent
+	(*Event)(nil),           // 45: stepwell.v1.Event
 }
 var file_stepwell_v1_step_proto_depIdxs = []int32{
 	4,  // 0: stepwell.v1.ConnectRequest.hello:type_name -> stepwell.v1.Hello
@@ -3790,7 +3804,7 @@ var file_stepwell_v1_step_proto_depIdxs = []int32{
 	6,  // 5: stepwell.v1.ConnectResponse.welcome:type_name -> stepwell.v1.Welcome
 	28, // 6: stepwell.v1.ConnectResponse.work:type_name -> stepwell.v1.Work
 	37, // 7: stepwell.v1.ConnectResponse.drain:type_name -> stepwell.v1.Drain
-	39, // 8: stepwell.v1.Hello.functions:type_name -> stepwell.v1.FunctionSpec
+	40, // 8: stepwell.v1.Hello.functions:type_name -> stepwell.v1.FunctionSpec
 	5,  // 9: stepwell.v1.Hello.residents:type_name -> stepwell.v1.Resident
 	38, // 10: stepwell.v1.Hello.labels:type_name -> stepwell.v1.Hello.LabelsEntry
 	7,  // 11: stepwell.v1.Welcome.limits:type_name -> stepwell.v1.Limits
@@ -3809,43 +3823,44 @@ var file_stepwell_v1_step_proto_depIdxs = []int32{
 	22, // 24: stepwell.v1.Commands.completes:type_name -> stepwell.v1.Complete
 	23, // 25: stepwell.v1.Commands.fails:type_name -> stepwell.v1.Fail
 	24, // 26: stepwell.v1.Commands.cancelled:type_name -> stepwell.v1.Cancelled
-	40, // 27: stepwell.v1.StepResult.output:type_name -> stepwell.v1.Payload
-	41, // 28: stepwell.v1.StepFailure.failure:type_name -> stepwell.v1.Failure
-	42, // 29: stepwell.v1.StepFailure.retry:type_name -> stepwell.v1.RetryPolicy
-	40, // 30: stepwell.v1.Invoke.input:type_name -> stepwell.v1.Payload
-	43, // 31: stepwell.v1.SendEvents.events:type_name -> stepwell.v1.NewEvent
-	16, // 32: stepwell.v1.Delivered.keys:type_name -> stepwell.v1.DeliveredKey
-	1,  // 33: stepwell.v1.AwaitTree.combine:type_name -> stepwell.v1.AwaitTree.Combine
-	18, // 34: stepwell.v1.AwaitTree.parts:type_name -> stepwell.v1.AwaitTree
-	18, // 35: stepwell.v1.Park.tree:type_name -> stepwell.v1.AwaitTree
-	40, // 36: stepwell.v1.Complete.output:type_name -> stepwell.v1.Payload
-	41, // 37: stepwell.v1.Fail.failure:type_name -> stepwell.v1.Failure
-	29, // 38: stepwell.v1.Work.acks:type_name -> stepwell.v1.Ack
-	30, // 39: stepwell.v1.Work.assigns:type_name -> stepwell.v1.Assign
-	31, // 40: stepwell.v1.Work.journal_parts:type_name -> stepwell.v1.JournalPart
-	32, // 41: stepwell.v1.Work.outcomes:type_name -> stepwell.v1.Outcome
-	34, // 42: stepwell.v1.Work.cancels:type_name -> stepwell.v1.Cancel
-	35, // 43: stepwell.v1.Work.evicts:type_name -> stepwell.v1.Evict
-	36, // 44: stepwell.v1.Work.refused:type_name -> stepwell.v1.Refused
-	44, // 45: stepwell.v1.Assign.event:type_name -> stepwell.v1.Event
-	32, // 46: stepwell.v1.Assign.journal:type_name -> stepwell.v1.Outcome
-	33, // 47: stepwell.v1.Assign.open:type_name -> stepwell.v1.OpenKey
-	41, // 48: stepwell.v1.Assign.cancel_failure:type_name -> stepwell.v1.Failure
-	44, // 49: stepwell.v1.Assign.events:type_name -> stepwell.v1.Event
-	32, // 50: stepwell.v1.JournalPart.journal:type_name -> stepwell.v1.Outcome
-	33, // 51: stepwell.v1.JournalPart.open:type_name -> stepwell.v1.OpenKey
-	0,  // 52: stepwell.v1.Outcome.kind:type_name -> stepwell.v1.StepKind
-	40, // 53: stepwell.v1.Outcome.output:type_name -> stepwell.v1.Payload
-	41, // 54: stepwell.v1.Outcome.failure:type_name -> stepwell.v1.Failure
-	0,  // 55: stepwell.v1.OpenKey.kind:type_name -> stepwell.v1.StepKind
-	41, // 56: stepwell.v1.Cancel.failure:type_name -> stepwell.v1.Failure
-	2,  // 57: stepwell.v1.StepService.Connect:input_type -> stepwell.v1.ConnectRequest
-	3,  // 58: stepwell.v1.StepService.Connect:output_type -> stepwell.v1.ConnectResponse
-	58, // [58:59] is the sub-list for method output_type
-	57, // [57:58] is the sub-list for method input_type
-	57, // [57:57] is the sub-list for extension type_name
-	57, // [57:57] is the sub-list for extension extendee
-	0,  // [0:57] is the sub-list for field type_name
+	41, // 27: stepwell.v1.StepResult.output:type_name -> stepwell.v1.Payload
+	42, // 28: stepwell.v1.StepFailure.failure:type_name -> stepwell.v1.Failure
+	43, // 29: stepwell.v1.StepFailure.retry:type_name -> stepwell.v1.RetryPolicy
+	41, // 30: stepwell.v1.Invoke.input:type_name -> stepwell.v1.Payload
+	39, // 31: stepwell.v1.Invoke.metadata:type_name -> stepwell.v1.Invoke.MetadataEntry
+	44, // 32: stepwell.v1.SendEvents.events:type_name -> stepwell.v1.NewEvent
+	16, // 33: stepwell.v1.Delivered.keys:type_name -> stepwell.v1.DeliveredKey
+	1,  // 34: stepwell.v1.AwaitTree.combine:type_name -> stepwell.v1.AwaitTree.Combine
+	18, // 35: stepwell.v1.AwaitTree.parts:type_name -> stepwell.v1.AwaitTree
+	18, // 36: stepwell.v1.Park.tree:type_name -> stepwell.v1.AwaitTree
+	41, // 37: stepwell.v1.Complete.output:type_name -> stepwell.v1.Payload
+	42, // 38: stepwell.v1.Fail.failure:type_name -> stepwell.v1.Failure
+	29, // 39: stepwell.v1.Work.acks:type_name -> stepwell.v1.Ack
+	30, // 40: stepwell.v1.Work.assigns:type_name -> stepwell.v1.Assign
+	31, // 41: stepwell.v1.Work.journal_parts:type_name -> stepwell.v1.JournalPart
+	32, // 42: stepwell.v1.Work.outcomes:type_name -> stepwell.v1.Outcome
+	34, // 43: stepwell.v1.Work.cancels:type_name -> stepwell.v1.Cancel
+	35, // 44: stepwell.v1.Work.evicts:type_name -> stepwell.v1.Evict
+	36, // 45: stepwell.v1.Work.refused:type_name -> stepwell.v1.Refused
+	45, // 46: stepwell.v1.Assign.event:type_name -> stepwell.v1.Event
+	32, // 47: stepwell.v1.Assign.journal:type_name -> stepwell.v1.Outcome
+	33, // 48: stepwell.v1.Assign.open:type_name -> stepwell.v1.OpenKey
+	42, // 49: stepwell.v1.Assign.cancel_failure:type_name -> stepwell.v1.Failure
+	45, // 50: stepwell.v1.Assign.events:type_name -> stepwell.v1.Event
+	32, // 51: stepwell.v1.JournalPart.journal:type_name -> stepwell.v1.Outcome
+	33, // 52: stepwell.v1.JournalPart.open:type_name -> stepwell.v1.OpenKey
+	0,  // 53: stepwell.v1.Outcome.kind:type_name -> stepwell.v1.StepKind
+	41, // 54: stepwell.v1.Outcome.output:type_name -> stepwell.v1.Payload
+	42, // 55: stepwell.v1.Outcome.failure:type_name -> stepwell.v1.Failure
+	0,  // 56: stepwell.v1.OpenKey.kind:type_name -> stepwell.v1.StepKind
+	42, // 57: stepwell.v1.Cancel.failure:type_name -> stepwell.v1.Failure
+	2,  // 58: stepwell.v1.StepService.Connect:input_type -> stepwell.v1.ConnectRequest
+	3,  // 59: stepwell.v1.StepService.Connect:output_type -> stepwell.v1.ConnectResponse
+	59, // [59:60] is the sub-list for method output_type
+	58, // [58:59] is the sub-list for method input_type
+	58, // [58:58] is the sub-list for extension type_name
+	58, // [58:58] is the sub-list for extension extendee
+	0,  // [0:58] is the sub-list for field type_name
 }
 
 func init() { file_stepwell_v1_step_proto_init() }
@@ -3884,7 +3899,7 @@ func file_stepwell_v1_step_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stepwell_v1_step_proto_rawDesc), len(file_stepwell_v1_step_proto_rawDesc)),
 			NumEnums:      2,
-			NumMessages:   37,
+			NumMessages:   38,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

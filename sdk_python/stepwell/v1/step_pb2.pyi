@@ -259,7 +259,14 @@ class WaitForEvent(_message.Message):
     def __init__(self, run_id: _Optional[str] = ..., turn: _Optional[int] = ..., key: _Optional[str] = ..., event: _Optional[str] = ..., match_path: _Optional[str] = ..., match_value: _Optional[bytes] = ..., condition: _Optional[str] = ..., timeout_ms: _Optional[int] = ...) -> None: ...
 
 class Invoke(_message.Message):
-    __slots__ = ("run_id", "turn", "key", "function_id", "input", "timeout_ms", "detached", "input_hash")
+    __slots__ = ("run_id", "turn", "key", "function_id", "input", "timeout_ms", "detached", "input_hash", "metadata")
+    class MetadataEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
     TURN_FIELD_NUMBER: _ClassVar[int]
     KEY_FIELD_NUMBER: _ClassVar[int]
@@ -268,6 +275,7 @@ class Invoke(_message.Message):
     TIMEOUT_MS_FIELD_NUMBER: _ClassVar[int]
     DETACHED_FIELD_NUMBER: _ClassVar[int]
     INPUT_HASH_FIELD_NUMBER: _ClassVar[int]
+    METADATA_FIELD_NUMBER: _ClassVar[int]
     run_id: str
     turn: int
     key: str
@@ -276,7 +284,8 @@ class Invoke(_message.Message):
     timeout_ms: int
     detached: bool
     input_hash: bytes
-    def __init__(self, run_id: _Optional[str] = ..., turn: _Optional[int] = ..., key: _Optional[str] = ..., function_id: _Optional[str] = ..., input: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., timeout_ms: _Optional[int] = ..., detached: bool = ..., input_hash: _Optional[bytes] = ...) -> None: ...
+    metadata: _containers.ScalarMap[str, str]
+    def __init__(self, run_id: _Optional[str] = ..., turn: _Optional[int] = ..., key: _Optional[str] = ..., function_id: _Optional[str] = ..., input: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., timeout_ms: _Optional[int] = ..., detached: bool = ..., input_hash: _Optional[bytes] = ..., metadata: _Optional[_Mapping[str, str]] = ...) -> None: ...
 
 class SendEvents(_message.Message):
     __slots__ = ("run_id", "turn", "key", "events", "input_hash")

@@ -77,9 +77,10 @@ def from_rpc(error: grpc.RpcError, address: str) -> Failure:
 
 @contextmanager
 def opening(database: str) -> Generator[None]:
-    """Turns what the opening of a database raises into a Failure. database: its URL, without a password."""
+    """Turns what the opening of a database raises into a Failure, without a password. database: its URL."""
     from sqlalchemy.exc import SQLAlchemyError
 
+    from stepwell_server.logs import redacted
     from stepwell_server.model.errors import InvalidError, ServerError
 
     try:
@@ -90,7 +91,7 @@ def opening(database: str) -> Generator[None]:
         raise Failure(f"{e.message} [{e.reason}]", Exit.UNAVAILABLE) from None
     except (OSError, SQLAlchemyError) as e:
         said = (str(e) or type(e).__name__).splitlines()[0]
-        raise Failure(f"cannot open {database}: {said}", Exit.UNAVAILABLE) from None
+        raise Failure(f"cannot open {redacted(database)}: {redacted(said)}", Exit.UNAVAILABLE) from None
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import signal
 import sys
 from pathlib import Path
@@ -13,14 +14,15 @@ import grpc
 import grpc.aio
 import uvloop
 
-from stepwell_server.cli.apps import AppProcess, watch
+from stepwell_server.cli.apps import AppProcess, Say, watch
 from stepwell_server.cli.failures import Exit, Failure, UsageFailure, opening
 from stepwell_server.cli.options import DEFAULT_ADDRESS
-from stepwell_server.cli.output import without_password
+from stepwell_server.logs import Form, Level, configure, redacted
 from stepwell_server.main import Server
 from stepwell_server.model.errors import StateError
 from stepwell_server.settings import Settings, from_environment
 
+log = logging.getLogger("stepwell.server")
 FIRST_FUNCTION_S = 20.0
 _STANDBY_S = 0.5
 # On a laptop a person waits for a killed worker's lease to end; in production it must outlast a stalled network.
@@ -35,19 +37,44 @@ def host(
     reload: bool,
     environment: str = "",
     standby: bool = False,
+    metrics: str = "",
+    form: Form | None = None,
+    level: Level | None = None,
 ) -> None:
-    """Serves until SIGINT or SIGTERM. Raises Failure if the address or the database is taken, or was lost."""
+    """Serves until SIGINT or SIGTERM. Raises Failure if the address or the database is taken, or was lost.
+
+    form: of the log; else lines for a person under dev and on a terminal, and JSON elsewhere.
+    """
     _parse(listen)
+    if metrics.isdecimal():
+        metrics = f"127.0.0.1:{metrics}"
+    if metrics:
+        _parse(metrics, "--metrics")
     settings = from_environment(
         profile=profile,
         database=database,
         listen=listen,
         environment=environment or profile_environment(profile),
         wait_for_lease=standby,
+        metrics=metrics,
     )
+    dev = profile == "dev"
+    form = form or (Form.TEXT if dev or sys.stderr.isatty() else Form.JSON)
+    configure(form, level or (Level.WARNING if dev else Level.INFO))
     try:
-        with opening(without_password(database)):
-            lost = uvloop.run(_host(settings, apps, reload=reload))
+        _serve(settings, apps, reload=reload, structured=form is Form.JSON)
+    except Failure as failure:
+        if form is Form.TEXT:
+            raise
+        log.critical("%s", failure)
+        raise SystemExit(int(failure.exit)) from None
+
+
+def _serve(settings: Settings, apps: tuple[Path, ...], *, reload: bool, structured: bool) -> None:
+    """Until it is told to stop. structured: nothing but lines of the log goes to stderr."""
+    try:
+        with opening(settings.database):
+            lost = uvloop.run(_host(settings, apps, log.info if structured else say, reload=reload))
     except KeyboardInterrupt:
         return
     if lost:
@@ -59,23 +86,27 @@ def profile_environment(profile: str) -> str:
     return "dev" if profile == "dev" else "default"
 
 
-async def _host(settings: Settings, apps: tuple[Path, ...], *, reload: bool) -> bool:
+async def _host(settings: Settings, apps: tuple[Path, ...], tell: Say, *, reload: bool) -> bool:
     """True if the lease on the database was lost. The apps are drained before the server stops."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    server = await _start(settings, stop)
+    server = await _start(settings, tell, stop)
     if server is None:
         return False
     helpers: list[asyncio.Task[Any]] = []
     try:
-        say(banner(settings.profile, settings.database, server.address))
+        if tell is say:
+            say(banner(settings.profile, settings.database, server.address, server.metrics_address))
+        else:
+            known = {"database": settings.database, "metrics": server.metrics_address}
+            log.info("Stepwell %s listens on %s", settings.profile, server.address, extra=known)
         address = reachable(server.address)
-        processes = [AppProcess(app, {"STEPWELL_ADDRESS": address}, say) for app in apps]
+        processes = [AppProcess(app, {"STEPWELL_ADDRESS": address}, tell) for app in apps]
         helpers += [loop.create_task(process.run()) for process in processes]
         if processes:
-            helpers.append(loop.create_task(_show_functions(address)))
+            helpers.append(loop.create_task(_show_functions(address, tell)))
         if processes and reload:
             helpers.append(loop.create_task(watch(processes)))
         ends = [loop.create_task(stop.wait()), loop.create_task(server.lost.wait())]
@@ -88,9 +119,9 @@ async def _host(settings: Settings, apps: tuple[Path, ...], *, reload: bool) -> 
         await server.stop()
 
 
-async def _start(settings: Settings, stop: asyncio.Event) -> Server | None:
+async def _start(settings: Settings, tell: Say, stop: asyncio.Event) -> Server | None:
     """A server that serves; None if it was to stop before it did (a standby may wait for long)."""
-    starting, stopping = asyncio.ensure_future(_started(settings)), asyncio.ensure_future(stop.wait())
+    starting, stopping = asyncio.ensure_future(_started(settings, tell)), asyncio.ensure_future(stop.wait())
     await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not starting.done():
@@ -100,7 +131,7 @@ async def _start(settings: Settings, stop: asyncio.Event) -> Server | None:
     return await starting
 
 
-async def _started(settings: Settings) -> Server:
+async def _started(settings: Settings, tell: Say) -> Server:
     told = False
     while True:
         server = Server(settings)
@@ -111,18 +142,18 @@ async def _started(settings: Settings) -> Server:
             if not settings.wait_for_lease or e.reason != "DATABASE_IN_USE":
                 raise
             if not told:
-                say(f"standing by: {e.message}")
+                tell(f"standing by: {e.message}")
                 told = True
             await asyncio.sleep(_STANDBY_S)
         else:
             return server
 
 
-def _parse(listen: str) -> tuple[str, int]:
+def _parse(listen: str, option: str = "--listen") -> tuple[str, int]:
     host_name, _, port = listen.rpartition(":")
     bare = (host_name.startswith("[") and host_name.endswith("]")) or ":" not in host_name
     if not host_name or not bare or not port.isdecimal() or int(port) > 65_535:
-        raise UsageFailure(f"--listen {listen!r}: expected HOST:PORT, for example 127.0.0.1:7777 or [::1]:7777")
+        raise UsageFailure(f"{option} {listen!r}: expected HOST:PORT, for example 127.0.0.1:7777 or [::1]:7777")
     return host_name, int(port)
 
 
@@ -132,12 +163,14 @@ def reachable(listen: str) -> str:
     return f"127.0.0.1:{port}" if host_name in ("0.0.0.0", "[::]") else listen
 
 
-def banner(profile: str, database: str, listen: str) -> str:
+def banner(profile: str, database: str, listen: str, metrics: str = "") -> str:
     """What a newcomer needs to know once the server listens."""
     address = reachable(listen)
     flag = "" if address == DEFAULT_ADDRESS else f" --address {address}"
-    kept = "in memory, gone at the end" if database.startswith("memory") else without_password(database)
+    kept = "in memory, gone at the end" if database.startswith("memory") else redacted(database)
     lines = [f"Stepwell {profile} listens on {listen}", f"  database   {kept}"]
+    if metrics:
+        lines.append(f"  metrics    http://{reachable(metrics)}/metrics")
     if profile == "dev":
         lines += [
             f"  worker     STEPWELL_ADDRESS={address} python app.py",
@@ -153,7 +186,7 @@ def say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-async def _show_functions(address: str) -> None:
+async def _show_functions(address: str, tell: Say) -> None:
     """Names the functions once the first app has registered them."""
     from stepwell.v1 import function_pb2, function_pb2_grpc
 
@@ -167,7 +200,7 @@ async def _show_functions(address: str) -> None:
                 if any(function.workers for function in found):
                     for function in found:
                         on = ", ".join(trigger.event for trigger in function.spec.triggers) or "invoke only"
-                        say(f"  function   {function.id}  ← {on}")
+                        tell(f"  function   {function.id}  ← {on}")
                     return
             await asyncio.sleep(0.2)
-    say(f"no app has registered a function within {FIRST_FUNCTION_S:g} s; does it end with app.run()?")
+    tell(f"no app has registered a function within {FIRST_FUNCTION_S:g} s; does it end with app.run()?")

@@ -37,9 +37,9 @@ def migrate(
     import asyncio
 
     from stepwell_server.adapters import sql as store
-    from stepwell_server.cli.output import one_line_json, without_password, write
+    from stepwell_server.cli.output import one_line_json, write
 
-    with opening(without_password(database)):
+    with opening(database):
         done = asyncio.run(store.look(database) if check or sql else store.migrate(database))
     if sql:
         if done.pending:

@@ -7,7 +7,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
 
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
@@ -85,15 +84,6 @@ def short(value: Any, width: int = 60) -> str:
     """JSON text cut to a width."""
     text = one_line_json(value)
     return text if len(text) <= width else text[: width - 1] + "…"
-
-
-def without_password(url: str) -> str:
-    """A database URL that may be shown."""
-    parts = urlsplit(url)
-    if not parts.password:
-        return url
-    place = parts.netloc.rpartition("@")[2]
-    return urlunsplit(parts._replace(netloc=f"{parts.username}:***@{place}"))
 
 
 def write(text: str) -> None:

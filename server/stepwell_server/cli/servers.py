@@ -9,9 +9,23 @@ from typing import Annotated
 import typer
 
 from stepwell_server.cli.options import DEFAULT_ADDRESS
+from stepwell_server.logs import Form, Level
 
 Listen = Annotated[
     str, typer.Option("--listen", envvar="STEPWELL_LISTEN", metavar="HOST:PORT", help="Address to listen on.")
+]
+Metrics = Annotated[
+    str,
+    typer.Option(
+        "--metrics", envvar="STEPWELL_METRICS", metavar="[HOST:]PORT", help="Serve /metrics for Prometheus there."
+    ),
+]
+Log = Annotated[
+    Form | None,
+    typer.Option("--log", envvar="STEPWELL_LOG", help="Form of the log; else text for a person, json elsewhere."),
+]
+LogLevel = Annotated[
+    Level | None, typer.Option("--log-level", envvar="STEPWELL_LOG_LEVEL", help="The least that is logged.")
 ]
 _URLS = "sqlite:///FILE or postgresql://…"
 
@@ -36,6 +50,9 @@ def dev(
         bool, typer.Option("--no-reload", help="Do not restart apps when their files change.")
     ] = False,
     ephemeral: Annotated[bool, typer.Option("--ephemeral", help="Keep everything in memory.")] = False,
+    metrics: Metrics = "",
+    log: Log = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Start a server for a laptop, and apps beside it. Nothing else is needed.
 
@@ -49,7 +66,7 @@ def dev(
     if database and ephemeral:
         raise UsageFailure("--database and --ephemeral exclude each other")
     url = "memory:" if ephemeral else database or "sqlite:///.stepwell/dev.db"
-    host("dev", url, listen, tuple(apps or ()), reload=not no_reload)
+    host("dev", url, listen, tuple(apps or ()), reload=not no_reload, metrics=metrics, form=log, level=log_level)
 
 
 def serve(
@@ -62,6 +79,9 @@ def serve(
     standby: Annotated[
         bool, typer.Option("--standby", help="While another server holds the database, wait to take over.")
     ] = False,
+    metrics: Metrics = "",
+    log: Log = None,
+    log_level: LogLevel = None,
 ) -> None:
     """Start a server for real use: no workers beside it, no clock to move."""
     from stepwell_server.cli.failures import UsageFailure
@@ -69,4 +89,7 @@ def serve(
 
     if not database:
         raise UsageFailure("serve needs --database (or STEPWELL_DATABASE), for example postgresql://user@host/stepwell")
-    host("serve", database, listen, (), reload=False, environment=environment, standby=standby)
+    host(
+        "serve", database, listen, (), reload=False, environment=environment, standby=standby,
+        metrics=metrics, form=log, level=log_level,
+    )  # fmt: skip

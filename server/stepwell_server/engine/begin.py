@@ -102,8 +102,9 @@ def invoke(
     timeout_ms: int,
     detached: bool,
     input_hash: bytes,
+    metadata: bytes = b"",
 ) -> None:
-    """A child run begins."""
+    """A child run begins. metadata: JSON object or empty."""
     draft = frame.draft(run_id, turn, key)
     if draft is None or not frame.key_ok(draft, key):
         return
@@ -118,6 +119,8 @@ def invoke(
         error = InvalidError("TOO_DEEP", f"invokes are nested deeper than {LIMITS.invoke_depth}")
     elif len(data) > LIMITS.result_bytes:
         error = InvalidError("TOO_LARGE", f"the input has more than {LIMITS.result_bytes} bytes")
+    elif len(metadata) > LIMITS.metadata_bytes:
+        error = InvalidError("TOO_LARGE", f"metadata is larger than {LIMITS.metadata_bytes} bytes")
     elif (bad := ingest.input_error(function, data, encoding)) is not None:
         error = bad
     elif timeout_ms > LIMITS.wait_ms:
@@ -166,7 +169,7 @@ def invoke(
         None,
         "",
         None,
-        b"",
+        metadata,
     )
     if draft.children is None:
         draft.children = []

@@ -224,6 +224,8 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, Queued, Sequence
     if result.verdict is not _APPLIED:
         not_taken(node, session, row.env, row.run_id, row.function_id)
         return
+    if node.tally is not None:
+        node.tally.queued(row, node.clock.now_ms())
     if waits:
         ring(node, waits)
     if item.state is None:

@@ -177,10 +177,11 @@ async def end_unowned(node: Node, state: RunState, status: RunStatus, failure: b
         return False
     now = node.clock.now_ms()
     unseen = [row.key for row in state.outcomes if row.number is None]
+    end = End(run.env, run.id, run.turn, int(status), now, None, "", failure)
     commit = Commit(
         run.env,
         touches=(run.id, *(f"{run.id}/{key}" for key in {*(wait.key for wait in state.waits), *unseen})),
-        decider=End(run.env, run.id, run.turn, int(status), now, None, "", failure),
+        decider=end,
         wait_deletes=[WaitDelete(run.env, run.id, wait.key) for wait in state.waits],
         outcome_deletes=[OutcomeDelete(run.env, run.id, key) for key in unseen],
     )
@@ -199,5 +200,5 @@ async def end_unowned(node: Node, state: RunState, status: RunStatus, failure: b
     if parent is not None:
         wake.child_ended(node, parent)
     dispatch.ring(node, commit.waits)
-    node.changed(run.id)
+    node.has_ended(run, end)
     return True

@@ -106,7 +106,8 @@ class Housekeeping:
                 self._silence(session)
 
     def _silence(self, session: Session) -> None:
-        log.warning("worker %s is silent: its runs move", session.row.instance or session.id)
+        known = {"environment": session.row.env, "session": session.id}
+        log.warning("worker %s is silent: its runs move", session.row.instance or session.id, extra=known)
         link, session.link = session.link, None
         if link is not None:
             lease_s = self._node.tuning.lease_ms / 1000
@@ -129,6 +130,8 @@ class Housekeeping:
         healed = await recover.sweep(node, older_than_ms=node.tuning.sweep_ms * 2)
         if healed:
             log.info("the sweep took up %d things", healed)
+            if node.tally is not None:
+                node.tally.healed += healed
         self._rounds += 1
         if self._rounds % _LEARN_EVERY == 0:
             # Ready rows that another server wrote, before it knew that it was none any more, are in no window.

@@ -19,6 +19,9 @@ from stepwell_server.model.event import RESERVED_PREFIX, CursorRow, DedupRow, Ev
 from stepwell_server.model.function import FunctionSpec
 from stepwell_server.model.limits import LIMITS
 
+_TRACE = frozenset({"traceparent", "tracestate"})
+"""Keys of metadata in which a W3C trace context travels."""
+
 
 class NewEvent(NamedTuple):
     """An event as sent. metadata: JSON object or empty."""
@@ -144,6 +147,10 @@ def input_error(function: FunctionSpec, data: bytes, encoding: str) -> InvalidEr
 
 def digest_in(digest: blake2b, name: bytes, data: bytes, encoding: str, metadata: bytes) -> None:
     """Adds what two requests of one id must have in common, each part with its length."""
+    if b'"trace' in metadata:
+        # Where a request comes from in a trace is not part of what it asks: it may be sent again from another place.
+        kept = {key: value for key, value in orjson.loads(metadata).items() if key not in _TRACE}
+        metadata = orjson.dumps(kept, option=orjson.OPT_SORT_KEYS) if kept else b""
     for part in (name, data, b"" if encoding == "json" else encoding.encode(), metadata):
         digest.update(b"%d:" % len(part))
         digest.update(part)

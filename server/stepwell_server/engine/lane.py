@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol
 
+from stepwell_server.engine.tally import Tally
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import CorruptError, UnavailableError
 from stepwell_server.model.session import Fence, SessionWrite
@@ -60,6 +61,8 @@ class Lane:
         self.trouble: UnavailableError | None = None
         """What the store last answered, if that was trouble: what is queued waits."""
         self.owner: Fence | None = None
+        self.tally: Tally | None = None
+        """Who counts what becomes durable, where somebody wants to know."""
         self.doubted: Callable[[], None] = lambda: None
 
     def submit(self, commit: Commit, callback: Callback, argument: Any = None) -> None:
@@ -165,6 +168,8 @@ class Lane:
 
     def _send(self, batch: list[Item], tries: int = 0) -> None:
         sent = asyncio.ensure_future(self._store.commit([item[0] for item in batch], self.owner))
+        if self.tally is not None:
+            self.tally.sent(sent, self._loop)
         sent.add_done_callback(lambda sent: self._answered(batch, sent, tries))
 
     def _answered(self, batch: list[Item], sent: asyncio.Future[list[CommitResult]], tries: int) -> None:
@@ -197,6 +202,8 @@ class Lane:
 
     def _landed(self, batch: list[Item], results: list[CommitResult]) -> None:
         self.transactions += 1
+        if self.tally is not None:
+            self.tally.landed(batch, results)
         for item in batch:
             self._busy.difference_update(item[0].touches)
         self._flying -= 1

@@ -78,7 +78,8 @@ async def _search(node: Node, wait: WaitRow, after: str) -> tuple[bool, str]:
         after = events[-1].id
         if node.clock.monotonic_ms() > until:
             break
-    log.warning("run %s: the look-back of %s was cut after event %s", wait.run_id, wait.key, after)
+    known = {"environment": wait.env, "run_id": wait.run_id}
+    log.warning("run %s: the look-back of %s was cut after event %s", wait.run_id, wait.key, after, extra=known)
     return False, after
 
 

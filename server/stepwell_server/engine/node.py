@@ -11,6 +11,7 @@ from stepwell_server.engine.expressions import Unjudged
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.residents import Resident, Session
+from stepwell_server.engine.tally import Tally
 from stepwell_server.model import ids
 from stepwell_server.model.errors import CorruptError, UnavailableError
 from stepwell_server.model.event import EventRow
@@ -96,6 +97,7 @@ class Node:
         self.run_watchers: dict[str, set[Callable[[RunRow | None], None]]] = {}
         self.event_watchers: set[Callable[[EventRow], None]] = set()
         self.lease: LeaseRow | None = None
+        self.tally: Tally | None = None  # who counts, where somebody scrapes metrics
         self.busy = 0
         self.to_load: list[tuple[Session, str, str, str]] = []
         # Runs that are being taken: what follows once one has a place, or has none after all. Called with its function.
@@ -158,6 +160,8 @@ class Node:
 
     def has_ended(self, run: RunRow, end: End) -> None:
         """Tells those who watch a run how it ended, so that they need not read it."""
+        if self.tally is not None:
+            self.tally.ended(run, end)
         watchers = self.run_watchers.get(end.run_id) if self.run_watchers else None
         if watchers:
             row = run._replace(

@@ -64,6 +64,8 @@ async def requeue_rows(
                 parked.append(row.id)
                 continue
             losses = row.losses + 1 if lost and row.status == RunStatus.RUNNING else row.losses
+            if node.tally is not None:
+                node.tally.lost += losses - row.losses
             if losses >= node.tuning.max_losses:
                 moves.append(
                     _move(row, RunStatus.PAUSED, losses, int(PausedReason.WORKER_LOST), _lost(losses, row.deployment))
@@ -116,6 +118,8 @@ def requeue(node: Node, session: Session, resident: Resident, *, lost: bool) -> 
     """A resident run is taken away from its worker and queued anew."""
     dispatch.forget(node, resident)
     losses = resident.losses + 1 if lost else resident.losses
+    if node.tally is not None and lost:
+        node.tally.lost += 1
     paused = losses >= node.tuning.max_losses
     status = RunStatus.PAUSED if paused else RunStatus.QUEUED
     reason = int(PausedReason.WORKER_LOST) if paused else 0
@@ -152,7 +156,12 @@ def _requeued(result: CommitResult, argument: tuple[Node, Session, ReadyRow | No
 
 def mismatched(node: Node, session: Session, resident: Resident) -> None:
     """A run is paused as nondeterministic: another connected deployment may fit it."""
-    log.warning("run %s does not fit deployment %s: paused", resident.run_id, session.row.deployment)
+    log.warning(
+        "run %s does not fit deployment %s: paused",
+        resident.run_id,
+        session.row.deployment,
+        extra={"environment": resident.env, "run_id": resident.run_id, "session": session.id},
+    )
     for other in list(node.environment(resident.env).serving.get(resident.function_id, ())):
         if other.row.deployment != session.row.deployment:
             fitting_worker(node, other)
@@ -265,7 +274,8 @@ async def _tell(node: Node, resident: Resident, keys: set[str]) -> None:
         return
     for outcome in state.outcomes:
         if outcome.number is None and outcome.key in keys and outcome.key not in (resident.unseen or ()):
-            log.warning("run %s was not told of %s: it is now", resident.run_id, outcome.key)
+            known = {"environment": resident.env, "run_id": resident.run_id, "session": resident.session.id}
+            log.warning("run %s was not told of %s: it is now", resident.run_id, outcome.key, extra=known)
             wake.arrived(node, resident.function_id, outcome)
 
 

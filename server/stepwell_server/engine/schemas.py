@@ -76,9 +76,9 @@ class Schema:
             deepest = _deepest(error)
             if not isinstance(deepest.kind, _BROKEN_OFF):
                 return Misfit(_path(deepest.instance_path), _cut(deepest.message, _MESSAGE_CHARS))
-            log.warning("a value could not be judged: %s; it is let in", _cut(deepest.message, _MESSAGE_CHARS))
+            log.warning("a value could not be judged: %s; it is let in", type(deepest.kind).__name__)
         except (ValueError, RecursionError) as error:
-            log.warning("a value could not be judged: %s; it is let in", error)
+            log.warning("a value could not be judged: %s; it is let in", type(error).__name__)
         return None
 
 

@@ -57,7 +57,8 @@ async def _send(
         await _conclude(node, env, session, resident, outcome, [pair for pair in events if not pair[0].sender_id])
     except Exception:
         # Our fault: the run pays for it as for a frame that cannot be applied, since nothing else would ever wake it.
-        log.exception("the events of step %s of run %s could not be sent", outcome.key, resident.run_id)
+        known = {"environment": resident.env, "run_id": resident.run_id, "session": session.id}
+        log.exception("the events of step %s of run %s could not be sent", outcome.key, resident.run_id, extra=known)
         if node.residents.get(resident.run_id) is resident and not resident.ended:
             session.evict(resident)
             recover.requeue(node, session, resident, lost=True)

@@ -130,6 +130,8 @@ async def _connect(node: Node, env: Environment, hello: Hello, link: Link) -> tu
     session.link = link
     session.heard_ms = node.clock.monotonic_ms()
     node.sessions[row.id] = session
+    known = {"environment": row.env, "session": row.id}
+    log.info("worker %s of app %s has connected", row.instance, row.app, extra=known)
     for function_id in session.functions:
         env.serving.setdefault(function_id, []).append(session)
     parked = {held.run_id for held in hello.residents if held.parked}
@@ -277,8 +279,8 @@ async def close(node: Node, row: SessionRow, *, lost: bool) -> None:
             return
         await dispatch.none_coming(node, row.id)
         rows = await recover.held_by(node, row.env, row.id)
-        if rows:
-            log.info("session %s (%s) ended with %d runs in memory: they move", row.id, row.instance, len(rows))
+        known = {"environment": row.env, "session": row.id}
+        log.info("worker %s has left; %d runs move", row.instance, len(rows), extra=known)
         await recover.requeue_rows(node, row.env, rows, lost=lost)
     finally:
         node.closing.discard(row.id)

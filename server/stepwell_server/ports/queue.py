@@ -23,6 +23,28 @@ class Head(NamedTuple):
     function_id: str
 
 
+class Backlog(NamedTuple):
+    """What is known of a function's queued runs. oldest_ms: when the first was queued. more: the store holds more."""
+
+    env: str
+    function_id: str
+    runs: int
+    oldest_ms: int
+    more: bool
+
+
+class Watched(Protocol):
+    """A queue that shows itself to those who watch it."""
+
+    def backlogs(self) -> list[Backlog]:
+        """Every function with queued runs, in all environments."""
+        ...
+
+    async def refill(self, env: str, function_id: str) -> int:
+        """See Queue."""
+        ...
+
+
 class Queue(Protocol):
     """Queued runs by function. A row is pushed after its commit; a row popped must be taken or put back."""
 

@@ -39,6 +39,8 @@ class EventService(event_pb2_grpc.EventServiceServicer):
             env = self._scope.environment(request.environment)
             events = [convert.new_event(event) for event in request.events]
             statuses = await ingest.send_events(self._node, env, request.request_id, events)
+            if self._node.tally is not None:
+                self._node.tally.answered(item.outcome for item in statuses)
             response = event_pb2.SendEventsResponse()
             add = response.statuses.add
             for item in statuses:

@@ -189,7 +189,8 @@ class StepService(step_pb2_grpc.StepServiceServicer):
             raise
         except Exception:
             # Our fault or a hostile worker's: the runs that the frame names pay for it, not the others of the worker.
-            log.exception("a frame of worker %s could not be applied", session.row.instance or session.id)
+            known = {"environment": session.row.env, "session": session.id}
+            log.exception("a frame of worker %s could not be applied", session.row.instance or session.id, extra=known)
             frame.give_up()
 
     def _apply(self, frame: Frame, commands: step_pb2.Commands) -> None:
@@ -251,6 +252,7 @@ class StepService(step_pb2_grpc.StepServiceServicer):
                 m.timeout_ms,
                 m.detached,
                 m.input_hash,
+                convert.metadata_json(m.metadata),
             )
         for m in commands.sends:
             begin.send(frame, m.run_id, m.turn, m.key, [convert.new_event(event) for event in m.events], m.input_hash)

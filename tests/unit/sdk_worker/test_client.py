@@ -12,6 +12,7 @@ import grpc.aio
 import pytest
 from google.protobuf import any_pb2, duration_pb2
 from google.rpc import error_details_pb2, status_pb2
+from opentelemetry.sdk.trace import TracerProvider
 from stepwell import App, LimitError, NewEvent, RunCancelledError, RunFailedError, RunTimedOutError, Step, connection
 from stepwell.api_errors import InvalidArgumentError, NotFoundError, UnavailableError
 from stepwell.client import AsyncClient, Client
@@ -275,3 +276,25 @@ async def test_the_blocking_client_does_the_same(services: Services) -> None:
             ]
 
     assert await asyncio.to_thread(work) == ["evt_a", 3, "run_1", "run_5", "evt_2"]
+
+
+async def test_what_is_sent_within_a_span_names_it_unless_its_sender_does(
+    client: AsyncClient, services: Services
+) -> None:
+    large = {"note": "x" * 8_000}
+    with TracerProvider().get_tracer("test").start_as_current_span("request") as span:
+        await client.send_many(
+            [NewEvent("a"), NewEvent("b", metadata={"traceparent": "own"}), NewEvent("c", metadata=large)]
+        )
+        await client.start("shop/pay", metadata={"who": "Ada"})
+        with Client(client.address) as blocking:
+            await asyncio.to_thread(blocking.send, "d")
+    await client.send("e")
+    context = span.get_span_context()
+    here = {"traceparent": f"00-{context.trace_id:032x}-{context.span_id:016x}-{context.trace_flags:02x}"}
+    sent = {
+        event.name: dict(event.metadata) for request in services.requests for event in getattr(request, "events", ())
+    }
+    assert sent == {"a": here, "b": {"traceparent": "own"}, "c": large, "d": here, "e": {}}
+    (invoked,) = [request for request in services.requests if isinstance(request, function_pb2.InvokeRequest)]
+    assert dict(invoked.metadata) == {**here, "who": "Ada"}

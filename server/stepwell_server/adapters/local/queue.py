@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 
 from stepwell_server.model.run import Priority, ReadyRow
-from stepwell_server.ports.queue import Head, Queued
+from stepwell_server.ports.queue import Backlog, Head, Queued
 from stepwell_server.ports.store import RunState, Store
 
 _WINDOW = 20_000
@@ -116,6 +116,13 @@ class LocalQueue:
             priority, queued_ms, _ = line.heap[0]
             return Head(priority, queued_ms, function_id)
         return Head(_UNREAD, 0, function_id) if line.more else None
+
+    def backlogs(self) -> list[Backlog]:
+        return [
+            Backlog(env, function_id, len(line.heap), min([item[1] for item in line.heap], default=0), line.more)
+            for (env, function_id), line in self._lines.items()
+            if line.heap or line.more
+        ]
 
     async def refill(self, env: str, function_id: str) -> int:
         line = self._line(env, function_id)
