@@ -75,6 +75,7 @@ def run(n: int = 1, **changes: Any) -> RunRow:
         output_encoding="",
         failure=None,
         metadata=b"",
+        line="",
     )
     return row._replace(**changes)
 

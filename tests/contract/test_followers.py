@@ -228,7 +228,7 @@ async def test_a_run_parked_by_a_commit_is_enqueued_by_it(store: FullStore) -> N
     parks = move(expect_turn=1, turn=1, status=int(RunStatus.PARKED), session_id=None)
     await put(store, moves=[parks], enqueues=[enqueue()])
     assert (await run_row(store)).status == RunStatus.QUEUED
-    assert await store.ready(ENV, FUNCTION, None, 10) == [ready()]
+    assert await store.ready(ENV, FUNCTION, "", 10) == [ready()]
 
 
 async def test_a_wait_opened_and_closed_by_one_commit_is_closed(store: Store) -> None:
@@ -238,7 +238,7 @@ async def test_a_wait_opened_and_closed_by_one_commit_is_closed(store: Store) ->
 
 async def test_a_run_queued_and_taken_by_one_commit_is_in_the_queue_no_more(store: FullStore) -> None:
     await put(store, runs=[run()], takes=[take()])
-    assert await store.ready(ENV, FUNCTION, None, 10) == []
+    assert await store.ready(ENV, FUNCTION, "", 10) == []
 
 
 async def test_a_look_back_is_remembered(store: Store) -> None:

@@ -8,7 +8,7 @@ import pytest
 from stepwell_server.model.commit import Verdict
 from stepwell_server.model.function import Registry
 from stepwell_server.model.journal import LookedBack, Number, StepKind, WaitDelete
-from stepwell_server.model.run import ENDS, ReadyRow, RunStatus
+from stepwell_server.model.run import ENDS, Reline, RunStatus
 from stepwell_server.model.session import SessionWrite
 from stepwell_server.ports.store import FIRST, Probe, Store, Stranded, Unseen
 
@@ -139,26 +139,44 @@ async def test_queued_runs_stand_in_order_of_priority_time_and_id(store: Store) 
     runs = [run(n, priority=priority, queued_ms=at) for n, (priority, at) in places.items()]
     await put(store, runs=[*runs, run(6, function_id="other"), run(7, env="test")])
     rows = {n: ready(n, priority=priority, queued_ms=at) for n, (priority, at) in places.items()}
-    assert await store.ready(ENV, FUNCTION, None, 10) == [rows[n] for n in (4, 5, 2, 3, 1)]
-    assert await store.ready(ENV, "other", None, 10) == [ready(6, function_id="other")]
-    assert await store.ready("test", FUNCTION, None, 10) == [ready(7, env="test")]
+    assert await store.ready(ENV, FUNCTION, "", 10) == [rows[n] for n in (4, 5, 2, 3, 1)]
+    assert await store.ready(ENV, "other", "", 10) == [ready(6, function_id="other")]
+    assert await store.ready("test", FUNCTION, "", 10) == [ready(7, env="test")]
 
 
-async def test_pages_of_the_queue_leave_nothing_out_and_repeat_nothing(store: Store) -> None:
+async def test_the_queue_is_read_line_by_line(store: Store) -> None:
+    lines = {1: "b", 2: "a", 3: "", 4: "b", 5: 'a["x"]', 6: "c"}
+    await put(store, runs=[run(n, line=line, priority=n % 2) for n, line in lines.items()])
+    rows = {n: ready(n, line=line, priority=n % 2) for n, line in lines.items()}
+    assert await store.ready(ENV, FUNCTION, "", 10) == [rows[3]]
+    assert await store.ready(ENV, FUNCTION, "a", 10) == [rows[2]]
+    assert await store.ready(ENV, FUNCTION, "aa", 10, lines=9) == [rows[4], rows[1], rows[6]]
+    assert await store.ready(ENV, FUNCTION, "", 1, lines=4) == [rows[n] for n in (3, 2, 5, 4)]
+    assert await store.ready(ENV, FUNCTION, "d", 10, lines=9) == []
+
+
+async def test_of_a_line_the_first_are_read(store: Store) -> None:
     places = {n: {"priority": n % 3, "queued_ms": n % 4} for n in range(1, 24)}
     rows = [ready(n, **place) for n, place in places.items()]
     await put(store, runs=[run(n, **place) for n, place in places.items()])
-    paged: list[ReadyRow] = []
-    while page := await store.ready(ENV, FUNCTION, paged[-1] if paged else None, 5):
-        assert len(page) <= 5
-        paged += page
-    assert paged == sorted(rows, key=lambda row: (row.priority, row.queued_ms, row.run_id))
+    page = await store.ready(ENV, FUNCTION, "", 5)
+    assert page == sorted(rows, key=lambda row: (row.priority, row.queued_ms, row.run_id))[:5]
 
 
-async def test_a_page_goes_on_behind_a_run_that_has_left_the_queue(store: Store) -> None:
-    await put(store, runs=[run(n) for n in (1, 2, 3)])
-    await put(store, takes=[take(2)])
-    assert await store.ready(ENV, FUNCTION, ready(2), 10) == [ready(3)]
+async def test_a_queued_run_is_put_into_another_line_and_no_other_run_is(store: Store) -> None:
+    await put(store, runs=[run(1, line="old"), run(2, line="old"), parked_run(3, line="old")])
+    await put(store, relines=[Reline(ENV, run_id(1), "new"), Reline(ENV, run_id(3), "new")])
+    assert await store.ready(ENV, FUNCTION, "", 9, lines=9) == [ready(1, line="new"), ready(2, line="old")]
+    states = await store.load(ENV, [run_id(1), run_id(3)])
+    assert [states[run_id(n)].run.line for n in (1, 3)] == ["new", "old"]
+
+
+async def test_a_run_keeps_its_line_wherever_it_goes(store: Store) -> None:
+    await put(store, runs=[run(line="k"), run(2, line="k")])
+    await put(store, takes=[take()])
+    await put(store, moves=[move(1, 1, turn=1, status=int(RunStatus.PARKED), session_id=None)])
+    await put(store, enqueues=[enqueue(queued_ms=NOW)])
+    assert await store.ready(ENV, FUNCTION, "k", 9) == [ready(queued_ms=NOW, line="k"), ready(2, line="k")]
 
 
 async def test_only_queued_runs_are_in_the_queue(store: Store) -> None:
@@ -166,7 +184,7 @@ async def test_only_queued_runs_are_in_the_queue(store: Store) -> None:
     ended = {status: NOW if status in ENDS else None for status in others}
     await put(store, runs=[run(n, status=int(s), ended_ms=ended[s]) for n, s in enumerate(others, 2)])
     await put(store, runs=[run(1)])
-    assert await store.ready(ENV, FUNCTION, None, 99) == [ready(1)]
+    assert await store.ready(ENV, FUNCTION, "", 99) == [ready(1)]
 
 
 LEAVES: dict[str, dict[str, Any]] = {
@@ -184,7 +202,7 @@ LEAVES: dict[str, dict[str, Any]] = {
 async def test_a_run_that_is_queued_no_more_leaves_the_queue(store: Store, change: dict[str, Any]) -> None:
     await put(store, runs=[run(1), run(2)])
     await put(store, **change)
-    assert await store.ready(ENV, FUNCTION, None, 10) == [ready(2)]
+    assert await store.ready(ENV, FUNCTION, "", 10) == [ready(2)]
 
 
 BACK: dict[str, dict[str, Any]] = {
@@ -202,24 +220,23 @@ async def test_a_run_that_is_queued_again_has_its_new_place(store: Store, change
     await put(store, takes=[take(1)])
     parks = move(1, 1, turn=1, status=int(RunStatus.PARKED), session_id=None)
     await put(store, moves=[parks])
-    assert await store.ready(ENV, FUNCTION, None, 10) == [ready(2), ready(3, priority=2)]
+    assert await store.ready(ENV, FUNCTION, "", 10) == [ready(2), ready(3, priority=2)]
     await put(store, **change)
     again = ready(1, priority=1, queued_ms=NOW)
-    assert await store.ready(ENV, FUNCTION, None, 10) == [ready(2), again, ready(3, priority=2)]
-    assert await store.ready(ENV, FUNCTION, again, 10) == [ready(3, priority=2)]
+    assert await store.ready(ENV, FUNCTION, "", 10) == [ready(2), again, ready(3, priority=2)]
 
 
 async def test_a_queued_run_that_is_moved_within_the_queue_is_in_it_once(store: Store) -> None:
     await put(store, runs=[run(1), run(2)])
     await put(store, moves=[move(turn=0, status=int(RunStatus.QUEUED), session_id=None, queued_ms=NOW + 9)])
-    assert await store.ready(ENV, FUNCTION, None, 10) == [ready(2), ready(1, queued_ms=NOW + 9)]
+    assert await store.ready(ENV, FUNCTION, "", 10) == [ready(2), ready(1, queued_ms=NOW + 9)]
 
 
 async def test_a_run_whose_change_was_not_applied_keeps_its_place(store: Store) -> None:
     await put(store, runs=[run()])
     assert await say(store, decider=outcome("x"), takes=[take()]) == Verdict.LOST
     await put(store, enqueues=[enqueue(queued_ms=1)], moves=[move(expect_turn=3)], ends=[end(turn=3)])
-    assert await store.ready(ENV, FUNCTION, None, 10) == [ready()]
+    assert await store.ready(ENV, FUNCTION, "", 10) == [ready()]
 
 
 # --- registry ---

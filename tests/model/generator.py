@@ -52,6 +52,7 @@ class Generator:
             "moves": (pools.move, 0.25),
             "takes": (pools.take, 0.1),
             "enqueues": (pools.enqueue, 0.15),
+            "relines": (pools.reline, 0.1),
             "ends": (pools.end, 0.03),
             "cursor_deletes": (lambda: CursorDelete(pools.env, self.rng.choice(EVENTS)), 0.1),
             "dedups": (pools.dedup, 0.1),
@@ -98,7 +99,7 @@ def spoiled(commit: Commit) -> bool:
 
 def _once(field: str, rows: list[Any]) -> list[Any]:
     """One operation a row, where a second one on the same row would change it again."""
-    changing = {"numbers", "moves", "takes", "enqueues", "ends", "settings"}
+    changing = {"numbers", "moves", "takes", "enqueues", "relines", "ends", "settings"}
     if field not in changing:
         return rows
     width = {"numbers": 3, "settings": 1}.get(field, 2)

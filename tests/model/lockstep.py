@@ -13,7 +13,7 @@ from stepwell_server.model.run import RunStatus
 from stepwell_server.ports.store import Probe, RunFilter, RunState, Store, Unseen
 
 from tests.model.generator import Generator, spoiled
-from tests.model.pools import ENVS, EVENT_NAMES, EVENTS, FUNCTIONS, KEYS, MATCH_KEYS, NOW, RUNS
+from tests.model.pools import ENVS, EVENT_NAMES, EVENTS, FUNCTIONS, KEYS, LINES, MATCH_KEYS, NOW, RUNS
 from tests.support.stores import FullStore, OpenStore
 
 _ALL = 10_000
@@ -106,7 +106,7 @@ class Lockstep:
 async def _hot(store: Store, env: str, rng: Random) -> dict[str, Any]:
     """Reads of the hot path."""
     probes = [Probe(rng.choice(EVENT_NAMES), tuple(rng.sample(MATCH_KEYS, 2))) for _ in range(2)]
-    queue = await store.ready(env, function := rng.choice(FUNCTIONS), None, _ALL)
+    function, line = rng.choice(FUNCTIONS), rng.choice(LINES)
     due = await store.due(NOW + rng.randrange(6), _ALL)
     assert [row.due_ms for row in due] == sorted(row.due_ms for row in due if row.due_ms is not None)
     after = Unseen(env, rng.choice(("", *RUNS)), rng.choice(("", *KEYS)))
@@ -120,8 +120,8 @@ async def _hot(store: Store, env: str, rng: Random) -> dict[str, Any]:
             env, rng.choice(EVENT_NAMES), rng.choice(("", *EVENTS)), rng.choice((1, _ALL))
         ),
         "due": sorted(due, key=repr),
-        "ready": queue,
-        "ready behind": await store.ready(env, function, rng.choice(queue), 1) if queue else [],
+        "ready": await store.ready(env, function, line, _ALL),
+        "ready, some lines": await store.ready(env, function, line, rng.choice((1, 2)), rng.choice((2, 9))),
         "sessions": sorted(await store.sessions(env), key=repr),
         "stranded": {name: sorted(getattr(stranded, name), key=repr) for name in names},
         "stranded, cut": {name: len(getattr(few, name)) for name in names},

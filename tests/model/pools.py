@@ -9,7 +9,7 @@ from stepwell_server.model.event import CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.limits import DAY_MS
-from stepwell_server.model.run import ENDS, LIVE, End, Enqueue, Move, RunRow, RunStatus, Take
+from stepwell_server.model.run import ENDS, LIVE, End, Enqueue, Move, Reline, RunRow, RunStatus, Take
 from stepwell_server.model.session import Fence, LeaseRow, LeaseWrite, SessionRow, SessionWrite
 
 NOW = 1_800_000_000_000
@@ -17,6 +17,7 @@ ENVS = ("prod", "test")
 RUNS = tuple(f"run_{NOW + n:012x}{n:020x}" for n in range(9))
 EVENTS = tuple(f"evt_{NOW + n:012x}{n:020x}" for n in range(6))
 SESSIONS = tuple(f"ses_{NOW + n:012x}{n:020x}" for n in range(3))
+LINES = ("", "a", 'a["x"]')
 FUNCTIONS = ("shop/drip", "shop/charge", "bank/pay")
 EVENT_NAMES = ("user/a", "user/b", "order")
 KEYS = ("a", "b", "pay#2", "$cancel")
@@ -103,6 +104,7 @@ class Pools:
             output_encoding=self.rng.choice(("", "proto")),
             failure=self.bytes_(),
             metadata=self.data(),
+            line=self.rng.choice(LINES),
         )
 
     def outcome(self) -> OutcomeRow:
@@ -172,6 +174,9 @@ class Pools:
 
     def enqueue(self) -> Enqueue:
         return Enqueue(self.env, self.run_id(), self.priority(), self.ms())
+
+    def reline(self) -> Reline:
+        return Reline(self.env, self.run_id(), self.rng.choice(LINES))
 
     def end(self) -> End:
         status = self.rng.choice([end for end in _ENDS if end != RunStatus.SKIPPED])

@@ -68,7 +68,7 @@ def start(
 
 def begin(node: Node, env: Environment, function: FunctionSpec, run: RunRow, event: EventRow | None) -> Start:
     """Gives a new run a place in a session, or in the queue. The caller commits it, then calls started()."""
-    session = None if node.queue.waiting(env.name, function.id) else dispatch.pick(env, function.id)
+    session = None if node.queue.head(env.name, function.id) is not None else dispatch.pick(env, function.id)
     if session is None:
         place = dispatch.ready_row(node, env.name, run.id, function.id, priority=_NEW)
         waits = timeouts.until_started(function, env.name, run.id, run.created_ms)

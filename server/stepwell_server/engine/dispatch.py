@@ -64,19 +64,26 @@ async def none_coming(node: Node, session_id: str) -> None:
 
 
 def ready_row(
-    node: Node, env: str, run_id: str, function_id: str, losses: int = 0, priority: Priority = Priority.RESUMED
+    node: Node,
+    env: str,
+    run_id: str,
+    function_id: str,
+    losses: int = 0,
+    priority: Priority = Priority.RESUMED,
+    line: str = "",
 ) -> ReadyRow:
     """A run's place in the queue, from now: one that has begun goes before new ones (H14c). A suspect comes after the
     innocents, and later each time (H13)."""
     now = node.clock.now_ms()
     if losses < 2:
-        return ReadyRow(env, run_id, function_id, int(priority), now)
-    return ReadyRow(env, run_id, function_id, int(Priority.SUSPECT), now + min(500 * 2 ** (losses - 2), 60_000))
+        return ReadyRow(env, run_id, function_id, int(priority), now, line)
+    later = now + min(500 * 2 ** (losses - 2), 60_000)
+    return ReadyRow(env, run_id, function_id, int(Priority.SUSPECT), later, line)
 
 
 def place(run: RunRow) -> ReadyRow:
     """The place in the queue that a QUEUED run has."""
-    return ReadyRow(run.env, run.id, run.function_id, run.priority, run.queued_ms)
+    return ReadyRow(run.env, run.id, run.function_id, run.priority, run.queued_ms, run.line)
 
 
 def queued(node: Node, row: ReadyRow, state: RunState | None = None) -> None:
@@ -98,14 +105,14 @@ def _pump(node: Node, env: Environment) -> None:
     heads = node.queue.heads(env.name)
     heapq.heapify(heads)
     while heads:
-        function_id = heapq.heappop(heads).function_id
+        _, _, function_id, due = heapq.heappop(heads)
         session = pick(env, function_id)
         if session is None:
             continue
-        batch = node.queue.pop(env.name, function_id, 1 if heads else min(session.free, 64))
-        if not batch:
+        if due:
             node.spawn(_refill(node, env, function_id))
-        elif not _hand_out(node, env, session, batch):
+        batch = node.queue.pop(env.name, function_id, 1 if heads else min(session.free, 64))
+        if batch and not _hand_out(node, env, session, batch):
             head = node.queue.head(env.name, function_id)
             if head is not None:
                 heapq.heappush(heads, head)
@@ -178,7 +185,7 @@ def take(node: Node, session: Session, item: Queued) -> bool:
     row = item.row
     if row.run_id in node.arriving or row.run_id in node.residents:
         # Another take of it is under way or done: a Take cannot tell that one's success from its own.
-        node.queue.settled(row.env, row.function_id, row.run_id)
+        node.queue.settled(row)
         return False
     reserve(node, session)
     node.arriving[row.run_id] = []
@@ -220,7 +227,7 @@ def _take(node: Node, session: Session, item: Queued, first: FunctionSpec | None
 def _taken(result: CommitResult, argument: tuple[Node, Session, Queued, Sequence[WaitRow]]) -> None:
     node, session, item, waits = argument
     row = item.row
-    node.queue.settled(row.env, row.function_id, row.run_id)
+    node.queue.settled(row)
     if result.verdict is not _APPLIED:
         not_taken(node, session, row.env, row.run_id, row.function_id)
         return

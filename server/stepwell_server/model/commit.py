@@ -10,7 +10,7 @@ from typing import TypedDict, Unpack
 from stepwell_server.model.event import CursorDelete, CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import LookedBack, Number, OutcomeDelete, OutcomeRow, WaitDelete, WaitRow
-from stepwell_server.model.run import End, Enqueue, Move, RunRow, Take
+from stepwell_server.model.run import End, Enqueue, Move, Reline, RunRow, Take
 from stepwell_server.model.session import Fence, LeaseWrite, SessionWrite, SettingRow
 
 Decider = DedupRow | Move | Take | End | OutcomeRow | SessionWrite | LeaseWrite
@@ -45,6 +45,7 @@ class Rows(TypedDict, total=False):
     moves: Sequence[Move]
     takes: Sequence[Take]
     enqueues: Sequence[Enqueue]
+    relines: Sequence[Reline]
     ends: Sequence[End]
     cursor_deletes: Sequence[CursorDelete]
     dedups: Sequence[DedupRow]
@@ -65,7 +66,8 @@ class Commit:
                  and attempt. Where a row is there, won or lost, a wait of its key is deleted: nothing can resolve it
       SessionWrite, LeaseWrite  applied, or the row already stands as it would be left
     Then the rest is applied in the order of the fields, where an insert of a row that is there does nothing.
-    Followers that carry a guard of their own (``moves``, ``takes``, ``enqueues``, ``ends``) do nothing where it fails.
+    Followers that carry a guard of their own (``moves``, ``takes``, ``enqueues``, ``relines``, ``ends``) do nothing
+    where it fails.
 
     outcomes: inserted unconditionally. resolves: each deletes the wait of its (env, run_id, key) and is inserted only
     if that wait was there: so of an event, a time-out and a child's end exactly one wins (H19), and a key that was
@@ -90,6 +92,7 @@ class Commit:
     moves: Sequence[Move] = ()
     takes: Sequence[Take] = ()
     enqueues: Sequence[Enqueue] = ()
+    relines: Sequence[Reline] = ()
     ends: Sequence[End] = ()
     cursor_deletes: Sequence[CursorDelete] = ()
     dedups: Sequence[DedupRow] = ()

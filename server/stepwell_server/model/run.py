@@ -71,6 +71,7 @@ class RunRow(NamedTuple):
     failure: JSON of a Failure. metadata: JSON object or empty.
     priority, queued_ms: while it is QUEUED its place in the order of its function: by (priority, queued_ms, id), lowest
     first. That status alone puts a run into the queue; in any other the two mean nothing.
+    line: the values of the keys that its function's limits go by, as text (engine/lines.py); "" where it has no keys.
     """
 
     env: str
@@ -99,6 +100,7 @@ class RunRow(NamedTuple):
     output_encoding: str
     failure: bytes | None
     metadata: bytes
+    line: str = ""
 
     # Each run takes this way once or twice, and _replace costs three times as much.
 
@@ -161,6 +163,14 @@ class Enqueue(NamedTuple):
     queued_ms: int
 
 
+class Reline(NamedTuple):
+    """A QUEUED run waits in another line of its function: a deployment has changed the keys. Guard: the status."""
+
+    env: str
+    run_id: str
+    line: str
+
+
 class End(NamedTuple):
     """A live run ends, if its turn is still ``turn``. The row keeps its session as the one that ended it."""
 
@@ -175,10 +185,11 @@ class End(NamedTuple):
 
 
 class ReadyRow(NamedTuple):
-    """A QUEUED run's place in the order of its function (see RunRow)."""
+    """A QUEUED run's place in the order of its line (see RunRow)."""
 
     env: str
     run_id: str
     function_id: str
     priority: int
     queued_ms: int
+    line: str = ""

@@ -1,4 +1,4 @@
-"""The order in which queued runs get a place. The store's QUEUED runs are the truth; a queue is a window on them."""
+"""The order in which queued runs get a place. The store's QUEUED runs are the truth; a queue is windows on them."""
 
 from __future__ import annotations
 
@@ -16,11 +16,12 @@ class Queued(NamedTuple):
 
 
 class Head(NamedTuple):
-    """Where the first queued run of a function stands; the lowest goes first."""
+    """Where the first queued run of a function stands; the lowest goes first. due: whether a refill is."""
 
     priority: int
     queued_ms: int
     function_id: str
+    due: bool = False
 
 
 class Backlog(NamedTuple):
@@ -40,13 +41,18 @@ class Watched(Protocol):
         """Every function with queued runs, in all environments."""
         ...
 
-    async def refill(self, env: str, function_id: str) -> int:
+    async def refill(self, env: str, function_id: str) -> bool:
         """See Queue."""
         ...
 
 
 class Queue(Protocol):
-    """Queued runs by function. A row is pushed after its commit; a row popped must be taken or put back."""
+    """Queued runs by function, and by line within one. A row is pushed after its commit; a row popped must be taken or
+    put back.
+
+    Runs go by class (see Priority); new ones take turns by line, one a round, and within a round by place. The lines of
+    keys share the rounds of their environment. A line that rests costs nothing and is not popped until it is woken.
+    """
 
     def push(self, row: ReadyRow, state: RunState | None) -> None:
         """A run was queued."""
@@ -56,30 +62,34 @@ class Queue(Protocol):
         """The next runs of a function, in order; fewer, or none, while a refill is due."""
         ...
 
-    def put_back(self, queued: Queued) -> None:
-        """A popped run could not be taken now; it keeps its place."""
+    def put_back(self, queued: Queued, *, rest: bool = False) -> None:
+        """A popped run could not be taken now; it keeps its place. rest: its line rests from now on."""
+        ...
+
+    def wake(self, env: str, function_id: str, line: str) -> bool:
+        """A line rests no more; False where it did not."""
         ...
 
     def learn(self, env: str, function_id: str) -> None:
         """The store may hold queued runs of this function that nobody pushed (after a start, or by another node)."""
         ...
 
-    def settled(self, env: str, function_id: str, run_id: str) -> None:
+    def settled(self, row: ReadyRow) -> None:
         """A popped run was taken, or is no longer queued."""
         ...
 
-    def waiting(self, env: str, function_id: str) -> bool:
-        """Runs of the function are queued."""
-        ...
-
     def heads(self, env: str) -> list[Head]:
-        """The head of each function with queued runs; before all others where a refill is due."""
+        """The head of each function with queued runs that do not rest; before all others where all is to be read."""
         ...
 
     def head(self, env: str, function_id: str) -> Head | None:
-        """The head of one function; None if nothing of it is queued."""
+        """The head of one function; None if nothing of it is queued, or all of it rests."""
         ...
 
-    async def refill(self, env: str, function_id: str) -> int:
-        """Reads on from the store if the window runs low; returns how many runs came in."""
+    def backlog(self, env: str, function_id: str, line: str) -> tuple[int, bool]:
+        """How many runs of a line are known to wait, and whether there may be more."""
+        ...
+
+    async def refill(self, env: str, function_id: str) -> bool:
+        """Reads on from the store; whether there is something to pop, or more to read."""
         ...

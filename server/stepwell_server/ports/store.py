@@ -97,8 +97,9 @@ class Store(Protocol):
         """Waits due at or before a time, in all environments, earliest first, at most limit."""
         ...
 
-    async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
-        """QUEUED runs of a function in order, behind a place, at most limit."""
+    async def ready(self, env: str, function_id: str, line: str, limit: int, lines: int = 1) -> list[ReadyRow]:
+        """QUEUED runs of a function: of its first so many lines from a line on, at most limit of each, by line and in
+        its order."""
         ...
 
     async def registry(self, env: str) -> Registry:

@@ -239,7 +239,7 @@ async def test_h13_a_suspect_that_is_being_taken_already_reserves_no_second_work
         place = ReadyRow(ENV, run_id, row.function_id, 1, 1)
         dispatch.queued(world.node, place)
         await world.settle()
-        world.node.queue.settled(ENV, row.function_id, run_id)
+        world.node.queue.settled(place)
         dispatch.queued(world.node, place)  # as a second look into the store may bring it
         await world.settle()
         reserved = [worker for worker in (first, second) if worker.session.suspect is not None]

@@ -1,37 +1,130 @@
-"""The in-process queue: a bounded window on the store's queued runs (H34)."""
+"""The in-process queue: bounded windows on the store's queued runs, one for each line of a function (H34)."""
 
 from __future__ import annotations
 
 import heapq
+from itertools import groupby
+from operator import attrgetter
 
 from stepwell_server.model.run import Priority, ReadyRow
 from stepwell_server.ports.queue import Backlog, Head, Queued
 from stepwell_server.ports.store import RunState, Store
 
 _WINDOW = 20_000
+_KEYED_WINDOW = 256
+_LINES = 20_000
+"""Lines of a function whose runs are in memory; one that rests and is too many is read again when it wakes."""
+_PAGE_LINES = 500
+_PAGE_ROWS = 16
+_BEHIND_PLAIN = "\x01"
+_SCAN_EVERY = 12
 _CARRIED = 4_000
 _CARRIED_BYTES = 4_096
 _UNREAD = -(2**63)
 
 _NEW = int(Priority.NEW)
 
+_Entry = tuple[int, int, int, str, str]
+
 
 class _Line:
-    """Queued runs of one function. more: rows that are only in the store.
+    """Queued runs of one key. more: rows that are only in the store. missed: a row came that a read may not hold.
 
-    While a page is read: settled, which rows of it may be gone; missed, whether a row came that it may not hold.
+    known: what was pushed or read and is not settled. round: the turn in which it is next. entry: where it stands.
     """
 
-    __slots__ = ("heap", "known", "missed", "more", "refilling", "settled", "states")
+    __slots__ = ("entry", "heap", "known", "missed", "more", "name", "round")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str, round_: int, more: bool) -> None:
+        self.name = name
         self.heap: list[tuple[int, int, str]] = []
         self.known: set[str] = set()
-        self.states: dict[str, RunState] = {}
-        self.more = True
-        self.refilling = False
-        self.settled: set[str] = set()
+        self.more = more
         self.missed = False
+        self.round = round_
+        self.entry: _Entry | None = None
+
+
+class _Function:
+    """The lines of one function. order: those that may be next, with stale entries between. hungry: lines that are only
+    in the store. unread, cursor: from which line on the store may hold lines that nobody pushed.
+
+    gone: what was settled while a page is read.
+    """
+
+    __slots__ = (
+        "cursor",
+        "gone",
+        "hungry",
+        "keyed",
+        "learnt",
+        "lines",
+        "order",
+        "reading",
+        "resting",
+        "states",
+        "unread",
+    )
+
+    def __init__(self) -> None:
+        self.lines: dict[str, _Line] = {}
+        self.order: list[_Entry] = []
+        self.resting: dict[str, None] = {}
+        self.hungry: dict[str, None] = {}
+        self.states: dict[str, RunState] = {}
+        self.keyed = False
+        self.unread = False
+        self.cursor = ""
+        self.learnt = 0
+        self.reading = False
+        self.gone: set[str] = set()
+
+    @property
+    def window(self) -> int:
+        """Rows of one line."""
+        return _KEYED_WINDOW if self.keyed else _WINDOW
+
+    @property
+    def due(self) -> bool:
+        """Whether a refill would read something."""
+        return not self.reading and (self.unread or bool(self.hungry))
+
+    def place(self, line: _Line) -> None:
+        """The first of a line may have changed."""
+        if line.name in self.resting:
+            line.entry = None
+        elif line.heap:
+            priority, queued_ms, run_id = line.heap[0]
+            entry = (priority, line.round, queued_ms, run_id, line.name)
+            if entry != line.entry:
+                line.entry = entry
+                heapq.heappush(self.order, entry)
+        else:
+            line.entry = None
+            if line.more:
+                self.hungry[line.name] = None
+
+    def first(self) -> _Line | None:
+        """The line that is next."""
+        order = self.order
+        while order:
+            line = self.lines.get(order[0][4])
+            if line is not None and line.entry == order[0]:
+                return line
+            heapq.heappop(order)
+        return None
+
+    def forget(self, line: _Line) -> None:
+        """Nothing of a line is left in memory."""
+        del self.lines[line.name]
+        self.hungry.pop(line.name, None)
+
+    def head(self, function_id: str) -> Head | None:
+        """Where the function stands; before all others where it has to be read first."""
+        line = self.first()
+        if line is not None:
+            return Head(line.heap[0][0], line.heap[0][1], function_id, self.due)
+        return Head(_UNREAD, 0, function_id, self.due) if self.unread or self.hungry else None
 
 
 def _is_small(state: RunState) -> bool:
@@ -45,106 +138,207 @@ class LocalQueue:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._lines: dict[tuple[str, str], _Line] = {}
+        self._functions: dict[tuple[str, str], _Function] = {}
+        self._rounds: dict[str, int] = {}
 
-    def _line(self, env: str, function_id: str) -> _Line:
-        line = self._lines.get((env, function_id))
-        if line is None:
-            line = self._lines[env, function_id] = _Line()
-            line.more = False
+    def _function(self, env: str, function_id: str) -> _Function:
+        function = self._functions.get((env, function_id))
+        if function is None:
+            function = self._functions[env, function_id] = _Function()
+        return function
+
+    def _line(self, env: str, function: _Function, name: str) -> _Line | None:
+        """A line, made where there is room for one more."""
+        line = function.lines.get(name)
+        if line is None and len(function.lines) < _LINES and name not in function.resting:
+            function.keyed = function.keyed or name != ""
+            more = function.unread and name >= function.cursor
+            line = function.lines[name] = _Line(name, self._rounds.get(env, 0) if name else 0, more)
         return line
 
     def learn(self, env: str, function_id: str) -> None:
-        """The store may hold queued runs of this function (after a start, or queued by another node)."""
-        self._line(env, function_id).more = True
+        function = self._function(env, function_id)
+        function.learnt += 1
+        if not function.unread and (not function.keyed or function.learnt % _SCAN_EVERY == 1):
+            function.unread = True
+            function.cursor = ""
 
     def push(self, row: ReadyRow, state: RunState | None) -> None:
-        line = self._line(row.env, row.function_id)
+        function = self._function(row.env, row.function_id)
+        line = self._line(row.env, function, row.line)
+        if line is None:
+            # It is read when its line wakes, or with the lines that nobody pushed.
+            function.unread = function.unread or row.line not in function.resting
+            return
         if row.run_id in line.known:
             return
         # What is only in the store goes after the window; but one that has begun goes before all that is new.
         begun = row.priority < _NEW
-        if line.more and len(line.heap) >= _WINDOW // 4 and not begun:
+        window = function.window
+        if line.more and len(line.heap) >= window // 4 and not begun:
             line.missed = True
             return
-        if len(line.heap) >= (2 * _WINDOW if begun else _WINDOW):
-            line.more = True
+        if len(line.heap) >= (2 * window if begun else window):
+            line.more = line.missed = True
             return
+        self._add(function, line, row)
+        if state is not None and len(function.states) < _CARRIED and _is_small(state):
+            function.states[row.run_id] = state
+
+    def _add(self, function: _Function, line: _Line, row: ReadyRow) -> None:
         line.known.add(row.run_id)
         heapq.heappush(line.heap, (row.priority, row.queued_ms, row.run_id))
-        if state is not None and len(line.states) < _CARRIED and _is_small(state):
-            line.states[row.run_id] = state
+        function.hungry.pop(line.name, None)
+        if line.heap[0][2] == row.run_id:
+            function.place(line)
 
     def pop(self, env: str, function_id: str, limit: int) -> list[Queued]:
-        line = self._line(env, function_id)
+        function = self._function(env, function_id)
         taken: list[Queued] = []
-        while line.heap and len(taken) < limit:
+        while len(taken) < limit and (line := function.first()) is not None:
             priority, queued_ms, run_id = heapq.heappop(line.heap)
-            row = ReadyRow(env, run_id, function_id, priority, queued_ms)
-            taken.append(Queued(row, line.states.pop(run_id, None)))
+            row = ReadyRow(env, run_id, function_id, priority, queued_ms, line.name)
+            taken.append(Queued(row, function.states.pop(run_id, None)))
+            if line.name and priority == _NEW:
+                self._rounds[env] = max(self._rounds.get(env, 0), line.round)
+                line.round += 1
+            function.place(line)
         return taken
 
-    def put_back(self, queued: Queued) -> None:
-        """A popped run could not be taken now; it keeps its place."""
-        line = self._line(queued.row.env, queued.row.function_id)
-        heapq.heappush(line.heap, (queued.row.priority, queued.row.queued_ms, queued.row.run_id))
+    def put_back(self, queued: Queued, *, rest: bool = False) -> None:
+        row = queued.row
+        function = self._function(row.env, row.function_id)
+        line = function.lines.get(row.line)
+        assert line is not None, "a line stays while one of its runs is popped"
+        heapq.heappush(line.heap, (row.priority, row.queued_ms, row.run_id))
+        function.hungry.pop(line.name, None)
         if queued.state is not None:
-            line.states[queued.row.run_id] = queued.state
+            function.states[row.run_id] = queued.state
+        if rest:
+            function.resting[row.line] = None
+            if len(function.lines) > _LINES // 2 and len(line.heap) == len(line.known):
+                for _, _, run_id in line.heap:
+                    function.states.pop(run_id, None)
+                function.forget(line)
+                return
+        function.place(line)
 
-    def settled(self, env: str, function_id: str, run_id: str) -> None:
-        line = self._line(env, function_id)
-        line.known.discard(run_id)
-        if line.refilling:
-            line.settled.add(run_id)
-        if not line.more and not line.heap and not line.known:
-            self._lines.pop((env, function_id), None)
+    def wake(self, env: str, function_id: str, line: str) -> bool:
+        function = self._functions.get((env, function_id))
+        if function is None or line not in function.resting:
+            return False
+        del function.resting[line]
+        woken = self._line(env, function, line)
+        if woken is None:
+            function.unread = True
+            return True
+        if not woken.known:
+            woken.more = True
+        woken.round = max(woken.round, self._rounds.get(env, 0) if line else 0)
+        function.place(woken)
+        return True
 
-    def waiting(self, env: str, function_id: str) -> bool:
-        line = self._lines.get((env, function_id))
-        return line is not None and (line.more or bool(line.heap))
+    def settled(self, row: ReadyRow) -> None:
+        function = self._functions.get((row.env, row.function_id))
+        if function is None:
+            return
+        if function.reading:
+            function.gone.add(row.run_id)
+        line = function.lines.get(row.line)
+        if line is not None:
+            line.known.discard(row.run_id)
+            if not line.more and not line.heap and not line.known and row.line not in function.resting:
+                function.forget(line)
+        if not (function.lines or function.resting or function.unread or function.reading):
+            del self._functions[row.env, row.function_id]
 
     def heads(self, env: str) -> list[Head]:
-        found = [self._head(function_id, line) for (e, function_id), line in self._lines.items() if e == env]
+        found = [function.head(id_) for (e, id_), function in self._functions.items() if e == env]
         return [head for head in found if head is not None]
 
     def head(self, env: str, function_id: str) -> Head | None:
-        line = self._lines.get((env, function_id))
-        return self._head(function_id, line) if line is not None else None
+        function = self._functions.get((env, function_id))
+        return function.head(function_id) if function is not None else None
 
-    def _head(self, function_id: str, line: _Line) -> Head | None:
-        if line.heap:
-            priority, queued_ms, _ = line.heap[0]
-            return Head(priority, queued_ms, function_id)
-        return Head(_UNREAD, 0, function_id) if line.more else None
+    def backlog(self, env: str, function_id: str, line: str) -> tuple[int, bool]:
+        function = self._functions.get((env, function_id))
+        if function is None:
+            return 0, False
+        known = function.lines.get(line)
+        if known is None:
+            return (1, True) if line in function.resting else (0, function.unread)
+        return len(known.heap), known.more
 
     def backlogs(self) -> list[Backlog]:
-        return [
-            Backlog(env, function_id, len(line.heap), min([item[1] for item in line.heap], default=0), line.more)
-            for (env, function_id), line in self._lines.items()
-            if line.heap or line.more
-        ]
+        found: list[Backlog] = []
+        for (env, function_id), function in self._functions.items():
+            lines = function.lines.values()
+            runs = sum(len(line.heap) for line in lines)
+            more = function.unread or bool(function.resting) or any(line.more for line in lines)
+            if runs or more:
+                oldest_ms = min((item[1] for line in lines for item in line.heap), default=0)
+                found.append(Backlog(env, function_id, runs, oldest_ms, more))
+        return found
 
-    async def refill(self, env: str, function_id: str) -> int:
-        line = self._line(env, function_id)
-        if not line.more or line.refilling or len(line.heap) >= _WINDOW // 4:
-            return 0
-        line.refilling = True
-        line.missed = False
-        asked = _WINDOW + len(line.known)
+    async def refill(self, env: str, function_id: str) -> bool:
+        function = self._function(env, function_id)
+        if not function.due:
+            return False
+        function.reading = True
         try:
-            rows = await self._store.ready(env, function_id, None, asked)
+            if function.hungry:
+                await self._read_line(env, function_id, function, function.lines[next(iter(function.hungry))])
+            else:
+                await self._read_lines(env, function_id, function)
         finally:
-            line.refilling = False
-            gone, line.settled = line.settled, set()
+            function.reading = False
+            function.gone.clear()
+        return function.due or function.first() is not None
+
+    async def _read_line(self, env: str, function_id: str, function: _Function, line: _Line) -> None:
+        """Reads on in one line; what of it was popped is still in the store."""
+        line.missed = False
+        asked = function.window + len(line.known)
+        rows = await self._store.ready(env, function_id, line.name, asked)
+        if function.lines.get(line.name) is line:
+            function.hungry.pop(line.name, None)
+            self._fill(function, line, [row for row in rows if row.line == line.name], asked)
+
+    async def _read_lines(self, env: str, function_id: str, function: _Function) -> None:
+        """Reads the lines that nobody pushed, a page at a time; a function without keys has one."""
+        began = function.cursor
+        plain = not function.keyed and not began
+        for line in function.lines.values():
+            line.missed = False
+        known = function.lines.get("")
+        asked = function.window + len(known.known if known is not None else ()) if plain else _PAGE_ROWS
+        rows = await self._store.ready(env, function_id, began, asked, 1 if plain else _PAGE_LINES)
+        function.unread = bool(rows)
+        count = 0
+        for name, group in groupby(rows, attrgetter("line")):
+            count += 1
+            line = self._line(env, function, name)
+            if line is not None:
+                self._fill(function, line, list(group), asked)
+            elif name not in function.resting:
+                function.cursor = name
+                return  # no room for it now
+            function.cursor = name + _BEHIND_PLAIN
+        if not plain and count < _PAGE_LINES:
+            function.unread = False
+        if not function.unread:
+            function.cursor = ""
+
+    def _fill(self, function: _Function, line: _Line, rows: list[ReadyRow], asked: int) -> None:
         line.more = len(rows) >= asked or line.missed
-        came = 0
         for row in rows:
-            if row.run_id in line.known or row.run_id in gone:
+            if row.run_id in line.known or row.run_id in function.gone:
                 continue
-            if len(line.heap) >= _WINDOW:
+            if len(line.heap) >= function.window:
                 line.more = True
                 break
-            line.known.add(row.run_id)
-            heapq.heappush(line.heap, (row.priority, row.queued_ms, row.run_id))
-            came += 1
-        return came
+            self._add(function, line, row)
+        if not line.heap and not line.known and not line.more and line.name not in function.resting:
+            function.forget(line)
+        else:
+            function.place(line)

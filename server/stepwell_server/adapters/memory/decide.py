@@ -7,7 +7,7 @@ from stepwell_server.model.commit import APPLIED, FENCED, LOST, Commit, CommitRe
 from stepwell_server.model.event import DedupRow
 from stepwell_server.model.journal import OutcomeRow
 from stepwell_server.model.limits import LIMITS
-from stepwell_server.model.run import End, Enqueue, Move, PausedReason, RunRow, RunStatus, Take
+from stepwell_server.model.run import End, Enqueue, Move, PausedReason, Reline, RunRow, RunStatus, Take
 from stepwell_server.model.session import Fence, LeaseWrite, SessionWrite
 
 
@@ -161,6 +161,12 @@ def _enqueue(tables: Tables, enqueue: Enqueue) -> None:
         tables.put_run(queued)
 
 
+def _reline(tables: Tables, reline: Reline) -> None:
+    run = tables.run.get((reline.env, reline.run_id))
+    if run is not None and run.status == RunStatus.QUEUED:
+        tables.put_run(run._replace(line=reline.line))
+
+
 def _outcome_wins(tables: Tables, row: OutcomeRow) -> bool:
     """Resolves the wait of the key; or finds there what it would have written. A wait beside that could only linger."""
     there = tables.outcome.get((row.env, row.run_id), {}).get(row.key)
@@ -240,6 +246,8 @@ def _follow(tables: Tables, commit: Commit) -> None:
         _take(tables, take)
     for enqueue in commit.enqueues:
         _enqueue(tables, enqueue)
+    for reline in commit.relines:
+        _reline(tables, reline)
     for end in commit.ends:
         _end(tables, end)
     for cursor in commit.cursor_deletes:

@@ -44,7 +44,7 @@ def guarded_writes(commit: Commit) -> Iterator[Place]:
             pass
     for run in commit.runs:
         yield ("runs", run.env, run.id)
-    for change in chain(commit.moves, commit.takes, commit.enqueues, commit.ends):
+    for change in chain(commit.moves, commit.takes, commit.enqueues, commit.relines, commit.ends):
         yield ("runs", change.env, change.run_id)
     # The outcome and the wait of a key are one place: a resolve reads one and writes both.
     for change in chain(commit.outcomes, commit.resolves, commit.numbers, commit.outcome_deletes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from bisect import bisect_left, bisect_right
+from bisect import bisect_left
 from collections.abc import Iterator, Sequence
 
 from stepwell_server.adapters.memory.tables import Tables
@@ -111,8 +111,3 @@ def _function_ids(spec: bytes) -> Iterator[str]:
     """Function ids in a deployment's spec: a JSON list of objects with an "id"."""
     for function in json.loads(spec or b"[]"):
         yield function["id"]
-
-
-def behind(ordered: list[tuple[int, int, str]], place: tuple[int, int, str] | None) -> int:
-    """Where the rows behind a place begin."""
-    return 0 if place is None else bisect_right(ordered, place)

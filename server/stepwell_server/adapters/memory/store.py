@@ -10,7 +10,7 @@ from typing import Any
 
 from stepwell_server.adapters.memory.decide import decide, holds
 from stepwell_server.adapters.memory.disjoint import assert_disjoint
-from stepwell_server.adapters.memory.history import MemoryHistory, behind
+from stepwell_server.adapters.memory.history import MemoryHistory
 from stepwell_server.adapters.memory.refuse import refusal
 from stepwell_server.adapters.memory.tables import Tables
 from stepwell_server.model.commit import FENCED, Commit, CommitResult, Verdict
@@ -97,12 +97,12 @@ class MemoryStore(MemoryHistory):
         first = islice(self.tables.due, limit)
         return [self.tables.wait[env, run_id][key] for due_ms, env, run_id, key in first if due_ms <= until_ms]
 
-    async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
-        order = self.tables.queue.get((env, function_id), [])
-        start = behind(order, (after.priority, after.queued_ms, after.run_id) if after else None)
+    async def ready(self, env: str, function_id: str, line: str, limit: int, lines: int = 1) -> list[ReadyRow]:
+        queue = self.tables.queue.get((env, function_id), {})
         return [
-            ReadyRow(env, run_id, function_id, priority, queued_ms)
-            for priority, queued_ms, run_id in order[start : start + limit]
+            ReadyRow(env, run_id, function_id, priority, queued_ms, name)
+            for name in sorted(name for name in queue if name >= line)[:lines]
+            for priority, queued_ms, run_id in queue[name][:limit]
         ]
 
     async def registry(self, env: str) -> Registry:

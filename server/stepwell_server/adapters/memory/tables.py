@@ -36,7 +36,8 @@ class Tables:
         self.run: dict[Key2, RunRow] = {}
         self.run_ids: dict[str, list[str]] = {}
         self.held: dict[Key2, dict[str, None]] = {}
-        self.queue: dict[Key2, list[tuple[int, int, str]]] = {}
+        self.queue: dict[Key2, dict[str, list[tuple[int, int, str]]]] = {}
+        """By function: its lines, each in its order."""
         self.outcome: dict[Key2, dict[str, OutcomeRow]] = {}
         self.inbox: dict[Key2, dict[str, None]] = {}
         self.wait: dict[Key2, dict[str, WaitRow]] = {}
@@ -78,9 +79,13 @@ class Tables:
         if row.ended_ms is None and row.session_id is not None:
             self.held.setdefault((row.env, row.session_id), {})[row.id] = None
         if old is not None and old.status == RunStatus.QUEUED:
-            discard(self.queue[old.env, old.function_id], (old.priority, old.queued_ms, old.id))
+            lines = self.queue[old.env, old.function_id]
+            discard(lines[old.line], (old.priority, old.queued_ms, old.id))
+            if not lines[old.line]:
+                del lines[old.line]
         if row.status == RunStatus.QUEUED:
-            insort(self.queue.setdefault((row.env, row.function_id), []), (row.priority, row.queued_ms, row.id))
+            lines = self.queue.setdefault((row.env, row.function_id), {})
+            insort(lines.setdefault(row.line, []), (row.priority, row.queued_ms, row.id))
 
     def add_outcome(self, row: OutcomeRow) -> bool:
         """Inserts an outcome; False if the key is there."""

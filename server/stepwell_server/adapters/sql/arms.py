@@ -16,7 +16,7 @@ from stepwell_server.model.event import CursorDelete, CursorRow, DedupRow, Event
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import LookedBack, Number, OutcomeDelete, OutcomeRow, WaitDelete, WaitRow
 from stepwell_server.model.limits import LIMITS
-from stepwell_server.model.run import End, Enqueue, Move, PausedReason, RunRow, RunStatus, Take
+from stepwell_server.model.run import End, Enqueue, Move, PausedReason, Reline, RunRow, RunStatus, Take
 from stepwell_server.model.session import SettingRow
 
 _RUN = "t.env = v.env AND t.id = v.run_id"
@@ -109,6 +109,15 @@ ARMS = (
         change=f"status = {RunStatus.QUEUED:d}, priority = v.priority, queued_ms = v.queued_ms",
         where=_RUN,
         guard=f"{_UNHELD} = {RunStatus.PARKED:d}",
+    ),
+    Arm(
+        "relines",
+        Kind.UPDATE,
+        Reline,
+        "runs",
+        change="line = v.line",
+        where=_RUN,
+        guard=f"t.status = {RunStatus.QUEUED:d}",
     ),
     Arm("ends", Kind.UPDATE, End, "runs", change=_END, where=_RUN, guard=f"t.turn = v.turn AND {_LIVE}"),
     Arm("cursor_deletes", Kind.DELETE, CursorDelete, "cursors", where="t.env = v.env AND t.id = v.id"),

@@ -200,12 +200,9 @@ class PostgresStore(PostgresHistory):
     async def due(self, until_ms: int, limit: int) -> list[WaitRow]:
         return list(map(WaitRow._make, await self._fetch(reads.DUE, until_ms, limit)))
 
-    async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
-        values: list[Any] = [env, function_id, limit]
-        if after:
-            values += [after.priority, after.queued_ms, after.run_id]
-        sql = reads.READY_AFTER if after else reads.READY_FIRST
-        return list(map(ReadyRow._make, await self._fetch(sql, *values)))
+    async def ready(self, env: str, function_id: str, line: str, limit: int, lines: int = 1) -> list[ReadyRow]:
+        rows = await self._fetch(reads.LINES, env, function_id, line, limit, lines)
+        return list(map(ReadyRow._make, rows))
 
     async def registry(self, env: str) -> Registry:
         ((version, deployments, shapes),) = await self._fetch(_REGISTRY, env)

@@ -16,7 +16,7 @@ from stepwell_server.model.run import End, Move, Take
 from stepwell_server.model.session import Fence
 
 # Fields of a Commit whose operations may meet in one row; siblings in one statement would not see each other.
-_RUN_FIELDS = ("moves", "takes", "enqueues", "ends")
+_RUN_FIELDS = ("moves", "takes", "enqueues", "relines", "ends")
 # Their rows are locked one after the other, in this order, so that two batches cannot lock crosswise.
 _PLACE: Callable[[tuple[Any, ...]], Any] = itemgetter(0, 1)
 _OUTCOME_FIELDS = ("outcomes", "resolves", "numbers", "outcome_deletes")
@@ -56,7 +56,7 @@ def is_plain(commit: Commit) -> bool:
         runs.append(decider[:2])
     elif isinstance(decider, OutcomeRow):
         keys.append(decider[:3])
-    changed = commit.moves or commit.takes or commit.enqueues or commit.ends
+    changed = commit.moves or commit.takes or commit.enqueues or commit.relines or commit.ends
     if (changed or len(runs) > 1) and not _disjoint(commit, _RUN_FIELDS, 2, runs):
         return False
     seen = commit.numbers or commit.outcome_deletes or commit.resolves or keys

@@ -51,11 +51,16 @@ DUE_AFTER = "SELECT min(due_ms) FROM waits WHERE due_ms > $1::bigint"
 # The collation names the index: see _ordered_index in tables.py.
 _RUN_ID = 'id COLLATE "POSIX"'
 _IN_QUEUE = f'env COLLATE "POSIX" = $1 AND function_id = $2 AND status = {RunStatus.QUEUED:d}'
-_ORDER = f"ORDER BY priority, queued_ms, {_RUN_ID}"
-READY_FIRST = f"SELECT {READY} FROM runs WHERE {_IN_QUEUE} {_ORDER} LIMIT $3"
-READY_AFTER = (
-    f"SELECT {READY} FROM runs WHERE {_IN_QUEUE} "
-    f"AND (priority, queued_ms, {_RUN_ID}) > ($4::bigint, $5::bigint, $6::text) {_ORDER} LIMIT $3"
+_ORDER = f"priority, queued_ms, {_RUN_ID}"
+NEXT_LINE = f"SELECT line FROM runs WHERE {_IN_QUEUE} AND line >= $3::text ORDER BY line LIMIT 1"
+_LINE_BEHIND = f"SELECT line FROM runs WHERE {_IN_QUEUE} AND line > l.line ORDER BY line LIMIT 1"
+LINE = f"SELECT {READY} FROM runs WHERE {_IN_QUEUE} AND line = $3::text ORDER BY {_ORDER} LIMIT $4"
+# One step of the index for each line, however many runs wait in it.
+LINES = (
+    f"WITH RECURSIVE l(line) AS (SELECT * FROM ({NEXT_LINE}) AS first UNION ALL "
+    f"SELECT ({_LINE_BEHIND}) FROM l WHERE l.line IS NOT NULL) "
+    f"SELECT q.* FROM (SELECT line FROM l WHERE line IS NOT NULL LIMIT $5) AS l CROSS JOIN LATERAL "
+    f"({LINE.replace('$3::text', 'l.line')}) AS q ORDER BY line, {_ORDER}"
 )
 VERSION = "SELECT registry_version FROM environments WHERE env = $1"
 DEPLOYMENTS = f"SELECT {DEPLOYMENT} FROM deployments WHERE env = $1 ORDER BY created_ms, app, id"

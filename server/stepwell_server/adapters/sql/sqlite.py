@@ -28,8 +28,8 @@ from stepwell_server.ports.store import Matches, Probe, RunState, Stranded, Unse
 
 _LOOK_BACK = lite(reads.LOOK_BACK)
 _DUE = lite(reads.DUE)
-_READY_FIRST = lite(reads.READY_FIRST)
-_READY_AFTER = lite(reads.READY_AFTER)
+_NEXT_LINE = lite(reads.NEXT_LINE)
+_LINE = lite(reads.LINE)
 _VERSION = lite(reads.VERSION)
 _DEPLOYMENTS = lite(reads.DEPLOYMENTS)
 _SHAPES = lite(reads.SHAPES)
@@ -176,12 +176,19 @@ class SqliteStore(SqliteHistory):
     async def due(self, until_ms: int, limit: int) -> list[WaitRow]:
         return await self._read(lambda db: wait_rows(db.execute(_DUE, (until_ms, limit))))
 
-    async def ready(self, env: str, function_id: str, after: ReadyRow | None, limit: int) -> list[ReadyRow]:
-        values: tuple[Any, ...] = (env, function_id, limit)
-        if after:
-            values += (after.priority, after.queued_ms, after.run_id)
-        sql = _READY_AFTER if after else _READY_FIRST
-        return await self._read(lambda db: [ReadyRow._make(row) for row in db.execute(sql, values)])
+    async def ready(self, env: str, function_id: str, line: str, limit: int, lines: int = 1) -> list[ReadyRow]:
+        def work(db: sqlite3.Connection) -> list[ReadyRow]:
+            rows: list[ReadyRow] = []
+            name = line
+            for _ in range(lines):
+                following = db.execute(_NEXT_LINE, (env, function_id, name)).fetchone()
+                if following is None:
+                    break
+                rows.extend(map(ReadyRow._make, db.execute(_LINE, (env, function_id, following[0], limit))))
+                name = following[0] + "\x01"  # the least text behind it that a line can be
+            return rows
+
+        return await self._read(work)
 
     async def registry(self, env: str) -> Registry:
         def work(db: sqlite3.Connection) -> Registry:

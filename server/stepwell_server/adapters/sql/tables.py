@@ -140,12 +140,13 @@ runs = _table(
     _text("output_encoding"),
     _bytes("failure", null=True),
     _bytes("metadata"),
+    Column("line", _TEXT, nullable=False, server_default=""),
     payloads=True,
     storage=_HOT,
 )
 _ordered_index("runs_function", runs, "env function_id id")
-# The queue: a status, and the place in the order of each function.
-_ordered_index("runs_queued", runs, "env function_id priority queued_ms id", f"status = {_QUEUED}")
+# The queue: a status, and the place in the order of each line of a function.
+_ordered_index("runs_queued", runs, "env function_id line priority queued_ms id", f"status = {_QUEUED}")
 _index("runs_children", runs, "env parent_id id", "parent_id IS NOT NULL")
 _index("runs_trouble", runs, "env id", _TROUBLE)
 # A run that sleeps without a worker is not in it, so a sweep costs what is held, not what is stored.
