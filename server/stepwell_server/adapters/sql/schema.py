@@ -8,7 +8,7 @@ from pathlib import Path
 
 from stepwell_server.model.errors import CorruptError
 
-HEAD = "0001"
+HEAD = "0003"
 BASE = "0000"
 VERSION_TABLE = "stepwell_version"
 READ_VERSION = f"SELECT version_num FROM {VERSION_TABLE}"
