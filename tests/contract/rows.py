@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from stepwell_server.model.claim import ClaimEnd, ClaimRow, MemberRow
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
@@ -242,6 +243,20 @@ def shape(path: str = "data.user", **changes: Any) -> ShapeRow:
 
 def lease(holder: str = "node-1", beat: int = 1, **changes: Any) -> LeaseRow:
     return LeaseRow("serve", holder, beat, "")._replace(**changes)
+
+
+def claim(version: int = 1, n: int = 1, **changes: Any) -> ClaimRow:
+    """The n-th run's claim."""
+    return ClaimRow(ENV, "s:shop/drip:1", version, run_id(n), "{}", NOW + 1_000)._replace(**changes)
+
+
+def claim_end(n: int = 1, **changes: Any) -> ClaimEnd:
+    return ClaimEnd(ENV, "s:shop/drip:1", run_id(n), NOW + 60_000)._replace(**changes)
+
+
+def member(event_n: int = 1, n: int = 1, **changes: Any) -> MemberRow:
+    """An event joins the n-th run."""
+    return MemberRow(ENV, event_id(event_n), FUNCTION, run_id(n))._replace(**changes)
 
 
 def commit(**parts: Any) -> Commit:

@@ -16,6 +16,7 @@ from tests.contract.rows import (
     ENV,
     FUNCTION,
     NOW,
+    claim,
     cursor,
     dedup,
     deployment,
@@ -24,6 +25,7 @@ from tests.contract.rows import (
     event,
     held_run,
     lease,
+    member,
     move,
     outcome,
     parked_run,
@@ -46,6 +48,8 @@ TWICE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "outcomes": ({"outcomes": [outcome()]}, {"outcomes": [outcome(output=b"2", number=3)]}),
     "waits": ({"waits": [wait()]}, {"waits": [wait(due_ms=1, target="other")]}),
     "dedups": ({"dedups": [dedup()]}, {"dedups": [dedup(value="evt_9")]}),
+    "claims": ({"claims": [claim()]}, {"claims": [claim(n=2)]}),
+    "members": ({"members": [member()]}, {"members": [member(n=2)]}),
     "deployments": ({"deployments": [deployment()]}, {"deployments": [deployment(created_ms=1)]}),
 }
 

@@ -34,6 +34,7 @@ class Generator:
             pools.take,
             pools.end,
             pools.outcome,
+            pools.claim,
             pools.session_write,
             pools.lease_write,
         )
@@ -56,6 +57,9 @@ class Generator:
             "ends": (pools.end, 0.03),
             "cursor_deletes": (lambda: CursorDelete(pools.env, self.rng.choice(EVENTS)), 0.1),
             "dedups": (pools.dedup, 0.1),
+            "claims": (pools.claim, 0.1),
+            "claim_ends": (pools.claim_end, 0.1),
+            "members": (pools.member, 0.2),
             "deployments": (pools.deployment, 0.05),
             "shapes": (pools.shape, 0.1),
             "settings": (lambda: SettingRow(self.rng.choice(("x", "y")), pools.text()), 0.1),
@@ -99,7 +103,7 @@ def spoiled(commit: Commit) -> bool:
 
 def _once(field: str, rows: list[Any]) -> list[Any]:
     """One operation a row, where a second one on the same row would change it again."""
-    changing = {"numbers", "moves", "takes", "enqueues", "relines", "ends", "settings"}
+    changing = {"numbers", "moves", "takes", "enqueues", "relines", "ends", "settings", "claims", "claim_ends"}
     if field not in changing:
         return rows
     width = {"numbers": 3, "settings": 1}.get(field, 2)
@@ -127,5 +131,7 @@ def _writes(commit: Commit) -> Iterator[Place]:
     for table, rows in (("events", commit.events), ("cursors", commit.cursors), ("cursors", commit.cursor_deletes)):
         for row in rows:
             yield (table, row.env, row.id)
+    for row in commit.members:
+        yield ("members", row.env, row.event_id, row.function_id)
     for row in commit.deployments:
         yield ("deployments", row.env, row.app, row.id)

@@ -10,10 +10,10 @@ from typing import Any
 from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.model.run import RunStatus
-from stepwell_server.ports.store import Probe, RunFilter, RunState, Store, Unseen
+from stepwell_server.ports.store import Probe, RunFilter, RunState, Unseen
 
 from tests.model.generator import Generator, spoiled
-from tests.model.pools import ENVS, EVENT_NAMES, EVENTS, FUNCTIONS, KEYS, LINES, MATCH_KEYS, NOW, RUNS
+from tests.model.pools import CLAIMS, ENVS, EVENT_NAMES, EVENTS, FUNCTIONS, KEYS, LINES, MATCH_KEYS, NOW, RUNS
 from tests.support.stores import FullStore, OpenStore
 
 _ALL = 10_000
@@ -85,7 +85,7 @@ class Lockstep:
         assert list(state.outcomes) == [*numbered, *undelivered], "undelivered outcomes come last"
         numbers = [row.number for row in numbered]
         assert numbers == sorted(numbers, key=lambda number: number or 0), "outcomes come by number"
-        return state.run, state.event, sorted(state.outcomes, key=repr), sorted(state.waits, key=repr)
+        return state.run, state.event, state.events, sorted(state.outcomes, key=repr), sorted(state.waits, key=repr)
 
     async def _raised(self, opened: OpenStore) -> dict[str, Any]:
         """Registries; of the version only whether it was raised, for by how much is free."""
@@ -103,7 +103,7 @@ class Lockstep:
         return raised
 
 
-async def _hot(store: Store, env: str, rng: Random) -> dict[str, Any]:
+async def _hot(store: FullStore, env: str, rng: Random) -> dict[str, Any]:
     """Reads of the hot path."""
     probes = [Probe(rng.choice(EVENT_NAMES), tuple(rng.sample(MATCH_KEYS, 2))) for _ in range(2)]
     function, line = rng.choice(FUNCTIONS), rng.choice(LINES)
@@ -126,6 +126,8 @@ async def _hot(store: Store, env: str, rng: Random) -> dict[str, Any]:
         "stranded": {name: sorted(getattr(stranded, name), key=repr) for name in names},
         "stranded, cut": {name: len(getattr(few, name)) for name in names},
         "unseen": (stranded.unseen, few.unseen),
+        "claims": await store.claims(env, CLAIMS),
+        "joined": await store.joined(env, rng.sample(EVENTS, 3)),
         "lease": await store.lease("serve"),
     }
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from random import Random
 from typing import Any
 
+from stepwell_server.model.claim import ClaimEnd, ClaimRow, MemberRow
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.limits import DAY_MS
-from stepwell_server.model.run import ENDS, LIVE, End, Enqueue, Move, Reline, RunRow, RunStatus, Take
+from stepwell_server.model.run import ENDS, GATHERED, LIVE, End, Enqueue, Move, Reline, RunRow, RunStatus, Take
 from stepwell_server.model.session import Fence, LeaseRow, LeaseWrite, SessionRow, SessionWrite
 
 NOW = 1_800_000_000_000
@@ -20,6 +21,7 @@ SESSIONS = tuple(f"ses_{NOW + n:012x}{n:020x}" for n in range(3))
 LINES = ("", "a", 'a["x"]')
 FUNCTIONS = ("shop/drip", "shop/charge", "bank/pay")
 EVENT_NAMES = ("user/a", "user/b", "order")
+CLAIMS = ("s:shop/drip:1", "s:shop/drip:2")
 KEYS = ("a", "b", "pay#2", "$cancel")
 MATCH_KEYS = ("", "u1", "u2")
 TURNS = (0, 1, 2)
@@ -99,7 +101,7 @@ class Pools:
             started_ms=self.maybe(self.ms()),
             ended_ms=self.ms() if status in _ENDS else None,
             input=self.bytes_(),
-            input_encoding="",
+            input_encoding=self.rng.choice(("", "", GATHERED)),
             output=self.bytes_(),
             output_encoding=self.rng.choice(("", "proto")),
             failure=self.bytes_(),
@@ -173,7 +175,7 @@ class Pools:
         )
 
     def enqueue(self) -> Enqueue:
-        return Enqueue(self.env, self.run_id(), self.priority(), self.ms())
+        return Enqueue(self.env, self.run_id(), self.priority(), self.ms(), self.maybe(self.rng.choice(EVENTS)))
 
     def reline(self) -> Reline:
         return Reline(self.env, self.run_id(), self.rng.choice(LINES))
@@ -186,6 +188,16 @@ class Pools:
     def dedup(self) -> DedupRow:
         key, value = self.rng.choice(("r:1", "r:2", "e:1")), self.rng.choice(("v1", "v2"))
         return DedupRow(self.env, key, value, NOW + self.rng.choice((0, 1, DAY_MS, DAY_MS + 1)))
+
+    def claim(self) -> ClaimRow:
+        version, holder = self.rng.choice((1, 2, 2, 3, 3, 4)), self.rng.choice(("", RUNS[0], RUNS[1]))
+        return ClaimRow(self.env, self.rng.choice(CLAIMS), version, holder, self.text(), self.ms())
+
+    def claim_end(self) -> ClaimEnd:
+        return ClaimEnd(self.env, self.rng.choice(CLAIMS), self.rng.choice(RUNS[:2]), self.ms())
+
+    def member(self) -> MemberRow:
+        return MemberRow(self.env, self.rng.choice(EVENTS), self.rng.choice(FUNCTIONS), self.run_id())
 
     def deployment(self) -> DeploymentRow:
         function = self.rng.choice(FUNCTIONS)

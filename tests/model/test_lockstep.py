@@ -25,7 +25,7 @@ async def test_a_store_stays_in_lockstep_with_the_memory_store(name: str, seed: 
         await Lockstep(seed, [oracle, other]).run(STEPS)
 
 
-DECIDERS = ("DedupRow", "Move", "Take", "End", "OutcomeRow", "SessionWrite", "LeaseWrite")
+DECIDERS = ("DedupRow", "Move", "Take", "End", "OutcomeRow", "ClaimRow", "SessionWrite", "LeaseWrite")
 
 
 async def test_the_seeds_reach_every_verdict_of_every_decider(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ from typing import Any, Protocol
 import pytest
 from stepwell_server.adapters.memory import MemoryStore
 from stepwell_server.adapters.sql.schema import LEAST_BUILD
+from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import OutcomeRow, WaitRow
 from stepwell_server.model.run import RunRow
 from stepwell_server.model.session import LeaseRow, SessionRow, SettingRow
-from stepwell_server.ports.store import History, Store
+from stepwell_server.ports.store import Claims, History, Store
 
 NAMES = ("memory", "sqlite", "postgres")
 
@@ -38,6 +39,8 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "sessions": SessionRow._fields,
     "deployments": DeploymentRow._fields,
     "shapes": ShapeRow._fields,
+    "claims": ClaimRow._fields,
+    "members": MemberRow._fields,
     "leases": LeaseRow._fields,
     "settings": SettingRow._fields,
 }
@@ -51,7 +54,7 @@ _SELECTS["settings"] += f" where name <> '{LEAST_BUILD}'"
 Dump = dict[str, list[tuple[Any, ...]]]
 
 
-class FullStore(Store, History, Protocol):
+class FullStore(Store, History, Claims, Protocol):
     """What every adapter offers."""
 
     flushers: int

@@ -87,6 +87,15 @@ def wait_fits(text: str, event: dict[str, Any], awaited: dict[str, Any]) -> bool
     return _evaluate(_compile(_WAIT, text, ""), {"event": event, "async": awaited})
 
 
+def value_of(text: str, event: dict[str, Any]) -> Any:
+    """What a checked expression makes of an event; None where it cannot be evaluated (a missing field).
+
+    Raises UnjudgedError.
+    """
+    value = _run(_compile_any(_TRIGGER, text, ""), {"event": event})
+    return None if value.type() == cel.Type.ERROR else value.plain_value()
+
+
 @lru_cache(maxsize=4096)
 def _compile(env: Any, text: str, field: str) -> Any:
     expression = _compile_any(env, text, field)
@@ -136,8 +145,12 @@ def _misshapen(pattern: str) -> str:
 
 
 def _evaluate(expression: Any, data: dict[str, Any]) -> bool:
+    value = _run(expression, data)
+    return value.type() == cel.Type.BOOL and bool(value.value())
+
+
+def _run(expression: Any, data: dict[str, Any]) -> Any:
     try:
-        value = expression.eval(data=data)
+        return expression.eval(data=data)
     except RuntimeError as error:
         raise UnjudgedError(str(error).split("\n")[0].removeprefix("INTERNAL: ").removesuffix(" [INTERNAL]")) from error
-    return value.type() == cel.Type.BOOL and bool(value.value())

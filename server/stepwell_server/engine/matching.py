@@ -60,9 +60,21 @@ def _canonical(value: Any) -> bytes:
 def match_key(path: str, value: Any) -> str:
     """The key under which a wait for `value` at `path` is found. Numbers compare by value (1 and 1.0 are one)."""
     text = f"{path}={_canonical(value).decode()}"
-    if len(text) > _KEY_TEXT_MAX or "\0" in text:
-        return f"{path}#{blake2b(text.encode(), digest_size=16).hexdigest()}"
-    return text
+    return text if _is_short(text) else f"{path}#{_hash(text)}"
+
+
+def value_text(value: Any) -> str:
+    """What a key's value is counted by: its JSON, or the hash of a long one. Equal numbers are one."""
+    text = _canonical(value).decode()
+    return text if _is_short(text) else f"#{_hash(text)}"
+
+
+def _is_short(text: str) -> bool:
+    return len(text) <= _KEY_TEXT_MAX and "\0" not in text
+
+
+def _hash(text: str) -> str:
+    return blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def at_path(event: dict[str, Any], path: str) -> Any:

@@ -7,13 +7,14 @@ from dataclasses import dataclass
 from enum import IntEnum
 from typing import TypedDict, Unpack
 
+from stepwell_server.model.claim import ClaimEnd, ClaimRow, MemberRow
 from stepwell_server.model.event import CursorDelete, CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import LookedBack, Number, OutcomeDelete, OutcomeRow, WaitDelete, WaitRow
 from stepwell_server.model.run import End, Enqueue, Move, Reline, RunRow, Take
 from stepwell_server.model.session import Fence, LeaseWrite, SessionWrite, SettingRow
 
-Decider = DedupRow | Move | Take | End | OutcomeRow | SessionWrite | LeaseWrite
+Decider = DedupRow | Move | Take | End | OutcomeRow | ClaimRow | SessionWrite | LeaseWrite
 
 
 class Verdict(IntEnum):
@@ -49,6 +50,9 @@ class Rows(TypedDict, total=False):
     ends: Sequence[End]
     cursor_deletes: Sequence[CursorDelete]
     dedups: Sequence[DedupRow]
+    claims: Sequence[ClaimRow]
+    claim_ends: Sequence[ClaimEnd]
+    members: Sequence[MemberRow]
     deployments: Sequence[DeploymentRow]
     shapes: Sequence[ShapeRow]
     settings: Sequence[SettingRow]
@@ -64,10 +68,11 @@ class Commit:
       End        applied (live, in this turn), or the row stands ended as it would be left
       OutcomeRow resolved its wait (see ``resolves``), or the row there is equal in kind, output, failure, event_id
                  and attempt. Where a row is there, won or lost, a wait of its key is deleted: nothing can resolve it
+      ClaimRow   written (no row there, or the version before), or the row there is the same
       SessionWrite, LeaseWrite  applied, or the row already stands as it would be left
     Then the rest is applied in the order of the fields, where an insert of a row that is there does nothing.
-    Followers that carry a guard of their own (``moves``, ``takes``, ``enqueues``, ``relines``, ``ends``) do nothing
-    where it fails.
+    Followers that carry a guard of their own (``moves``, ``takes``, ``enqueues``, ``relines``, ``ends``, ``claims``,
+    ``claim_ends``) do nothing where it fails.
 
     outcomes: inserted unconditionally. resolves: each deletes the wait of its (env, run_id, key) and is inserted only
     if that wait was there: so of an event, a time-out and a child's end exactly one wins (H19), and a key that was
@@ -96,6 +101,9 @@ class Commit:
     ends: Sequence[End] = ()
     cursor_deletes: Sequence[CursorDelete] = ()
     dedups: Sequence[DedupRow] = ()
+    claims: Sequence[ClaimRow] = ()
+    claim_ends: Sequence[ClaimEnd] = ()
+    members: Sequence[MemberRow] = ()
     deployments: Sequence[DeploymentRow] = ()
     shapes: Sequence[ShapeRow] = ()
     settings: Sequence[SettingRow] = ()

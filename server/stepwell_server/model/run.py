@@ -53,6 +53,9 @@ class Priority(IntEnum):
 
 _RUNNING = int(RunStatus.RUNNING)
 
+GATHERED = "stepwell/events"
+"""The input's encoding of a run, without input, that many events start."""
+
 
 class PausedReason(IntEnum):
     """Why a run is paused; NONE if it is not. The numbers are those of the protocol."""
@@ -101,6 +104,11 @@ class RunRow(NamedTuple):
     failure: bytes | None
     metadata: bytes
     line: str = ""
+
+    @property
+    def gathers(self) -> bool:
+        """Its input is the events that joined it (see ``members``)."""
+        return self.input is None and self.input_encoding == GATHERED
 
     # Each run takes this way once or twice, and _replace costs three times as much.
 
@@ -155,12 +163,16 @@ class Take(NamedTuple):
 
 
 class Enqueue(NamedTuple):
-    """A PARKED run without a session becomes QUEUED in this place (same guard as Take, status PARKED only)."""
+    """A PARKED run without a session becomes QUEUED in this place (same guard as Take, status PARKED only).
+
+    event_id: of one that gathered, the event that it starts with; None leaves it.
+    """
 
     env: str
     run_id: str
     priority: int
     queued_ms: int
+    event_id: str | None = None
 
 
 class Reline(NamedTuple):

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
+from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.commit import Commit, CommitResult
 from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import Registry
@@ -16,12 +17,16 @@ from stepwell_server.model.session import Fence, LeaseRow, SessionRow
 
 @dataclass(frozen=True, slots=True)
 class RunState:
-    """All that a re-entry needs. outcomes: by number, those without one last, in the order they were inserted."""
+    """All that a re-entry needs. outcomes: by number, those without one last, in the order they were inserted.
+
+    events: of a run that gathered many, all of them by id; else empty.
+    """
 
     run: RunRow
     event: EventRow | None
     outcomes: tuple[OutcomeRow, ...]
     waits: tuple[WaitRow, ...]
+    events: tuple[EventRow, ...] = ()
 
 
 class Probe(NamedTuple):
@@ -119,6 +124,18 @@ class Store(Protocol):
         ...
 
 
+class Claims(Protocol):
+    """What the gates of functions read. Raises as Store."""
+
+    async def claims(self, env: str, keys: Sequence[str]) -> dict[str, ClaimRow]:
+        """Claims by key; unknown keys are missing. Some may be over."""
+        ...
+
+    async def joined(self, env: str, event_ids: Sequence[str]) -> list[MemberRow]:
+        """The runs that events joined, by event and function."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RunFilter:
     """All must fit; empty or None fits always. before: only ids smaller than this (the page token). newest first.
@@ -181,5 +198,5 @@ class History(Protocol):
         ...
 
     async def purge(self, now_ms: int, limit: int) -> int:
-        """Deletes expired dedup rows and sessions closed a day ago, at most limit; returns how many."""
+        """Deletes expired dedup rows and claims, and sessions closed a day ago, at most limit; returns how many."""
         ...

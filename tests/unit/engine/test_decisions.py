@@ -9,7 +9,7 @@ import pytest
 from stepwell_server.engine import expressions
 from stepwell_server.engine.failures import failure_json, of_child, tried
 from stepwell_server.engine.ingest import check_text
-from stepwell_server.engine.matching import TriggerIndex, event_data, match_key, match_keys
+from stepwell_server.engine.matching import TriggerIndex, event_data, match_key, match_keys, value_text
 from stepwell_server.engine.query import check_run_id
 from stepwell_server.engine.residents import Tree, base_key
 from stepwell_server.engine.retry import next_delay_ms
@@ -49,6 +49,36 @@ def test_a_failed_body_is_tried_again_when_its_policy_says(
 
 
 EVENT: dict[str, Any] = {"id": "1", "name": "n", "data": {"n": 5, "s": "x", "l": [1]}, "time_ms": 7, "metadata": {}}
+
+
+@pytest.mark.parametrize(
+    ("key", "text"),
+    [
+        ("event.data.n", "5"),
+        ("double(event.data.n)", "5"),
+        ("event.data.s + '/' + event.name", '"x/n"'),
+        ("event.data.l", "[1]"),
+        ("{'b': 1, 'a': event.data.s}", '{"a":"x","b":1}'),
+        ("event.data.missing", "null"),
+        ("event.data.n / 0", "null"),
+        ("'x'", '"x"'),
+        ("''", '""'),
+    ],
+)
+def test_the_value_of_a_key_is_json_and_null_where_it_cannot_be_evaluated(key: str, text: str) -> None:
+    assert value_text(expressions.value_of(key, EVENT)) == text
+
+
+def test_a_long_value_counts_by_its_hash() -> None:
+    long, longer = (value_text(expressions.value_of("event.data.s", {"data": {"s": "x" * n}})) for n in (500, 501))
+    assert len(long) == len(longer) < 64
+    assert long != longer
+
+
+def test_a_key_beyond_the_budget_of_iterations_is_not_judged() -> None:
+    data = {"data": {"l": list(range(2_000))}}
+    with pytest.raises(expressions.UnjudgedError, match="Iteration budget"):
+        expressions.value_of("event.data.l.map(x, event.data.l.map(y, x + y))", data)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from stepwell_server.adapters.memory.tables import Tables
+from stepwell_server.model.claim import ClaimEnd, ClaimRow
 from stepwell_server.model.commit import APPLIED, FENCED, LOST, Commit, CommitResult, Decider, Verdict
 from stepwell_server.model.event import DedupRow
 from stepwell_server.model.journal import OutcomeRow
@@ -91,6 +92,8 @@ def _wins(tables: Tables, decider: Decider) -> CommitResult:
             return _verdict(_end_wins(tables, decider))
         case OutcomeRow():
             return _verdict(_outcome_wins(tables, decider))
+        case ClaimRow():
+            return _verdict(_claim_wins(tables, decider))
         case SessionWrite():
             return _verdict(_session_wins(tables, decider))
         case LeaseWrite():
@@ -157,8 +160,9 @@ def _enqueue(tables: Tables, enqueue: Enqueue) -> None:
     if run is None or run.ended_ms is not None or run.session_id is not None:
         return
     if run.status == RunStatus.PARKED:
-        queued = run._replace(status=int(RunStatus.QUEUED), priority=enqueue.priority, queued_ms=enqueue.queued_ms)
-        tables.put_run(queued)
+        place = {"priority": enqueue.priority, "queued_ms": enqueue.queued_ms}
+        event_id = run.event_id if enqueue.event_id is None else enqueue.event_id
+        tables.put_run(run._replace(status=int(RunStatus.QUEUED), event_id=event_id, **place))
 
 
 def _reline(tables: Tables, reline: Reline) -> None:
@@ -196,6 +200,27 @@ def _end_wins(tables: Tables, end: End) -> bool:
         return True
     run = tables.run.get((end.env, end.run_id))
     return run is not None and run.ended_ms is not None and run.turn == end.turn and ended(run, end) == run
+
+
+def _claim(tables: Tables, row: ClaimRow) -> bool:
+    there = tables.claim.get((row.env, row.key))
+    if there is not None and there.version != row.version - 1:
+        return False
+    tables.rows += 1
+    tables.claim[row.env, row.key] = row
+    return True
+
+
+def _claim_wins(tables: Tables, row: ClaimRow) -> bool:
+    return _claim(tables, row) or tables.claim.get((row.env, row.key)) == row
+
+
+def _let_go(tables: Tables, end: ClaimEnd) -> None:
+    there = tables.claim.get((end.env, end.key))
+    if there is not None and there.run_id == end.run_id:
+        tables.rows += 1
+        left = there._replace(run_id="", version=there.version + 1, until_ms=end.until_ms)
+        tables.claim[end.env, end.key] = left
 
 
 def _session_wins(tables: Tables, write: SessionWrite) -> bool:
@@ -254,6 +279,12 @@ def _follow(tables: Tables, commit: Commit) -> None:
         tables.cursor.pop((cursor.env, cursor.id), None)
     for row in commit.dedups:
         _insert_dedup(tables, row)
+    for claim in commit.claims:
+        _claim(tables, claim)
+    for claim_end in commit.claim_ends:
+        _let_go(tables, claim_end)
+    for member in commit.members:
+        tables.add_member(*member)
     _register(tables, commit)
     for setting in commit.settings:
         tables.setting[setting.name] = setting.value

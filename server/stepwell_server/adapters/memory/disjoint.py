@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from itertools import chain
 
+from stepwell_server.model.claim import ClaimRow
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.event import DedupRow
 from stepwell_server.model.journal import OutcomeRow
@@ -36,6 +37,8 @@ def guarded_writes(commit: Commit) -> Iterator[Place]:
             yield ("runs", env, run_id)
         case OutcomeRow(env=env, run_id=run_id, key=key):
             yield ("keys", env, run_id, key)
+        case ClaimRow(env=env, key=key):
+            yield ("claims", env, key)
         case SessionWrite(row=row):
             yield ("sessions", row.env, row.id)
         case LeaseWrite(row=row):
@@ -53,5 +56,7 @@ def guarded_writes(commit: Commit) -> Iterator[Place]:
         yield ("keys", change.env, change.run_id, change.key)
     for dedup in commit.dedups:
         yield ("dedup", dedup.env, dedup.key)
+    for claim in chain(commit.claims, commit.claim_ends):
+        yield ("claims", claim.env, claim.key)
     for setting in commit.settings:
         yield ("settings", setting.name)

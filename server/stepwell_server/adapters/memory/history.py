@@ -72,12 +72,15 @@ class MemoryHistory:
         expired = [at for at, row in tables.dedup.items() if row.expires_ms <= now_ms][:limit]
         for at in expired:
             del tables.dedup[at]
+        over = [at for at, row in tables.claim.items() if row.until_ms <= now_ms][: limit - len(expired)]
+        for at in over:
+            del tables.claim[at]
         closed = [
             at for at, row in tables.session.items() if row.closed_ms is not None and row.closed_ms <= now_ms - DAY_MS
-        ][: limit - len(expired)]
+        ][: limit - len(expired) - len(over)]
         for at in closed:
             del tables.session[at]
-        return len(expired) + len(closed)
+        return len(expired) + len(over) + len(closed)
 
 
 def _newest_first(ids: list[str], before: str) -> Iterator[str]:

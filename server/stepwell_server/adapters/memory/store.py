@@ -13,6 +13,7 @@ from stepwell_server.adapters.memory.disjoint import assert_disjoint
 from stepwell_server.adapters.memory.history import MemoryHistory
 from stepwell_server.adapters.memory.refuse import refusal
 from stepwell_server.adapters.memory.tables import Tables
+from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.commit import FENCED, Commit, CommitResult, Verdict
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.function import Registry
@@ -78,7 +79,24 @@ class MemoryStore(MemoryHistory):
             event=self.tables.event.get((run.env, run.event_id)) if run.event_id is not None else None,
             outcomes=(*(row for _, _, row in numbered), *(row for row in outcomes if row.number is None)),
             waits=tuple(sorted(self.tables.wait.get(at, {}).values(), key=lambda row: row.key)),
+            events=tuple(self._joined(run)) if run.gathers else (),
         )
+
+    def _joined(self, run: RunRow) -> Iterable[EventRow]:
+        for event_id in self.tables.members.get((run.env, run.id), ()):
+            event = self.tables.event.get((run.env, event_id))
+            if event is not None:
+                yield event
+
+    async def claims(self, env: str, keys: Sequence[str]) -> dict[str, ClaimRow]:
+        return {key: self.tables.claim[env, key] for key in keys if (env, key) in self.tables.claim}
+
+    async def joined(self, env: str, event_ids: Sequence[str]) -> list[MemberRow]:
+        wanted = set(event_ids)
+        found = [
+            MemberRow(*at, run_id) for at, run_id in self.tables.member.items() if at[0] == env and at[1] in wanted
+        ]
+        return sorted(found)
 
     async def match(self, env: str, probes: Sequence[Probe]) -> Matches:
         found: dict[tuple[str, str], WaitRow] = {}
@@ -162,6 +180,8 @@ class MemoryStore(MemoryHistory):
             "deployments": tables.deployment.values(),
             "shapes": tables.shape,
             "environments": tables.version.items(),
+            "claims": tables.claim.values(),
+            "members": (MemberRow(*at, run_id) for at, run_id in tables.member.items()),
             "leases": tables.lease.values(),
             "settings": tables.setting.items(),
         }

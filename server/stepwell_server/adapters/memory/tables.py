@@ -6,6 +6,7 @@ from bisect import bisect_left, insort
 from collections.abc import Iterator
 from typing import Any
 
+from stepwell_server.model.claim import ClaimRow
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
@@ -44,6 +45,9 @@ class Tables:
         self.waits_by_match: dict[tuple[str, str, str | None], dict[Key2, None]] = {}
         self.due: list[tuple[int, str, str, str]] = []
         self.not_looked_back: dict[Key3, None] = {}
+        self.claim: dict[Key2, ClaimRow] = {}
+        self.member: dict[Key3, str] = {}
+        self.members: dict[Key2, list[str]] = {}
         self.session: dict[Key2, SessionRow] = {}
         self.deployment: dict[Key3, DeploymentRow] = {}
         self.shape: dict[ShapeRow, None] = {}
@@ -163,6 +167,13 @@ class Tables:
             discard(self.due, (row.due_ms, env, run_id, key))
         self.not_looked_back.pop((env, run_id, key), None)
         return True
+
+    def add_member(self, env: str, event_id: str, function_id: str, run_id: str) -> None:
+        """An event joins a run, unless it joined one at this function before."""
+        if (env, event_id, function_id) not in self.member:
+            self.rows += 1
+            self.member[env, event_id, function_id] = run_id
+            insort(self.members.setdefault((env, run_id), []), event_id)
 
     def all_outcomes(self) -> Iterator[OutcomeRow]:
         for rows in self.outcome.values():

@@ -11,6 +11,7 @@ from enum import Enum
 from operator import attrgetter
 from typing import Any
 
+from stepwell_server.model.claim import ClaimEnd, ClaimRow, MemberRow
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.event import CursorDelete, CursorRow, DedupRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
@@ -70,6 +71,10 @@ class Arm:
 
 
 _RENEW = f"(env, key) DO UPDATE SET value = excluded.value, expires_ms = excluded.expires_ms WHERE {_EXPIRED}"
+_SUCCEED = (
+    "(env, key) DO UPDATE SET version = excluded.version, run_id = excluded.run_id, value = excluded.value, "
+    "until_ms = excluded.until_ms WHERE claims.version = excluded.version - 1"
+)
 _MOVE = (
     "turn = v.turn, status = v.status, reason = v.reason, session_id = v.session_id, losses = v.losses, "
     f"priority = v.priority, queued_ms = v.queued_ms, failure = v.failure, {_FIRST}"
@@ -106,7 +111,10 @@ ARMS = (
         Kind.UPDATE,
         Enqueue,
         "runs",
-        change=f"status = {RunStatus.QUEUED:d}, priority = v.priority, queued_ms = v.queued_ms",
+        change=(
+            f"status = {RunStatus.QUEUED:d}, priority = v.priority, queued_ms = v.queued_ms, "
+            "event_id = coalesce(v.event_id, t.event_id)"
+        ),
         where=_RUN,
         guard=f"{_UNHELD} = {RunStatus.PARKED:d}",
     ),
@@ -122,6 +130,17 @@ ARMS = (
     Arm("ends", Kind.UPDATE, End, "runs", change=_END, where=_RUN, guard=f"t.turn = v.turn AND {_LIVE}"),
     Arm("cursor_deletes", Kind.DELETE, CursorDelete, "cursors", where="t.env = v.env AND t.id = v.id"),
     Arm("dedups", Kind.INSERT, DedupRow, "dedup", conflict=_RENEW),
+    Arm("claims", Kind.INSERT, ClaimRow, "claims", conflict=_SUCCEED),
+    Arm(
+        "claim_ends",
+        Kind.UPDATE,
+        ClaimEnd,
+        "claims",
+        change="run_id = '', version = t.version + 1, until_ms = v.until_ms",
+        where="t.env = v.env AND t.key = v.key",
+        guard="t.run_id = v.run_id",
+    ),
+    Arm("members", Kind.INSERT, MemberRow, "members"),
     Arm("deployments", Kind.REGISTER, DeploymentRow, "deployments"),
     Arm("shapes", Kind.REGISTER, ShapeRow, "shapes"),
     Arm("settings", Kind.INSERT, SettingRow, "settings", conflict="(name) DO UPDATE SET value = excluded.value"),
@@ -134,10 +153,12 @@ DECIDES: dict[type[Any], str] = {
     Take: "takes",
     End: "ends",
     OutcomeRow: "resolves",
+    ClaimRow: "claims",
 }
 """The arm of a decider that is a row; the others are SessionWrite and LeaseWrite."""
 BY_FIELD = {arm.field: arm for arm in ARMS}
 
+CLAIM = f"SELECT {', '.join(ClaimRow._fields)} FROM claims WHERE env = $1 AND key = $2"
 RUN_STANDS = f"SELECT {', '.join(RunRow._fields)} FROM runs WHERE env = $1 AND id = $2"
 
 

@@ -14,12 +14,13 @@ from stepwell_server.adapters.sql.postgres_errors import from_postgres
 from stepwell_server.adapters.sql.postgres_history import PostgresHistory
 from stepwell_server.adapters.sql.postgres_link import READ_SETTINGS, WRITE_SETTINGS, Connection, Connections, Target
 from stepwell_server.adapters.sql.postgres_schema import prepare
+from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.commit import APPLIED, FENCED, Commit, CommitResult, Verdict
 from stepwell_server.model.errors import InvalidError, ServerError
 from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
-from stepwell_server.model.run import ReadyRow, RunRow
+from stepwell_server.model.run import GATHERED, ReadyRow, RunRow
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
 from stepwell_server.ports.store import Matches, Probe, RunState, Stranded, Unseen
 
@@ -39,7 +40,9 @@ _LOAD = (
     "(SELECT e FROM events AS e WHERE e.env = r.env AND e.id = r.event_id), "
     "ARRAY(SELECT o FROM outcomes AS o WHERE o.env = r.env AND o.run_id = r.id "
     "ORDER BY o.number, CASE WHEN o.number IS NULL THEN o.arrived END, o.key), "
-    "ARRAY(SELECT w FROM waits AS w WHERE w.env = r.env AND w.run_id = r.id ORDER BY w.key) "
+    "ARRAY(SELECT w FROM waits AS w WHERE w.env = r.env AND w.run_id = r.id ORDER BY w.key), "
+    f"CASE WHEN r.input IS NULL AND r.input_encoding = '{GATHERED}' THEN ARRAY(SELECT e FROM members AS m JOIN events "
+    "AS e ON e.env = m.env AND e.id = m.event_id WHERE m.env = r.env AND m.run_id = r.id ORDER BY m.event_id) END "
     "FROM runs AS r WHERE r.env = $1 AND r.id = ANY($2::text[])"
 )
 _CHANGES = _LOAD.replace(
@@ -176,6 +179,7 @@ class PostgresStore(PostgresHistory):
     async def purge(self, now_ms: int, limit: int) -> int:
         async def work(db: Connection) -> int:
             gone = int((await db.execute(reads.PURGE_DEDUP, now_ms, limit)).rsplit(" ", 1)[-1])
+            gone += int((await db.execute(reads.PURGE_CLAIMS, now_ms, limit - gone)).rsplit(" ", 1)[-1])
             return gone + int((await db.execute(reads.PURGE_SESSIONS, now_ms, limit - gone)).rsplit(" ", 1)[-1])
 
         return await self._flushers.run(work)
@@ -232,6 +236,12 @@ class PostgresStore(PostgresHistory):
         rows = await self._fetch(reads.LEASE, name)
         return LeaseRow._make(rows[0]) if rows else None
 
+    async def claims(self, env: str, keys: Sequence[str]) -> dict[str, ClaimRow]:
+        return {row[1]: ClaimRow._make(row) for row in await self._fetch(reads.CLAIMS, env, list(keys))}
+
+    async def joined(self, env: str, event_ids: Sequence[str]) -> list[MemberRow]:
+        return list(map(MemberRow._make, await self._fetch(reads.JOINED, env, list(event_ids))))
+
 
 async def on_database(url: str, work: Callable[[Connection], Awaitable[T]]) -> T:
     """Work on one connection of its own. Raises as ``PostgresStore.open``."""
@@ -261,10 +271,11 @@ def _refused(error: Exception) -> CommitResult:
 
 def _state(row: Any) -> RunState:
     values = tuple(row)
-    event, outcomes, waits = values[_RUN_WIDTH:]
+    event, outcomes, waits, events = values[_RUN_WIDTH:]
     return RunState(
         run=RunRow._make(values[:_RUN_WIDTH]),
         event=EventRow._make(event[:_EVENT_WIDTH]) if event is not None else None,
         outcomes=tuple(OutcomeRow._make(outcome[:_OUTCOME_WIDTH]) for outcome in outcomes),
         waits=tuple(WaitRow._make(wait[:_WAIT_WIDTH]) for wait in waits),
+        events=tuple(EventRow._make(event[:_EVENT_WIDTH]) for event in events or ()),
     )

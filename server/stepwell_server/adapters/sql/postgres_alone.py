@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from stepwell_server.adapters.sql.arms import ARMS, BY_FIELD, DECIDES, FIELDS, RUN_STANDS, Arm, Kind, stands
+from stepwell_server.adapters.sql.arms import ARMS, BY_FIELD, CLAIM, DECIDES, FIELDS, RUN_STANDS, Arm, Kind, stands
 from stepwell_server.adapters.sql.postgres_apply import Arrivals, arm_values
 from stepwell_server.adapters.sql.postgres_link import Connection
 from stepwell_server.adapters.sql.postgres_text import arm_text
+from stepwell_server.model.claim import ClaimRow
 from stepwell_server.model.commit import APPLIED, FENCED, LOST, Commit, CommitResult, Decider, Verdict
 from stepwell_server.model.event import DedupRow
 from stepwell_server.model.journal import OutcomeRow
@@ -84,6 +85,8 @@ async def _decide(db: Connection, decider: Decider, arrivals: Arrivals) -> Commi
             won = await _run(db, BY_FIELD[DECIDES[type(decider)]], [decider], arrivals) > 0 or await _stands(
                 db, decider
             )
+        case ClaimRow():
+            won = await _run(db, BY_FIELD["claims"], [decider], arrivals) > 0 or await _claimed(db, decider)
         case OutcomeRow():
             won = await _resolve(db, decider, arrivals)
         case SessionWrite(expect_epoch=epoch, row=row):
@@ -100,6 +103,11 @@ async def _dedup(db: Connection, row: DedupRow, arrivals: Arrivals) -> CommitRes
         return APPLIED
     value = await db.fetchval("SELECT value FROM dedup WHERE env = $1 AND key = $2", *row[:2])
     return APPLIED if value == row.value else CommitResult(Verdict.LOST, value or "")
+
+
+async def _claimed(db: Connection, row: ClaimRow) -> bool:
+    there = await db.fetchrow(CLAIM, *row[:2])
+    return there is not None and tuple(there) == row
 
 
 async def _stands(db: Connection, change: Move | Take | End) -> bool:

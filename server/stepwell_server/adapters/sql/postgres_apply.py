@@ -9,6 +9,7 @@ from typing import Any
 
 from stepwell_server.adapters.sql.arms import ARMS, DECIDES, FIELDS, Arm
 from stepwell_server.adapters.sql.postgres_text import Shape, batch_text
+from stepwell_server.model.claim import ClaimRow
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.event import DedupRow
 from stepwell_server.model.journal import OutcomeRow
@@ -17,7 +18,8 @@ from stepwell_server.model.session import Fence
 
 # Fields of a Commit whose operations may meet in one row; siblings in one statement would not see each other.
 _RUN_FIELDS = ("moves", "takes", "enqueues", "relines", "ends")
-# Their rows are locked one after the other, in this order, so that two batches cannot lock crosswise.
+# Rows that are locked one after the other, in the order of their places, so that two batches cannot lock crosswise.
+_LOCKED_FIELDS = (*_RUN_FIELDS, "claims", "claim_ends")
 _PLACE: Callable[[tuple[Any, ...]], Any] = itemgetter(0, 1)
 _OUTCOME_FIELDS = ("outcomes", "resolves", "numbers", "outcome_deletes")
 _WAIT_FIELDS = ("waits", "resolves", "looked_back", "wait_deletes")
@@ -48,7 +50,7 @@ def is_plain(commit: Commit) -> bool:
         return False
     if commit.deployments or commit.shapes or commit.settings:
         return False
-    if commit.dedups and not _upserts_once(commit):
+    if (commit.dedups or commit.claims or commit.claim_ends) and not _upserts_once(commit):
         return False
     runs: list[Any] = [(row.env, row.id) for row in commit.runs]
     keys: list[Any] = []
@@ -76,10 +78,13 @@ def _disjoint(commit: Commit, fields: Sequence[str], width: int, taken: list[Any
 
 def _upserts_once(commit: Commit) -> bool:
     """An upsert, unlike an insert, fails where a statement brings a key twice."""
-    keys = [row[:2] for row in commit.dedups]
-    if isinstance(commit.decider, DedupRow):
-        keys.append(commit.decider[:2])
-    return len(set(keys)) == len(keys)
+    for kind, rows in ((DedupRow, commit.dedups), (ClaimRow, (*commit.claims, *commit.claim_ends))):
+        keys: list[Any] = [row[:2] for row in rows]
+        if isinstance(commit.decider, kind):
+            keys.append(commit.decider[:2])
+        if len(set(keys)) < len(keys):
+            return False
+    return True
 
 
 def decider_key(commit: Commit) -> tuple[str, ...] | None:
@@ -89,8 +94,8 @@ def decider_key(commit: Commit) -> tuple[str, ...] | None:
         return None
     if isinstance(decider, OutcomeRow):
         return decider[:3]
-    if isinstance(decider, DedupRow):
-        return ("dedup", *decider[:2])
+    if isinstance(decider, DedupRow | ClaimRow):
+        return (DECIDES[type(decider)], *decider[:2])
     assert isinstance(decider, Move | Take | End), decider
     return ("run", *decider[:2])
 
@@ -103,11 +108,11 @@ def batch_statement(commits: Sequence[Commit], arrivals: Arrivals, owner: Fence 
     for c, commit in enumerate(commits):
         decider = commit.decider
         if decider is not None:
-            assert isinstance(decider, DedupRow | Move | Take | End | OutcomeRow), decider
+            assert isinstance(decider, DedupRow | ClaimRow | Move | Take | End | OutcomeRow), decider
             deciders.setdefault(DECIDES[type(decider)], []).append((c, decider))
     guarded = owner is not None or fenced or bool(deciders)
     for field, rows in deciders.items():
-        if field in _RUN_FIELDS:
+        if field in _LOCKED_FIELDS:
             rows.sort(key=lambda decided: _PLACE(decided[1]))
         values.append([c for c, _ in rows])
         _columns([row for _, row in rows], values)
@@ -122,7 +127,7 @@ def batch_statement(commits: Sequence[Commit], arrivals: Arrivals, owner: Fence 
         fields.append(arm.field)
         count += len(rows)
         ordinals = chain.from_iterable(map(repeat, range(len(parts)), map(len, parts))) if guarded else repeat(0)
-        if arm.field in _RUN_FIELDS and len(rows) > 1:
+        if arm.field in _LOCKED_FIELDS and len(rows) > 1:
             order = sorted(zip(rows, ordinals, strict=False), key=lambda pair: _PLACE(pair[0]))
             rows = [row for row, _ in order]
             ordinals = [c for _, c in order]

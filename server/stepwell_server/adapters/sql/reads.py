@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 
+from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, StepKind, WaitRow
@@ -97,6 +98,16 @@ HELD = (
     f"AND r.session_id = g.session_id WHERE {_HELD} LIMIT $1"
 )
 
+CLAIMS = f"SELECT {columns(ClaimRow._fields)} FROM claims WHERE env = $1 AND key = ANY($2::text[])"
+JOINED = (
+    f"SELECT {columns(MemberRow._fields)} FROM members WHERE env = $1 AND event_id = ANY($2::text[]) "
+    "ORDER BY event_id, function_id"
+)
+MEMBERS = (
+    f"SELECT {columns(EventRow._fields, 'e')} FROM members AS m JOIN events AS e ON e.env = m.env "
+    "AND e.id = m.event_id WHERE m.env = $1 AND m.run_id = $2 ORDER BY m.event_id"
+)
+
 EVENTS_BY_ID = f"SELECT {EVENT} FROM events WHERE env = $1 AND id = ANY($2::text[]) ORDER BY id"
 RUN_BY_ID = f"SELECT {RUN} FROM runs WHERE env = $1 AND id = $2"
 SETTING = "SELECT value FROM settings WHERE name = $1"
@@ -116,6 +127,10 @@ SPECS = "SELECT spec FROM deployments WHERE env = $1"
 PURGE_DEDUP = (
     "DELETE FROM dedup WHERE (env, key) IN (SELECT env, key FROM dedup WHERE expires_ms <= $1::bigint "
     "ORDER BY expires_ms LIMIT $2)"
+)
+PURGE_CLAIMS = (
+    "DELETE FROM claims WHERE (env, key) IN (SELECT env, key FROM claims WHERE until_ms <= $1::bigint "
+    "ORDER BY until_ms LIMIT $2)"
 )
 PURGE_SESSIONS = (
     f"DELETE FROM sessions WHERE (env, id) IN (SELECT env, id FROM sessions WHERE closed_ms <= $1::bigint - {DAY_MS} "

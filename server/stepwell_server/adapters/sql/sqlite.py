@@ -18,6 +18,7 @@ from stepwell_server.adapters.sql.sqlite_checkpoint import Checkpointer
 from stepwell_server.adapters.sql.sqlite_errors import from_sqlite
 from stepwell_server.adapters.sql.sqlite_history import SqliteHistory
 from stepwell_server.adapters.sql.sqlite_thread import SqliteThread, Work
+from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.event import CursorRow, EventRow
 from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
@@ -44,6 +45,9 @@ _OUTCOMES = lite(
 )
 _CHANGES = _OUTCOMES.replace("ORDER", f"AND (number IS NULL OR number > ?3 OR key = '{CANCEL_KEY}') ORDER")
 _WAITS = lite(f"SELECT {reads.WAIT} FROM waits WHERE env = $1 AND run_id = $2 ORDER BY key")
+_MEMBERS = lite(reads.MEMBERS)
+_CLAIMS = lite(reads.CLAIMS)
+_JOINED = lite(reads.JOINED)
 _MATCH = lite(
     f"SELECT {reads.WAIT} FROM {reads.hinted('waits', 'waits_match')} "
     "WHERE env = $1 AND target = $2 AND match_key = $3 AND kind = 3"
@@ -143,6 +147,7 @@ class SqliteStore(SqliteHistory):
     async def purge(self, now_ms: int, limit: int) -> int:
         def work(db: sqlite3.Connection) -> int:
             gone = db.execute(lite(reads.PURGE_DEDUP), (now_ms, limit)).rowcount
+            gone += db.execute(lite(reads.PURGE_CLAIMS), (now_ms, limit - gone)).rowcount
             gone += db.execute(lite(reads.PURGE_SESSIONS), (now_ms, limit - gone)).rowcount
             self._checkpointer.wrote(gone, 0)
             return gone
@@ -222,6 +227,17 @@ class SqliteStore(SqliteHistory):
         row = await self._read(lambda db: db.execute(_LEASE, (name,)).fetchone())
         return LeaseRow._make(row) if row else None
 
+    async def claims(self, env: str, keys: Sequence[str]) -> dict[str, ClaimRow]:
+        values = env, json.dumps(list(keys))
+        rows = await self._read(lambda db: db.execute(_CLAIMS, values).fetchall())
+        return {row[1]: ClaimRow._make(row) for row in rows}
+
+    async def joined(self, env: str, event_ids: Sequence[str]) -> list[MemberRow]:
+        rows = await self._read(
+            lambda db: db.execute(lite(reads.JOINED), (env, json.dumps(list(event_ids)))).fetchall()
+        )
+        return list(map(MemberRow._make, rows))
+
     async def _read(self, work: Work) -> Any:
         return await self._reader.run(partial(_snapshot, work))
 
@@ -252,6 +268,7 @@ def _load(
             event=events.get(run.event_id) if run.event_id is not None else None,
             outcomes=tuple(OutcomeRow._make(row) for row in db.execute(outcomes, (env, run.id, *values))),
             waits=tuple(wait_rows(db.execute(_WAITS, (env, run.id)))),
+            events=tuple(map(EventRow._make, db.execute(_MEMBERS, (env, run.id)))) if run.gathers else (),
         )
         for run in runs
     }

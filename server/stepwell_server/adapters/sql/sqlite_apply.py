@@ -8,8 +8,9 @@ from functools import lru_cache
 from itertools import chain
 from typing import Any, TypeVar
 
-from stepwell_server.adapters.sql.arms import ARMS, BY_FIELD, DECIDES, FIELDS, RUN_STANDS, Arm, Kind, stands
+from stepwell_server.adapters.sql.arms import ARMS, BY_FIELD, CLAIM, DECIDES, FIELDS, RUN_STANDS, Arm, Kind, stands
 from stepwell_server.adapters.sql.reads import lite
+from stepwell_server.model.claim import ClaimRow
 from stepwell_server.model.commit import APPLIED, FENCED, LOST, Commit, CommitResult, Decider, Verdict
 from stepwell_server.model.event import DedupRow
 from stepwell_server.model.journal import OutcomeRow
@@ -175,6 +176,8 @@ def _decide(db: sqlite3.Connection, decider: Decider) -> CommitResult:
             return _dedup(db, decider)
         case Move() | Take() | End():
             won = _change(db, BY_FIELD[DECIDES[type(decider)]], decider) or _stands(db, decider)
+        case ClaimRow():
+            won = _change(db, BY_FIELD["claims"], decider) or db.execute(lite(CLAIM), decider[:2]).fetchone() == decider
         case OutcomeRow():
             won = _resolve(db, decider)
         case SessionWrite():

@@ -221,6 +221,24 @@ sessions = _table(
 )
 _index("sessions_closed", sessions, "closed_ms", "closed_ms IS NOT NULL")
 
+claims = _table(
+    "claims",
+    "env key",
+    _text("env"),
+    _text("key"),
+    _int("version"),
+    _text("run_id"),
+    _text("value"),
+    _int("until_ms"),
+    storage=_CHURN,
+)
+_index("claims_until", claims, "until_ms")
+
+members = _table(
+    "members", "env event_id function_id", _text("env"), _text("event_id"), _text("function_id"), _text("run_id")
+)
+_index("members_run", members, "env run_id event_id")
+
 deployments = _table(
     "deployments",
     "env app id",
