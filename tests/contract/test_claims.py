@@ -139,7 +139,7 @@ async def test_a_run_that_gathered_begins_with_the_event_that_is_named(store: Fu
     await put(store, enqueues=[enqueue(event_id=event_id(7)), enqueue(2)])
     assert (await run_row(store)).event_id == event_id(7)
     assert (await run_row(store, 2)).event_id == event_id(2)
-    assert [row.run_id for row in await store.ready(ENV, FUNCTION, None, 10)] == [run_id(1), run_id(2)]
+    assert [row.run_id for row in await store.ready(ENV, FUNCTION, "", 10)] == [run_id(1), run_id(2)]
 
 
 NEXT = "update claims set version = version + 1, run_id = $3 where env = $1 and key = $2"
