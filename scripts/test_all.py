@@ -131,8 +131,20 @@ def node(tool: str, *arguments: str) -> int:
 
 
 def go_vet() -> int:
-    """What the compiler and vet have against the Go code."""
-    return run("go", "-C", GO_MODULE, "vet", "./...")
+    """What the compiler and vet have against the Go code: the SDK, and the modules of examples/."""
+    modules = [GO_MODULE, *sorted(path.parent for path in (ROOT / "examples").rglob("go.mod"))]
+    return max(run("go", "-C", module, "vet", "./...") for module in modules)
+
+
+def tsc() -> int:
+    """What the compiler has against the TypeScript code: the SDK with its tests, and examples/ as they use it."""
+    return max(node("typescript/bin/tsc", "--noEmit", "-p", project) for project in (".", "tsconfig.examples.json"))
+
+
+def prettier() -> int:
+    """Every TypeScript file is in the form that prettier gives it."""
+    options = ("--check", "--log-level=warn", "--config", ".prettierrc.json")
+    return node("prettier/bin/prettier.cjs", *options, ".", "../../examples/**/*.ts")
 
 
 def gofmt() -> int:
@@ -153,9 +165,9 @@ CHECKS: dict[str, Callable[[], int]] = {
     "generated": generated,
     "gofmt": gofmt,
     "go-vet": go_vet,
-    "tsc": lambda: node("typescript/bin/tsc", "--noEmit"),
+    "tsc": tsc,
     "eslint": lambda: node("eslint/bin/eslint.js", "."),
-    "prettier": lambda: node("prettier/bin/prettier.cjs", "--check", "--log-level=warn", "."),
+    "prettier": prettier,
 }
 NEEDS: dict[str, Callable[[], str]] = {
     **dict.fromkeys(("generate_go", "gofmt", "go-vet", "go"), go_missing),

@@ -46,7 +46,7 @@ type attempt struct {
 // start begins a body. ended is called in the body's goroutine when its code has really ended: a body that ignores its
 // context keeps its run waiting, interrupted or timed out as it may be.
 func (b *bodies) start(body *bodyCall, ended func(*attempt)) *attempt {
-	ctx, interrupt := context.WithCancelCause(withStep(b.base, body.runID, body.key, body.attempt, body.lastError))
+	ctx, interrupt := context.WithCancelCause(withBody(b.base, body))
 	a := &attempt{body: body, interrupt: interrupt, err: errGoexit}
 	b.executing.Add(1)
 	go b.execute(ctx, a, ended)

@@ -6,20 +6,41 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"sync"
 
 	stepwellv1 "stepwell.example/stepwell/v1"
 )
 
+// encoder is one with what it has written. Those that held little are used again.
+type encoder struct {
+	json *json.Encoder
+	out  bytes.Buffer
+}
+
+const encoderBytesMax = 64 * 1024
+
+var encoders = sync.Pool{New: func() any {
+	e := &encoder{}
+	e.json = json.NewEncoder(&e.out)
+	e.json.SetEscapeHTML(false)
+	return e
+}}
+
 // encode makes JSON text. Its error is an ErrSerialization that names what.
 func encode(value any, what string) (data []byte, err error) {
 	defer refusePanic(&err, what)
-	var out bytes.Buffer
-	encoder := json.NewEncoder(&out)
-	encoder.SetEscapeHTML(false)
-	if err := encoder.Encode(value); err != nil {
+	e := encoders.Get().(*encoder)
+	if err := e.json.Encode(value); err != nil {
 		return nil, &Error{reasonSerialization, fmt.Sprintf("%s (%T) has no JSON form: %v", what, value, err), err}
 	}
-	return bytes.TrimSuffix(out.Bytes(), []byte("\n")), nil
+	data = bytes.TrimSuffix(e.out.Bytes(), []byte("\n"))
+	if e.out.Len() > encoderBytesMax {
+		return data, nil
+	}
+	data = bytes.Clone(data)
+	e.out.Reset()
+	encoders.Put(e)
+	return data, nil
 }
 
 // decode reads JSON text; none at all is null. Its error is an ErrSerialization that names what.

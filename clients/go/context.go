@@ -7,8 +7,6 @@ import (
 	"encoding/hex"
 
 	"golang.org/x/crypto/blake2b"
-
-	stepwellv1 "stepwell.example/stepwell/v1"
 )
 
 // Context is given to a function's code and to each branch of a Group; steps are made with it. It is done when the run is
@@ -57,18 +55,22 @@ type StepInfo struct {
 	Token string
 }
 
-type stepInfoKey struct{}
+type bodyKey struct{}
 
 // CurrentStep is the step whose body was given this context; the zero StepInfo elsewhere.
 func CurrentStep(ctx context.Context) StepInfo {
-	info, _ := ctx.Value(stepInfoKey{}).(StepInfo)
-	return info
+	body, ok := ctx.Value(bodyKey{}).(*bodyCall)
+	if !ok {
+		return StepInfo{}
+	}
+	return StepInfo{
+		RunID: body.runID, Key: body.key, Attempt: int(body.attempt), LastError: failureFrom(body.lastError), Token: token(body.runID, body.key),
+	}
 }
 
-func withStep(ctx context.Context, runID, key string, attempt uint32, lastError *stepwellv1.Failure) context.Context {
-	return context.WithValue(ctx, stepInfoKey{}, StepInfo{
-		RunID: runID, Key: key, Attempt: int(attempt), LastError: failureFrom(lastError), Token: token(runID, key),
-	})
+// withBody lets CurrentStep find the body. What few bodies ask for, such as the token, is made when they do.
+func withBody(ctx context.Context, body *bodyCall) context.Context {
+	return context.WithValue(ctx, bodyKey{}, body)
 }
 
 // token is derived from run and key, so that every attempt, worker and language gets the same.

@@ -82,8 +82,7 @@ func newReentry(fn *definition, assign *stepwellv1.Assign, limits *stepwellv1.Li
 		fn: fn, runID: assign.GetRunId(), turn: assign.GetTurn(), limits: limits, event: assign.GetEvent(), gathered: assign.GetEvents(),
 		nowMs: assign.GetCreatedMs(), base: base, log: log, patience: stuckAfter,
 		state: stateNew, journal: newJournal(assign), outbox: outbox{runID: assign.GetRunId(), turn: assign.GetTurn()},
-		keys: newKeys(limits), seen: map[string]bool{}, calls: map[string]*call{},
-		executing: map[string]*call{}, back: make(chan struct{}),
+		keys: newKeys(limits), back: make(chan struct{}),
 	}
 	if n := len(r.journal.outcomes); n > 0 {
 		r.number = r.journal.outcomes[n-1].GetNumber()
@@ -109,7 +108,7 @@ func (r *reentry) begin(c *call, name string) error {
 	}
 	r.callSeq++
 	c.key, c.seq, c.attempt = key, r.callSeq, 1
-	r.calls[key] = c
+	put(&r.calls, key, c)
 	if recorded, attempted, differ := r.journal.difference(c); differ {
 		r.mismatch(c, recorded, attempted)
 	}
@@ -200,15 +199,35 @@ func (r *reentry) mismatch(c *call, recorded, attempted string) {
 	runtime.Goexit()
 }
 
+// put sets an item of a map that is made when it is first needed: of most runs few are.
+func put[V any](items *map[string]V, key string, value V) {
+	if *items == nil {
+		*items = map[string]V{}
+	}
+	(*items)[key] = value
+}
+
+// rest is a queue without its first item. An empty one keeps its memory.
+func rest[T any](queue []T) []T {
+	if len(queue) > 1 {
+		return queue[1:]
+	}
+	clear(queue)
+	return queue[:0]
+}
+
 // wake lets a fiber go on once it is its turn.
 func (r *reentry) wake(f *fiber) {
 	f.call, f.awaits = nil, nil
 	r.ready = append(r.ready, f)
 }
 
-// openCalls are the calls in the order in which they were made.
-func (r *reentry) openCalls() []*call {
-	return slices.SortedFunc(maps.Values(r.calls), func(a, b *call) int { return cmp.Compare(a.seq, b.seq) })
+// inOrder are calls in the order in which they were made.
+func inOrder(calls map[string]*call) []*call {
+	if len(calls) == 0 {
+		return nil
+	}
+	return slices.SortedFunc(maps.Values(calls), func(a, b *call) int { return cmp.Compare(a.seq, b.seq) })
 }
 
 // timer is reused: at most one is needed at a time.

@@ -8,28 +8,52 @@ import (
 	stepwellv1 "stepwell.example/stepwell/v1"
 )
 
+// restingMax bounds the goroutines that wait for another run to drive: their stacks have grown to what that takes.
+const restingMax = 32
+
 // tell puts an item into a run's inbox. It waits there while the assignment still arrives. Needs the lock.
 func (h *host) tell(one *resident, item func()) {
 	one.inbox = append(one.inbox, item)
-	if !one.working && one.assign == nil {
-		one.working = true
-		go h.drive(one)
+	if one.working || one.assign != nil {
+		return
+	}
+	one.working = true
+	select {
+	case h.driven <- one:
+		h.resting--
+	default:
+		go h.driver(one)
 	}
 }
 
-// drive works an inbox off. It is the only goroutine of its run that calls the core.
-func (h *host) drive(one *resident) {
+// driver drives one run after another, as many goroutines as there are runs with something to do: a run that blocks holds
+// up no other.
+func (h *host) driver(one *resident) {
+	for h.drive(one) {
+		select {
+		case one = <-h.driven:
+		case <-h.over:
+			return
+		}
+	}
+}
+
+// drive works an inbox off. It is the only goroutine of its run that calls the core. more tells to wait for another run.
+func (h *host) drive(one *resident) (more bool) {
 	for {
 		h.mu.Lock()
 		if len(one.inbox) == 0 {
 			one.working = false
 			h.release()
 			h.settleIdle()
+			if more = h.resting < restingMax; more {
+				h.resting++
+			}
 			h.mu.Unlock()
-			return
+			return more
 		}
 		item := one.inbox[0]
-		one.inbox = one.inbox[1:]
+		one.inbox = rest(one.inbox)
 		h.mu.Unlock()
 		if h.protected(one, item) {
 			h.settle(one)
@@ -68,7 +92,7 @@ func (h *host) settle(one *resident) {
 	if h.submit(one) {
 		core.bodies = nil
 		for _, body := range bodies {
-			one.attempts[body.key] = h.bodies.start(body, func(a *attempt) { h.ended(one, a) })
+			put(&one.attempts, body.key, h.bodies.start(body, func(a *attempt) { h.ended(one, a) }))
 		}
 	}
 	h.mu.Lock()

@@ -71,7 +71,7 @@ func (p *packer) decision(one entry) {
 		p.cut()
 	}
 	if p.body == nil {
-		p.body, p.parked = &stepwellv1.Commands{Epoch: p.epoch}, map[string]bool{}
+		p.body, p.parked = &stepwellv1.Commands{Epoch: p.epoch}, nil
 	}
 	for _, c := range one.commands {
 		p.add(one.runID, c)
@@ -100,7 +100,7 @@ func (p *packer) add(runID string, c command) {
 		p.body.Abandons = append(p.body.Abandons, c)
 	case *stepwellv1.Park:
 		p.body.Parks = append(p.body.Parks, c)
-		p.parked[runID] = true
+		put(&p.parked, runID, true)
 	case *stepwellv1.Release:
 		p.body.Releases = append(p.body.Releases, c)
 	case *stepwellv1.Mismatch:

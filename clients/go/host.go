@@ -34,11 +34,15 @@ type host struct {
 	draining   bool
 	idle       chan struct{} // closed once a draining host has nothing left to do
 	isIdle     bool
+	driven     chan *resident // to a driver that rests
+	resting    int            // drivers
+	over       chan struct{}  // closed when the worker has left
 }
 
 func newHost(app *App, base context.Context, settings workerSettings) *host {
 	h := &host{
 		app: app, base: base, log: settings.log, now: settings.now, maxParked: settings.maxParked, residents: newResidents(), idle: make(chan struct{}),
+		driven: make(chan *resident), over: make(chan struct{}),
 	}
 	h.bodies = &bodies{base: base, nowMs: h.nowMs, log: settings.log}
 	return h
@@ -226,7 +230,7 @@ func (h *host) assign(assign *stepwellv1.Assign) {
 	}
 	one := &resident{
 		runID: assign.GetRunId(), turn: assign.GetTurn(), hash: runHash(assign.GetRunId(), assign.GetTurn()),
-		assign: assign, attempts: map[string]*attempt{},
+		assign: assign,
 	}
 	h.residents.add(one)
 	if !assign.GetMore() {

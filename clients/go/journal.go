@@ -52,10 +52,7 @@ type journal struct {
 }
 
 func newJournal(assign *stepwellv1.Assign) *journal {
-	j := &journal{
-		recorded: map[string]*stepwellv1.Outcome{}, skipped: map[string]bool{}, inbox: map[string]*stepwellv1.Outcome{},
-		open: map[string]*stepwellv1.OpenKey{}, attempts: map[string]retried{}, functionAttempt: 1,
-	}
+	j := &journal{functionAttempt: 1}
 	for _, outcome := range assign.GetJournal() {
 		if outcome.GetNumber() == 0 {
 			j.pending = append(j.pending, outcome)
@@ -63,12 +60,12 @@ func newJournal(assign *stepwellv1.Assign) *journal {
 		}
 		j.outcomes = append(j.outcomes, outcome)
 		if outcome.GetKind() != kindRetry {
-			j.recorded[outcome.GetKey()] = outcome
+			put(&j.recorded, outcome.GetKey(), outcome)
 		}
 	}
 	slices.SortStableFunc(j.outcomes, func(a, b *stepwellv1.Outcome) int { return cmp.Compare(a.GetNumber(), b.GetNumber()) })
 	for _, key := range assign.GetOpen() {
-		j.open[baseKey(key.GetKey(), key.GetKind())] = key // a back-off is found under the key of its step
+		put(&j.open, baseKey(key.GetKey(), key.GetKind()), key) // a back-off is found under the key of its step
 	}
 	j.noteFunctionAttempt(assign.GetJournal()...)
 	return j
@@ -85,7 +82,7 @@ func (j *journal) takePending() []*stepwellv1.Outcome {
 		}
 		base := baseKey(key, outcome.GetKind())
 		if j.open[base] == nil {
-			j.open[base] = &stepwellv1.OpenKey{Key: key, Kind: outcome.GetKind(), Target: outcome.GetTarget(), InputHash: outcome.GetInputHash()}
+			put(&j.open, base, &stepwellv1.OpenKey{Key: key, Kind: outcome.GetKind(), Target: outcome.GetTarget(), InputHash: outcome.GetInputHash()})
 		}
 	}
 	return pending

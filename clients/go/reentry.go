@@ -6,8 +6,6 @@
 package stepwell
 
 import (
-	"cmp"
-	"maps"
 	"slices"
 	"strings"
 
@@ -26,7 +24,7 @@ func (r *reentry) start() {
 	r.state = stateExecuting
 	early := r.journal.takePending()
 	for _, outcome := range early {
-		r.seen[outcome.GetKey()] = true
+		put(&r.seen, outcome.GetKey(), true)
 		// Leave to run the function again is seen first of all: the code may end without asking for anything.
 		if strings.HasPrefix(outcome.GetKey(), runKey) {
 			r.see(outcome.GetKey())
@@ -64,7 +62,7 @@ func (r *reentry) resolve(outcome *stepwellv1.Outcome) {
 	if r.seen[outcome.GetKey()] {
 		return
 	}
-	r.seen[outcome.GetKey()] = true
+	put(&r.seen, outcome.GetKey(), true)
 	r.received++
 	if r.state == stateNew {
 		r.journal.pending = append(r.journal.pending, outcome)
@@ -166,7 +164,7 @@ func (r *reentry) advance() {
 func (r *reentry) runReady() {
 	for len(r.ready) > 0 && r.state == stateExecuting {
 		f := r.ready[0]
-		r.ready = r.ready[1:]
+		r.ready = rest(r.ready)
 		if where, back := f.run(r.patience); !back {
 			r.log.Error("a run's code blocked outside a step: the run fails, the goroutine is left behind", "run_id", r.runID, "blocks", where)
 			r.endWith(outsideStepError("the function's code blocked outside a step, in %s: I/O, sleeps, and waits for other "+
@@ -203,7 +201,7 @@ func (r *reentry) replay(outcome *stepwellv1.Outcome) {
 		base, attempt := splitAttempt(key)
 		r.nowMs = max(r.nowMs, outcome.GetTimeMs())
 		if c := r.calls[base]; c == nil {
-			r.journal.attempts[base] = retried{attempt, outcome.GetFailure()}
+			put(&r.journal.attempts, base, retried{attempt, outcome.GetFailure()})
 		} else if c.kind == kindRun {
 			c.attempt, c.lastError = attempt, outcome.GetFailure()
 		}
@@ -214,7 +212,7 @@ func (r *reentry) replay(outcome *stepwellv1.Outcome) {
 		r.settle(c, outcome)
 		r.advance()
 	} else if !r.keys.given[key] {
-		r.journal.skipped[key] = true
+		put(&r.journal.skipped, key, true)
 	}
 }
 
@@ -238,7 +236,7 @@ func (r *reentry) receive(outcome *stepwellv1.Outcome) {
 		r.settle(c, outcome)
 		r.advance()
 	case !r.keys.given[key]:
-		r.journal.inbox[key] = outcome
+		put(&r.journal.inbox, key, outcome)
 	}
 }
 
@@ -254,7 +252,7 @@ func (r *reentry) receiveRetry(outcome *stepwellv1.Outcome) {
 		if !r.keys.given[base] {
 			r.see(outcome.GetKey())
 			delete(r.journal.open, base)
-			r.journal.attempts[base] = retried{attempt, outcome.GetFailure()}
+			put(&r.journal.attempts, base, retried{attempt, outcome.GetFailure()})
 		}
 		return
 	}
@@ -323,7 +321,7 @@ func (r *reentry) closeCall() {
 
 func (r *reentry) park() {
 	tree := &stepwellv1.AwaitTree{Combine: stepwellv1.AwaitTree_COMBINE_ANY}
-	for _, c := range r.openCalls() {
+	for _, c := range inOrder(r.calls) {
 		tree.Keys = append(tree.Keys, c.openKey)
 	}
 	if len(tree.Keys) == 0 {
@@ -342,7 +340,7 @@ func (r *reentry) beginBodies() {
 			held = append(held, c)
 			continue
 		}
-		r.executing[c.key] = c
+		put(&r.executing, c.key, c)
 		r.bodies = append(r.bodies, &bodyCall{
 			runID: r.runID, key: c.key, attempt: c.attempt, lastError: c.lastError, args: c.args, fn: c.body, timeout: c.timeout,
 		})
@@ -353,11 +351,10 @@ func (r *reentry) beginBodies() {
 
 // letGo stops what still runs of a run that ended or was fenced.
 func (r *reentry) letGo() {
-	stopped := slices.SortedFunc(maps.Values(r.executing), func(a, b *call) int { return cmp.Compare(a.seq, b.seq) })
-	for _, c := range stopped {
+	for _, c := range inOrder(r.executing) {
 		r.interrupts = append(r.interrupts, c.key)
 	}
-	r.executing, r.calls = map[string]*call{}, map[string]*call{}
+	r.executing, r.calls = nil, nil
 	r.waiting, r.due, r.ready = nil, nil, nil
 	if r.main != nil {
 		r.unwind(r.main)

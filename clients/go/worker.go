@@ -104,6 +104,7 @@ func newWorker(app *App, base context.Context, settings workerSettings) (*worker
 func (w *worker) run(stop, halt <-chan struct{}) error {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
+	defer close(w.host.over)
 	ended := make(chan error, 1)
 	go func() { ended <- w.session.run(ctx) }()
 	select {

@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 import grpc.aio
 import pytest
-from stepwell import spans
+from stepwell import flow, spans
 from stepwell.api_errors import from_rpc_error
 from stepwell.canonical import canonical, input_hash
 from stepwell.chance import RunRandom, run_uuid
@@ -145,6 +145,21 @@ def test_the_limits_are_those_of_the_server() -> None:
         f"{LIMITS.frame_soft_bytes // 2**10} KiB and {LIMITS.frame_items} items",
     ):
         assert text in PAGE, text
+
+
+def test_every_part_of_a_flow_is_told_with_its_fields_and_bounds() -> None:
+    rows = {part: (fields.replace("`", "").split(), bounds) for part, fields, bounds, _ in _table("flow")}
+    flow_parts = function_pb2.Flow.DESCRIPTOR.fields
+    assert list(rows) == [part.name for part in flow_parts]
+    for part in flow_parts:
+        fields, bounds = rows[part.name]
+        assert fields == ([field.name for field in part.message_type.fields] if part.message_type else ["none"])
+        if "limit" in fields:
+            assert f"1 to {flow.COUNT_MAX:,}" in bounds
+    assert f"at most {flow.CONCURRENCY_MAX}," in rows["concurrency"][1]
+    assert f"2 to {flow.BATCH_MAX:,}" in rows["batch"][1]
+    assert f"An expression has at most {flow.KEY_BYTES_MAX:,} bytes" in PAGE
+    assert f"At most {flow.LABELS_MAX}; names and values are printable text of at most {flow.LABEL_BYTES_MAX}\n" in PAGE
 
 
 def test_the_links_lead_somewhere() -> None:
@@ -490,12 +505,13 @@ async def test_a_bad_command_is_refused_by_name(address: str, name: str, reason:
 
 
 async def test_a_bad_hello_ends_the_stream(address: str) -> None:
-    for fields, expected in (
+    cases: tuple[tuple[dict[str, Any], str], ...] = (
         ({"app": "not a name"}, "BAD_NAME"),
         ({"deployment": ""}, "BAD_NAME"),
         ({"capacity": 100_001}, "BAD_CAPACITY"),
         ({"environment": "nowhere"}, "ENVIRONMENT_NOT_FOUND"),
-    ):
+    )
+    for fields, expected in cases:
         async with Stranger(address) as worker:
             with pytest.raises(grpc.aio.AioRpcError):
                 await worker.hello(**fields)
@@ -505,7 +521,7 @@ async def test_a_bad_hello_ends_the_stream(address: str) -> None:
 async def test_capabilities_are_named_and_unknown_ones_ignored(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with Stranger(address) as worker:
         welcome = await worker.hello(capabilities=["telepathy"])
-        assert list(welcome.capabilities) == ["timeouts"]
+        assert list(welcome.capabilities) == ["flow", "timeouts"]
     monkeypatch.setattr(sessions, "NEEDED", frozenset({"patience", "timeouts"}))
     async with Stranger(address) as worker:
         with pytest.raises(grpc.aio.AioRpcError) as refused:
