@@ -17,25 +17,28 @@ WAIT_S = 15.0
 
 
 class Told(NamedTuple):
-    """How a call ended: code, ErrorInfo.reason, text, and the fields named."""
+    """How a call ended: code, ErrorInfo.reason, text, the fields named, and RetryInfo's delay."""
 
     code: str
     reason: str
     message: str
     fields: tuple[str, ...]
+    retry_ms: int = 0
 
 
 def told(error: Any) -> Told:
     """What an RpcError says."""
-    reason, fields = "", list[str]()
+    reason, fields, retry_ms = "", list[str](), 0
     status = rpc_status.from_call(error)
     for packed in status.details if status is not None else ():
-        info, bad = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest()
+        info, bad, retry = error_details_pb2.ErrorInfo(), error_details_pb2.BadRequest(), error_details_pb2.RetryInfo()
         if packed.Unpack(info):
             reason = info.reason
         elif packed.Unpack(bad):
             fields += [one.field for one in bad.field_violations]
-    return Told(error.code().name, reason, error.details() or "", tuple(fields))
+        elif packed.Unpack(retry):
+            retry_ms = retry.retry_delay.ToMilliseconds()
+    return Told(error.code().name, reason, error.details() or "", tuple(fields), retry_ms)
 
 
 class RawWorker:

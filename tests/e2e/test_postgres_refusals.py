@@ -21,11 +21,9 @@ _numbers = count(1)
 
 
 @pytest.fixture(scope="module")
-def postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[PostgresServer]:
+def postgres() -> Generator[PostgresServer]:
     """A server with few connections, and one user who needs a password."""
-    folder = tmp_path_factory.mktemp("postgres")
-    _open(folder)
-    with postgres_or_skip(folder, settings={"max_connections": "12", "superuser_reserved_connections": "3"}) as server:
+    with postgres_or_skip(settings={"max_connections": "12", "superuser_reserved_connections": "3"}) as server:
         server.execute("create role careful login password 'right'")
         server.admit("host all careful 127.0.0.1/32 scram-sha-256", "hostssl tls_only all 127.0.0.1/32 trust",
                      "hostnossl tls_only all 127.0.0.1/32 reject")  # fmt: skip
@@ -35,13 +33,6 @@ def postgres(tmp_path_factory: pytest.TempPathFactory) -> Generator[PostgresServ
 @pytest.fixture
 def database(postgres: PostgresServer) -> str:
     return postgres.create_database(f"refused_{next(_numbers)}")
-
-
-def _open(folder: Path) -> None:
-    """The account of Postgres must be able to walk to it."""
-    for path in (folder, *folder.parents):
-        if path.stat().st_uid == 0 and path != Path("/") and path.parts[1:2] == ("tmp",):
-            path.chmod(path.stat().st_mode | 0o111)
 
 
 def refused(url: str, folder: Path) -> str:
@@ -115,22 +106,19 @@ def test_a_database_that_is_read_only(postgres: PostgresServer, database: str, t
     assert name in said
 
 
-def test_a_hot_standby(postgres: PostgresServer, database: str, tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_a_hot_standby(postgres: PostgresServer, database: str, tmp_path: Path) -> None:
     """Of the primary and the standby, in whatever order, the primary is taken where the URL asks for it."""
-    folder = tmp_path_factory.mktemp("standby")
-    _open(folder)
-    log = tmp_path_factory.mktemp("log")
     migrated = [sys.executable, "-m", "stepwell", "migrate", "--database", database]
     subprocess.run(migrated, env=environment(), check=True, capture_output=True)
-    with postgres_or_skip(folder, primary=postgres, settings={"max_connections": "12"}) as standby:
+    with postgres_or_skip(primary=postgres, settings={"max_connections": "12"}) as standby:
         url = standby.url(database.rpartition("/")[2])
-        said = refused(url, log)
+        said = refused(url, tmp_path)
         assert "[READ_ONLY]" in said
         assert "hot standby" in said
         both = url.replace("/refused", f",{database.split('@')[1].split('/')[0]}/refused")
-        with Server(f"{both}?target_session_attrs=read-write", log, profile="serve") as server:
+        with Server(f"{both}?target_session_attrs=read-write", tmp_path, profile="serve") as server:
             assert server.client().send("some/event")
-        said = refused(f"{url}?target_session_attrs=read-write", log)
+        said = refused(f"{url}?target_session_attrs=read-write", tmp_path)
         assert "[READ_ONLY]" in said
 
 

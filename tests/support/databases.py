@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Generator
 from contextlib import ExitStack, contextmanager
@@ -19,8 +20,12 @@ _numbers = itertools.count(1)
 
 
 @contextmanager
-def postgres_or_skip(folder: Path, **options: Any) -> Generator[PostgresServer]:
-    """A server of a test's own. Where none can be had the test is skipped with the reason; in CI it fails."""
+def postgres_or_skip(**options: Any) -> Generator[PostgresServer]:
+    """A server of a test's own. Where none can be had the test is skipped with the reason; in CI it fails.
+
+    Its folder is not below that of pytest, which shuts out the account of Postgres.
+    """
+    folder = Path(tempfile.mkdtemp(prefix="stepwell-databases-"))
     folder.chmod(0o755)
     try:
         server = PostgresServer(folder, **options)
@@ -30,6 +35,7 @@ def postgres_or_skip(folder: Path, **options: Any) -> Generator[PostgresServer]:
         pytest.skip(str(error))
     with server:
         yield server
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +49,7 @@ def databases() -> Generator[Databases]:
             if store == "sqlite":
                 return f"sqlite:///{directory}/stepwell-{number}.db"
             if not servers:
-                folder = Path(tempfile.mkdtemp(prefix="stepwell-databases-"))
-                servers.append(stack.enter_context(postgres_or_skip(folder)))
+                servers.append(stack.enter_context(postgres_or_skip()))
             return servers[0].create_database(f"test_{number}")
 
         yield create

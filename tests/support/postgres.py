@@ -10,8 +10,10 @@ import signal
 import socket
 import stat
 import subprocess
+import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -77,7 +79,7 @@ class PostgresServer:
         self._sockets = ""
         self._port = 0
         self._binaries = find_binaries()
-        self._account = _account()
+        self._account = account()
 
     @property
     def pid(self) -> int:
@@ -114,9 +116,9 @@ class PostgresServer:
         options = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         with (self._directory / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self._data, "-k", self._sockets, "-h", "127.0.0.1",
-                 "-p", str(self._port), *options],
-                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory, **self._identity(),
+                as_account([self._binaries / "postgres", "-D", self._data, "-k", self._sockets, "-h", "127.0.0.1",
+                            "-p", self._port, *options]),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, cwd=self._directory,
             )  # fmt: skip
         self._wait_until_ready()
 
@@ -138,7 +140,7 @@ class PostgresServer:
                 os.chown(path, self._account.pw_uid, self._account.pw_gid)
         if not (self._data / "PG_VERSION").exists():
             self._make_data()
-        self._port = _free_port()
+        self._port = free_port()
         try:
             self.start()
         except BaseException:
@@ -199,17 +201,11 @@ class PostgresServer:
 
     def _run(self, program: str, *arguments: str) -> None:
         done = subprocess.run(
-            [self._binaries / program, *arguments],
-            capture_output=True, text=True, check=False, cwd=self._directory, **self._identity(),
+            as_account([self._binaries / program, *arguments]),
+            capture_output=True, text=True, check=False, cwd=self._directory,
         )  # fmt: skip
         if done.returncode:
             raise RuntimeError(f"{program} failed: {done.stderr.strip()}")
-
-    def _identity(self) -> dict[str, Any]:
-        """Arguments for subprocess: Postgres refuses to run as root."""
-        if not self._account:
-            return {}
-        return {"user": self._account.pw_uid, "group": self._account.pw_gid, "extra_groups": []}
 
 
 def _open_to_all(folder: Path) -> bool:
@@ -217,7 +213,20 @@ def _open_to_all(folder: Path) -> bool:
     return all(path.stat().st_mode & stat.S_IXOTH for path in (folder, *folder.parents))
 
 
-def _account() -> pwd.struct_passwd | None:
+def as_account(command: Sequence[object]) -> list[str]:
+    """The command, run as the account that it needs.
+
+    Not by Popen's ``user``: that forks, and a child of a process with gRPC in it may die before it is another program.
+    """
+    user = account()
+    if not user:
+        return [str(part) for part in command]
+    become = f"import os, sys; os.setgroups([]); os.setgid({user.pw_gid}); os.setuid({user.pw_uid}); "
+    return [sys.executable, "-S", "-c", become + "os.execv(sys.argv[1], sys.argv[1:])", *map(str, command)]
+
+
+def account() -> pwd.struct_passwd | None:
+    """Whom to run a server as that refuses to run as root; None if we are not root."""
     if os.geteuid() != 0:
         return None
     try:
@@ -226,7 +235,8 @@ def _account() -> pwd.struct_passwd | None:
         return pwd.getpwnam("nobody")
 
 
-def _free_port() -> int:
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])

@@ -28,6 +28,7 @@ _STATEMENTS = 1_000
 # Plans are pinned, since one made while a table was empty is kept when it has a million rows. What is left is a nested
 # loop from the operations to an index with a condition on it, as a bitmap scan: a plain one could read all of an index.
 _PINNED = {
+    "default_transaction_isolation": "read committed",
     "jit": "off",
     "enable_seqscan": "off",
     "enable_indexscan": "off",
@@ -46,6 +47,7 @@ WRITE_SETTINGS = _PINNED | {
 }
 READ_SETTINGS = {
     "application_name": "stepwell-read",
+    "default_transaction_isolation": "read committed",
     "jit": "off",
     "enable_seqscan": "off",
     "enable_hashjoin": "off",
@@ -102,7 +104,7 @@ class Target:
                         return db
                 await db.close()
             self.pooled = True
-            log.info("a pooler stands before %s: each transaction brings its settings along", self.where)
+            log.warning("a pooler stands before %s: each transaction brings its settings along", self.where)
         return await self._opened(0, None)
 
     async def _opened(self, statements: int, settings: dict[str, str] | None) -> Connection:
@@ -145,7 +147,11 @@ class Connections:
         """
         deadline = time.monotonic() + RETRY_FOR_S
         delay = _FIRST_DELAY_S
-        async with self._places:
+        if self._places.locked():
+            await self._queue()
+        else:
+            await self._places.acquire()
+        try:
             while True:
                 try:
                     return await self._once(work)
@@ -157,6 +163,16 @@ class Connections:
                         raise translated from error
                 await asyncio.sleep(delay)
                 delay = min(delay * 2, _LONGEST_DELAY_S)
+        finally:
+            self._places.release()
+
+    async def _queue(self) -> None:
+        try:
+            async with asyncio.timeout(RETRY_FOR_S):
+                await self._places.acquire()
+        except TimeoutError:
+            message = f"all connections to Postgres were busy for {RETRY_FOR_S:g} s"
+            raise UnavailableError("TOO_BUSY", message, retry_ms=1_000) from None
 
     async def close(self) -> None:
         """Ends all connections, in use or not."""
@@ -200,6 +216,6 @@ class Connections:
                 db.terminate()
 
     async def _pooled(self, db: Connection, work: Callable[[Connection], Awaitable[T]]) -> T:
-        async with db.transaction():
+        async with db.transaction(isolation="read_committed"):
             await db.execute(self._local)
             return await work(db)
