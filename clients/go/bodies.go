@@ -37,6 +37,7 @@ type attempt struct {
 	err       error
 	startedMs int64
 	endedMs   int64
+	leave     func(error) // ends its span, if it has one
 
 	mu    sync.Mutex
 	stuck *time.Timer // fires when it goes on for long after its interruption
@@ -68,6 +69,9 @@ func (b *bodies) execute(ctx context.Context, a *attempt, ended func(*attempt)) 
 		b.end(ctx, a)
 		ended(a)
 	}()
+	if a.body.trace != nil {
+		ctx, a.leave = a.body.trace.Attempt(ctx, a.body.key, int(a.body.attempt))
+	}
 	a.startedMs = b.nowMs()
 	a.value, a.err = a.body.fn(ctx)
 }
@@ -83,6 +87,9 @@ func (b *bodies) end(ctx context.Context, a *attempt) {
 	var timeout *StepError
 	if errors.As(context.Cause(ctx), &timeout) {
 		a.value, a.err = nil, timeout
+	}
+	if a.leave != nil {
+		a.leave(a.err)
 	}
 	a.interrupt(context.Canceled)
 	b.executing.Add(-1)

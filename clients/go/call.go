@@ -74,4 +74,5 @@ type bodyCall struct {
 	args      []any
 	fn        func(context.Context) (any, error)
 	timeout   time.Duration
+	trace     RunTrace // nil: nothing is traced
 }

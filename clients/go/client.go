@@ -83,6 +83,9 @@ func (c *Client) SendMany(ctx context.Context, events []NewEvent, requestID stri
 	}
 	var statuses []EventStatus
 	for number, batch := range batches {
+		for _, event := range batch {
+			event.Metadata = carried(c.settings.tracer, ctx, event.Metadata)
+		}
 		request := &stepwellv1.SendEventsRequest{Environment: c.settings.environment, RequestId: clean(requestID), Events: batch}
 		if number > 0 {
 			request.RequestId += ":" + strconv.Itoa(number)

@@ -48,7 +48,9 @@ type reentry struct {
 	received  uint64
 	cancelled bool
 	endNumber uint64
+	ending    ending
 	acked     uint64
+	trace     RunTrace // set by the host; nil: nothing is traced
 	// What the host takes after each call, with the commands of the outbox.
 	bodies     []*bodyCall
 	interrupts []string

@@ -121,13 +121,21 @@ func (h *host) submit(one *resident) bool {
 		h.stream.wake()
 	}
 	one.pending = core.outbox.pending()
-	one.endNumber = core.endNumber
+	one.endNumber, one.trace, one.ending = core.endNumber, core.trace, core.ending
 	h.residents.setParked(one, core.state == stateParked)
 	if core.settled() {
-		one.evicted = true
-		h.residents.remove(one)
+		h.settled(one)
 	}
 	return !h.draining
+}
+
+// settled forgets a run that is fenced, or whose end is durable; of an end its span is made. Needs the lock.
+func (h *host) settled(one *resident) {
+	one.evicted = true
+	h.residents.remove(one)
+	if one.trace != nil && one.ending.status != "" {
+		one.trace.End(one.ending.status, one.ending.failure)
+	}
 }
 
 // ended takes a body that has really ended.

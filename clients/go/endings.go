@@ -43,6 +43,9 @@ func (r *reentry) endWith(err error) {
 
 func (r *reentry) emitEnd(c command) {
 	r.endNumber = r.number
+	if r.trace != nil {
+		r.ending = r.endingOf(c)
+	}
 	r.outbox.emit(c)
 	r.state = stateEnded
 }

@@ -81,6 +81,7 @@ func (c *Client) start(ctx context.Context, functionID string, input any, wait t
 	for _, opt := range opts {
 		opt(request)
 	}
+	request.Metadata = carried(c.settings.tracer, ctx, request.Metadata)
 	response, err := ask(ctx, max(c.settings.timeout, wait+slack), c.functs.Invoke, request)
 	if err != nil {
 		return nil, err

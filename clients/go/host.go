@@ -23,6 +23,7 @@ type host struct {
 	now       func() time.Time // by which streams judge whether this process stood still
 	maxParked int
 	bodies    *bodies
+	tracer    Tracer       // nil: nothing is traced
 	aheadMs   atomic.Int64 // of the server's clock: that of a dev server may be days ahead
 
 	mu         sync.Mutex
@@ -42,7 +43,7 @@ type host struct {
 func newHost(app *App, base context.Context, settings workerSettings) *host {
 	h := &host{
 		app: app, base: base, log: settings.log, now: settings.now, maxParked: settings.maxParked, residents: newResidents(), idle: make(chan struct{}),
-		driven: make(chan *resident), over: make(chan struct{}),
+		driven: make(chan *resident), over: make(chan struct{}), tracer: settings.tracer,
 	}
 	h.bodies = &bodies{base: base, nowMs: h.nowMs, log: settings.log}
 	return h
@@ -214,8 +215,7 @@ func (h *host) applyAck(ack *stepwellv1.Ack) {
 	switch {
 	case one == nil:
 	case one.endNumber > 0 && ack.GetNumber() >= one.endNumber:
-		one.evicted = true // its code has ended already
-		h.residents.remove(one)
+		h.settled(one) // its code has ended already
 	default:
 		h.tell(one, func() { one.core.ack(ack.GetNumber()) })
 	}
@@ -266,6 +266,9 @@ func (h *host) enter(one *resident) {
 	one.inbox = nil
 	h.tell(one, func() {
 		one.core = newReentry(function, assign, limits, h.base, h.log)
+		if h.tracer != nil {
+			one.core.trace = h.traceOf(function, assign)
+		}
 		for _, item := range early {
 			item()
 		}

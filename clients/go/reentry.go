@@ -343,6 +343,7 @@ func (r *reentry) beginBodies() {
 		put(&r.executing, c.key, c)
 		r.bodies = append(r.bodies, &bodyCall{
 			runID: r.runID, key: c.key, attempt: c.attempt, lastError: c.lastError, args: c.args, fn: c.body, timeout: c.timeout,
+			trace: r.trace,
 		})
 	}
 	clear(r.waiting[len(held):])

@@ -27,6 +27,8 @@ type resident struct {
 	pending   bool          // something that its code has seen is not yet durable
 	executing int           // bodies
 	endNumber uint64
+	trace     RunTrace // nil: nothing is traced
+	ending    ending
 	evicted   bool
 	// ----
 	core     *reentry

@@ -20,17 +20,18 @@ const (
 	defaultCall     = 30 * time.Second
 )
 
-// ClientOption is an option of NewClient: Address, Environment, CallTimeout.
+// ClientOption is an option of NewClient: Address, Environment, CallTimeout, Tracing.
 type ClientOption interface{ applyClient(*clientSettings) }
 
 // WorkerOption is an option of App.Run and App.Serve: Address, Environment, Deployment, Instance, Capacity, MaxParked,
-// DrainTimeout, Labels, Logger.
+// DrainTimeout, Labels, Logger, Tracing.
 type WorkerOption interface{ applyWorker(*workerSettings) }
 
 type clientSettings struct {
 	address     string
 	environment string
 	timeout     time.Duration
+	tracer      Tracer // nil: nothing is traced
 }
 
 type workerSettings struct {
@@ -44,6 +45,7 @@ type workerSettings struct {
 	labels      Labels
 	log         *slog.Logger
 	now         func() time.Time
+	tracer      Tracer // nil: nothing is traced
 }
 
 func newClientSettings(opts []ClientOption) clientSettings {

@@ -177,6 +177,10 @@ func (o *invokeOptions) apply(r *reentry, c *call, input any) error {
 		}
 		invoke.InputHash = c.hash
 	}
+	if r.trace != nil {
+		invoke.Metadata = map[string]string{}
+		r.trace.Carry(invoke.Metadata)
+	}
 	c.command = invoke
 	return nil
 }
@@ -224,6 +228,12 @@ func applySend(r *reentry, c *call, events []NewEvent) error {
 		message, err := event.message(r.limits.GetEventBytes())
 		if err != nil {
 			return err
+		}
+		if r.trace != nil {
+			if message.Metadata == nil {
+				message.Metadata = map[string]string{}
+			}
+			r.trace.Carry(message.Metadata)
 		}
 		send.Events = append(send.Events, message)
 		hashed = append(hashed, []any{message.Name, message.Id, json.RawMessage(message.GetData().GetData())})
