@@ -70,11 +70,16 @@ export class Bodies {
   }
 
   async #execute(attempt: Attempt): Promise<void> {
+    const { body, context } = attempt;
+    const span = body.trace?.attempt(body.key, body.attempt);
     try {
-      attempt.end = { value: await attempt.body.execute(attempt.context as never) };
+      const value =
+        span === undefined ? body.execute(context as never) : span.within(() => body.execute(context as never));
+      attempt.end = { value: await value };
     } catch (error) {
       attempt.end = { error };
     }
+    span?.end(attempt.timedOut ?? ("error" in attempt.end ? attempt.end.error : undefined));
     clearTimeout(attempt.timer);
     this.#executing.delete(attempt);
     if (attempt.dropped) return;

@@ -15,6 +15,7 @@ import { Deadline, RunHandle } from "./handle.js";
 import { resolveAddress, resolveEnvironment } from "./settings.js";
 import { type NewEvent as NewEventMessage, NewEventSchema } from "./v1/event_pb.js";
 import { type Run as RunMessage, RunStatus as RunStatusMessage } from "./v1/run_pb.js";
+import type { Tracer } from "./trace.js";
 import * as values from "./values.js";
 
 const BATCH_EVENTS = 5000;
@@ -32,6 +33,8 @@ export interface ClientOptions {
   readonly environment?: string;
   /** How long a call may take, its repetitions included; "30s" by default. */
   readonly timeout?: Duration;
+  /** Names the current span in what is sent: `tracing()` of "stepwell/tracing". */
+  readonly tracer?: Tracer;
 }
 
 /** How a run is started. */
@@ -68,10 +71,13 @@ export class Client implements AsyncDisposable {
   readonly #timeoutMs: number;
   readonly #calls: Calls;
 
-  constructor({ address, environment, timeout = TIMEOUT_DEFAULT }: ClientOptions = {}) {
+  readonly #tracer: Tracer | undefined;
+
+  constructor({ address, environment, timeout = TIMEOUT_DEFAULT, tracer }: ClientOptions = {}) {
     this.address = resolveAddress(address);
     this.environment = resolveEnvironment(environment);
     this.#timeoutMs = durationMs(timeout, "timeout");
+    this.#tracer = tracer;
     this.#calls = new Calls(this.address, this.#timeoutMs);
   }
 
@@ -117,6 +123,9 @@ export class Client implements AsyncDisposable {
     const timeoutMs = timeout === undefined ? undefined : durationMs(timeout, "timeout");
     const statuses: values.EventStatus[] = [];
     for (const [number, batch] of batches(events).entries()) {
+      if (this.#tracer !== undefined) {
+        for (const one of batch) one.metadata = { ...this.#tracer.carried(one.metadata) };
+      }
       const id = number > 0 ? `${requestId}:${number}` : requestId;
       const request = { environment: this.environment, requestId: id, events: batch };
       const response = await this.#calls.unary(({ events: stub }, o) => stub.sendEvents(request, o), { timeoutMs });
@@ -312,7 +321,8 @@ export class Client implements AsyncDisposable {
     if (data.byteLength > RESULT_BYTES) {
       throw new LimitError(`the input of ${functionId} has ${data.byteLength} bytes; result_bytes is ${RESULT_BYTES}`);
     }
-    const { requestId = randomUUID(), metadata = {} } = options;
+    const { requestId = randomUUID(), metadata: given = {} } = options;
+    const metadata = { ...(this.#tracer?.carried(given) ?? given) };
     const request = { environment: this.environment, functionId, input: { data }, requestId, waitMs, metadata };
     const response = await this.#calls.unary(({ functions }, o) => functions.invoke(request, o), {
       timeoutMs: Math.max(this.#timeoutMs, waitMs + SLACK_MS),

@@ -2,6 +2,7 @@
 
 import { idempotencyToken } from "./hashing.js";
 import { LazySignal } from "./lazy_signal.js";
+import type { RunTrace } from "./trace.js";
 import type { Failure } from "./v1/common_pb.js";
 
 /** Given to the body of a step. */
@@ -31,6 +32,7 @@ export interface Body {
   /** 0: none. */
   readonly timeoutMs: number;
   readonly execute: (context: StepContext<never>) => unknown;
+  readonly trace?: RunTrace | undefined;
 }
 
 /** The context of an execution. Its signal and token are made when they are first asked for: most bodies use neither. */

@@ -10,6 +10,7 @@ import { Keys } from "./keys.js";
 import { LazySignal } from "./lazy_signal.js";
 import { location } from "./location.js";
 import { Outbox } from "./outbox.js";
+import type { RunTrace } from "./trace.js";
 import type { Event as EventMessage } from "./v1/event_pb.js";
 import { EventSchema } from "./v1/event_pb.js";
 import { AbandonSchema, type Assign, type Limits, MismatchSchema, StepKind } from "./v1/step_pb.js";
@@ -39,6 +40,8 @@ export abstract class Core {
   /** Keys whose bodies the host is to interrupt. */
   interrupts: string[] = [];
   state: State = "NEW";
+  /** Set by the host where it traces. */
+  trace: RunTrace | undefined;
 
   protected readonly journal: Journal;
   protected readonly outbox: Outbox;

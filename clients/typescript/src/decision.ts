@@ -7,6 +7,7 @@ import { Core } from "./core.js";
 import * as endings from "./endings.js";
 import { Fenced, OutsideStepError } from "./errors.js";
 import { retryAfterMs, toFailure } from "./failure.js";
+import { type TracedEnd, tracedEnd } from "./trace.js";
 import {
   AwaitTree_Combine,
   type Cancelled,
@@ -34,6 +35,8 @@ export abstract class Decision extends Core {
   cancelled = false;
   /** The number of the command that ended the run. */
   endNumber = 0;
+  /** How it ended, where it is traced and this was for good. */
+  traced: TracedEnd | undefined;
   acked = this.watermark;
   /** What the host executes, and empties. */
   bodies: Body[] = [];
@@ -94,6 +97,7 @@ export abstract class Decision extends Core {
         input,
         timeoutMs,
         execute,
+        trace: this.trace,
       });
     }
     this.waiting = held;
@@ -159,6 +163,9 @@ export abstract class Decision extends Core {
     this.number += 1;
     this.endNumber = this.number;
     const command: Complete | Fail | Cancelled = this.cancelled ? create(CancelledSchema) : how;
+    if (this.trace !== undefined) {
+      this.traced = tracedEnd(command, this.fn.policy.maxAttempts || ATTEMPTS_DEFAULT);
+    }
     command.runId = this.runId;
     command.turn = this.turn;
     command.number = BigInt(this.number);

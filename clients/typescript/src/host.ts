@@ -8,6 +8,7 @@ import { quiescent } from "./quiescence.js";
 import { Reentry, type Turns } from "./reentry.js";
 import { type Listed, Resident, Residents } from "./residents.js";
 import type { Log } from "./settings.js";
+import { type Tracer, tracedRun } from "./trace.js";
 import type { Digest, News } from "./news.js";
 import { Pulse } from "./pulse.js";
 import {
@@ -29,6 +30,7 @@ const ROUNDS_MAX = 500;
 export interface HostOptions {
   readonly maxParked: number;
   readonly log: Log;
+  readonly tracer?: Tracer | undefined;
   /** Takes decisions, and the digest of the residents once they are sent. */
   readonly send: (decisions: readonly Decision[], digest: Digest) => void;
   /** A draining host has nothing left to do. */
@@ -187,6 +189,10 @@ export class Host {
     }
     const wake = () => this.#input(resident, (reentry) => reentry.outside());
     resident.reentry = new Reentry(fn, assign, this.#limits, wake);
+    const { tracer } = this.options;
+    if (tracer !== undefined) {
+      resident.reentry.trace = tracer.run(tracedRun(fn.app, fn.name, assign, () => this.#aheadMs));
+    }
     for (const outcome of resident.early) this.#input(resident, (reentry) => reentry.resolve(outcome));
     this.#input(resident, (reentry) => reentry.start());
   }
@@ -266,8 +272,10 @@ export class Host {
       for (const body of reentry.bodies.splice(0)) this.bodies.start(resident, body);
     }
     if (reentry.state === "FENCED") this.#evict(resident);
-    else if (reentry.settled) this.#forget(resident);
-    else this.residents.setParked(resident, reentry.state === "PARKED");
+    else if (reentry.settled) {
+      this.#forget(resident);
+      if (reentry.traced !== undefined) reentry.trace?.end(reentry.traced);
+    } else this.residents.setParked(resident, reentry.state === "PARKED");
   }
 
   #interrupt(resident: Resident, key: string): void {

@@ -56,5 +56,6 @@ export type { Retries, Retry } from "./retry.js";
 export type { JsonSchema } from "./schema.js";
 export type { Log, WorkerOptions } from "./settings.js";
 export type { CallOptions, InvokeOptions, RunOptions, Step, WaitOptions } from "./step.js";
+export type { AttemptSpan, RunTrace, TracedEnd, TracedRun, Tracer } from "./trace.js";
 export type * from "./values.js";
 export { Worker } from "./worker.js";

@@ -5,6 +5,7 @@ import { parseAddresses } from "./addresses.js";
 import { type Duration } from "./duration.js";
 import { UsageError, durationMs } from "./errors.js";
 import { type Labels, labelsOf } from "./flow.js";
+import type { Tracer } from "./trace.js";
 
 const CAPACITY_MAX = 100_000;
 /** A server takes up a session of at most both together. */
@@ -43,6 +44,8 @@ export interface WorkerOptions {
   readonly drain?: Duration;
   /** What this worker is, for functions that ask for it; else STEPWELL_LABELS, for example "gpu=a100,region=eu". */
   readonly labels?: Labels;
+  /** Makes spans of what the worker executes: `tracing()` of "stepwell/tracing". Nothing is traced without it. */
+  readonly tracer?: Tracer;
   /** Where the worker writes what it has to say; stderr by default. */
   readonly log?: Log;
 }
@@ -54,7 +57,10 @@ export interface Log {
   error(message: string): void;
 }
 
-export type WorkerSettings = Required<Omit<WorkerOptions, "drain">> & { readonly drainMs: number };
+export type WorkerSettings = Required<Omit<WorkerOptions, "drain" | "tracer">> & {
+  readonly drainMs: number;
+  readonly tracer: Tracer | undefined;
+};
 
 /** Fills what was not given from the environment variables and the defaults. */
 export function resolveWorker(options: WorkerOptions): WorkerSettings {
@@ -71,6 +77,7 @@ export function resolveWorker(options: WorkerOptions): WorkerSettings {
     drainMs: durationMs(options.drain ?? "30s", "drain"),
     labels: labelsOf(options.labels ?? namedLabels(process.env["STEPWELL_LABELS"] ?? "")),
     log: options.log ?? stderrLog,
+    tracer: options.tracer,
   };
 }
 

@@ -165,7 +165,7 @@ export class Step {
     }
     const call = new Call(StepKind.INVOKE, target, readResult(returns));
     if (this.#core.fn.strict) call.hash = inputHash([input], `the input of ${target}`);
-    call.command = create(InvokeSchema, {
+    const command = create(InvokeSchema, {
       functionId: target,
       input: { data },
       detached: options.detached ?? false,
@@ -175,6 +175,8 @@ export class Step {
         options.timeout === undefined ? 0 : Math.max(1, durationMs(options.timeout, `step ${name}, timeout`)),
       ),
     });
+    call.command = command;
+    if (this.#core.trace !== undefined) command.metadata = { ...this.#core.trace.carried({}) };
     return this.#begin("step.invoke", call, name, options);
   }
 
@@ -208,6 +210,10 @@ export class Step {
     }
     const { eventBytes, frameBytes } = this.#core.limits;
     const command = create(SendEventsSchema, { events: events.map((one) => toMessage(one, eventBytes)) });
+    const { trace } = this.#core;
+    if (trace !== undefined) {
+      for (const one of command.events) one.metadata = { ...trace.carried(one.metadata) };
+    }
     const size = toBinary(SendEventsSchema, command).byteLength;
     if (frameBytes && size > frameBytes) {
       throw new LimitError(`${what}: ${size} bytes of events; frame_bytes is ${frameBytes}`);

@@ -58,6 +58,7 @@ export class Worker implements AsyncDisposable {
     this.#host = new Host(app, {
       maxParked: this.#settings.maxParked,
       log: this.#settings.log,
+      tracer: this.#settings.tracer,
       send: (decisions) => this.#send(decisions),
       idle: () => this.#idle.resolve(),
     });
