@@ -209,6 +209,26 @@ func TestAnInvokeIsAChildOfItsCauseAndAnEventIsLinkedToIt(t *testing.T) {
 	}
 }
 
+func TestACauseWithFlagsOfALaterVersionIsOneAndWhatIsNoContextIsNone(t *testing.T) {
+	run := func(text string) sdktrace.ReadOnlySpan {
+		provider, recorder := traced(t)
+		tracing.New(provider).Run(sw.TracedRun{
+			RunID: "run_1", Now: time.Now, Invoked: true, Causes: []map[string]string{{"traceparent": text}},
+		}).End("completed", "")
+		return recorder.Ended()[0]
+	}
+	for _, flags := range []string{"01", "03"} {
+		if root := run(cause[:53] + flags); root.Parent().SpanID().String() != cause[36:52] || !root.Parent().IsSampled() {
+			t.Error(flags, root.Parent())
+		}
+	}
+	for _, text := range []string{"", "00-00-00-01", cause[:53] + "zz", "00-00000000000000000000000000000000-b7ad6b7169203331-01"} {
+		if root := run(text); root.Parent().IsValid() {
+			t.Error(text, root.Parent())
+		}
+	}
+}
+
 func TestARunThatIsNotSampledSaysSo(t *testing.T) {
 	provider, recorder := traced(t, sdktrace.WithSampler(sdktrace.NeverSample()))
 	s := newFakeServer(t)

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from stepwell import NewEvent
 from stepwell.values import RunStatus
 
+from scripts.test_all import go_missing, node_missing
 from tests.e2e.conftest import APPS
-from tests.support.servers import Server, ended, until
+from tests.support.languages import go_program, typescript_program
+from tests.support.servers import Process, Server, ended, environment, until
 
 Spans = list[dict[str, Any]]
 
@@ -72,6 +77,44 @@ def test_a_trace_goes_through_an_invoke_and_survives_kill_9(database: str, tmp_p
         "stepwell.attempt": 1,
     }
     assert order["attributes"]["stepwell.run_id"] == run_id
+
+
+def test_a_trace_goes_from_python_over_go_to_typescript(tmp_path: Path) -> None:
+    if why := [*filter(None, (go_missing(), node_missing()))]:
+        assert os.environ.get("CI") != "true", why
+        pytest.skip("; ".join(why))
+    effects, spans_at = tmp_path / "effects", tmp_path / "spans"
+    effects.touch()
+    with ExitStack() as stack:
+        server = stack.enter_context(Server(f"sqlite:///{tmp_path}/x.db", tmp_path))
+        client = server.client()
+        files = {"EFFECTS": str(effects), "SPANS": str(spans_at)}
+        stack.enter_context(server.worker(APPS / "traced.py", "front", APP="front", **files))
+        env = environment(STEPWELL_ADDRESS=server.address, SPANS=str(spans_at))
+        programs = {"go": go_program("internal/traced"), "ts": typescript_program("test/e2e/apps/traced")}
+        for name, command in programs.items():
+            stack.enter_context(Process(command, tmp_path / f"{name}.log", cwd=tmp_path, env=env))
+        served = {"front/relay", "middle/pass", "last/ship"}
+        until(lambda: served <= {one.id for one in client.functions() if one.workers}, "all functions are served")
+        with TracerProvider().get_tracer("test").start_as_current_span("request") as request:
+            assert client.invoke("front/relay", timeout=30) == ["quick", "go", "typescript"]
+        until(lambda: served <= {span["name"] for span in read(spans_at)}, "all runs are exported")
+    by_name = {span["name"]: span for span in read(spans_at)}
+    ours = request.get_span_context()
+    assert {span["trace"] for name, span in by_name.items() if name != "inner"} == {f"{ours.trace_id:032x}"}
+    front, middle, last = (by_name[name] for name in ("front/relay", "middle/pass", "last/ship"))
+    assert [one["parent"] for one in (front, middle, last)] == [f"{ours.span_id:016x}", front["span"], middle["span"]]
+    for step, run in (("prepare", front), ("reserve", middle), ("ship", last)):
+        assert by_name[step]["parent"] == run["span"]
+        app, _, function = run["name"].partition("/")
+        assert by_name[step]["attributes"] == {
+            "stepwell.run_id": run["attributes"]["stepwell.run_id"],
+            "stepwell.app": app,
+            "stepwell.function": function,
+            "stepwell.step": step,
+            "stepwell.attempt": 1,
+        }
+        assert run["attributes"]["stepwell.status"] == "completed"
 
 
 def test_no_run_has_two_spans_however_its_worker_dies(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ package tracing
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	"go.opentelemetry.io/otel/attribute"
 	"go.opentelemetry.io/otel/codes"
@@ -50,7 +51,7 @@ func (t tracer) Run(run stepwell.TracedRun) stepwell.RunTrace {
 		attribute.String("stepwell.function", run.Function),
 	}}
 	for _, metadata := range run.Causes {
-		cause := trace.SpanContextFromContext(w3c.Extract(context.Background(), propagation.MapCarrier(metadata)))
+		cause := causeOf(metadata)
 		switch {
 		case !cause.IsValid():
 		case run.Invoked:
@@ -63,6 +64,18 @@ func (t tracer) Run(run stepwell.TracedRun) stepwell.RunTrace {
 	probe := r.start().SpanContext()
 	r.inRun = trace.ContextWithRemoteSpanContext(context.Background(), probe.WithRemote(true))
 	return r
+}
+
+// causeOf is the span that sent an event or invoked a run. What is no trace context is none.
+func causeOf(metadata map[string]string) trace.SpanContext {
+	carrier := propagation.MapCarrier{"tracestate": metadata["tracestate"], traceparent: metadata[traceparent]}
+	// The propagator takes flags that it does not know for an error; other languages send that the trace id is random.
+	if text := metadata[traceparent]; len(text) == 55 && text[:3] == "00-" {
+		if flags, err := strconv.ParseUint(text[53:], 16, 8); err == nil {
+			carrier[traceparent] = fmt.Sprintf("%s%02x", text[:53], flags&1)
+		}
+	}
+	return trace.SpanContextFromContext(w3c.Extract(context.Background(), carrier))
 }
 
 type runTrace struct {

@@ -66,6 +66,11 @@ if app.name == "front":
         await step.send_event("traced/done", {})
         return [first, paid, await step.run(quick, name="finish")]
 
+    @app.function
+    async def relay(step: Step, event: Event[Any]) -> list[str]:
+        """The beginning of a trace over three languages."""
+        return await step.invoke("middle/pass", [await step.run(quick, name="prepare")])
+
     @app.function(on="traced/done")
     async def audit(step: Step) -> None:
         """Linked to what sent the event."""

@@ -1,0 +1,42 @@
+// The end of a trace over three languages: each span becomes a line of JSON in the file SPANS.
+
+import {
+  BasicTracerProvider,
+  type ReadableSpan,
+  SimpleSpanProcessor,
+  type SpanExporter,
+} from "@opentelemetry/sdk-trace-base";
+import { appendFileSync } from "node:fs";
+import { App } from "../../../src/index.js";
+import { IdGenerator, tracing } from "../../../src/tracing.js";
+
+const exporter: SpanExporter = {
+  export(spans: ReadableSpan[], done) {
+    for (const span of spans) {
+      const { traceId, spanId } = span.spanContext();
+      const line = {
+        name: span.name,
+        trace: traceId,
+        span: spanId,
+        parent: span.parentSpanContext?.spanId ?? "",
+        attributes: span.attributes,
+      };
+      appendFileSync(process.env["SPANS"] ?? "", `${JSON.stringify(line)}\n`);
+    }
+    done({ code: 0 });
+  },
+  shutdown: () => Promise.resolve(),
+};
+const provider = new BasicTracerProvider({
+  idGenerator: new IdGenerator(),
+  spanProcessors: [new SimpleSpanProcessor(exporter)],
+});
+
+const app = new App("last");
+
+app.function({ id: "ship" }, async ({ step, event }) => {
+  const said = await step.run("ship", () => "typescript");
+  return [...(event.data as string[]), said];
+});
+
+await app.run({ tracer: tracing(provider) });
