@@ -48,10 +48,11 @@ class Telemetry:
         self._queue = queue
         self._rows = rows
         self._tally = node.tally = node.lane.tally = Tally()
+        self._scrapes = 0
         self._process = ProcessCollector(registry=None)
 
     async def text(self) -> bytes:
-        """One scrape. It reads the store at most once: for a function whose queue nobody has read since the start."""
+        """One scrape. It reads the store at most once: a page of a queue that is not all in memory."""
         await self._read_on()
         families = [*self._families(), *self._process.collect()]
         registry = CollectorRegistry()
@@ -59,9 +60,11 @@ class Telemetry:
         return await asyncio.to_thread(generate_latest, registry)
 
     async def _read_on(self) -> None:
-        unread = next((item for item in self._queue.backlogs() if item.more and not item.runs), None)
-        if unread is None:
+        due = [item for item in self._queue.backlogs() if item.more and self._is_due(item)]
+        if not due:
             return
+        self._scrapes += 1
+        unread = due[self._scrapes % len(due)]
         try:
             async with asyncio.timeout(_READ_S):
                 came = await self._queue.refill(unread.env, unread.function_id)
@@ -69,6 +72,11 @@ class Telemetry:
             return  # it stays marked as incomplete
         if came:
             dispatch.pump(self._node, self._node.environment(unread.env))
+
+    def _is_due(self, backlog: Backlog) -> bool:
+        """Whether a read would bring more of it into memory."""
+        head = self._queue.head(backlog.env, backlog.function_id)
+        return head is not None and head.due
 
     def _families(self) -> list[Metric]:
         backlogs = self._queue.backlogs()

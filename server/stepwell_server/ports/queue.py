@@ -41,6 +41,10 @@ class Watched(Protocol):
         """Every function with queued runs, in all environments."""
         ...
 
+    def head(self, env: str, function_id: str) -> Head | None:
+        """See Queue."""
+        ...
+
     async def refill(self, env: str, function_id: str) -> bool:
         """See Queue."""
         ...
