@@ -37,7 +37,7 @@ type reentry struct {
 	turn     uint32
 	limits   *stepwellv1.Limits
 	event    *stepwellv1.Event
-	gathered []*stepwellv1.Event // all events of a run of a BatchFunction, the first of which is event
+	gathered []*stepwellv1.Event // all events of a run of a BatchFunction; event is the one that came first
 	nowMs    int64
 	base     context.Context // of the contexts of the code
 	log      *slog.Logger

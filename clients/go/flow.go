@@ -93,7 +93,8 @@ type Batch struct {
 	If      string
 }
 
-// Singleton is an option of Function: while a run of one key lives no other one starts.
+// Singleton is an option of Function: while a run of one key lives no other one starts. It does not go together with Batch or
+// Debounce.
 type Singleton struct {
 	Key string
 	// Mode says what becomes of the second run; ModeSkip if empty.
@@ -177,6 +178,9 @@ func (o flowOptions) message() (*stepwellv1.Flow, error) {
 	if s := o.singleton; s != nil {
 		c.option = "Singleton"
 		flow.Singleton = &stepwellv1.Singleton{Key: c.expression(s.Key), Mode: choice(&c, "Mode", s.Mode, modes)}
+		if o.batch != nil || o.debounce != nil {
+			c.refuse("not together with Batch or Debounce")
+		}
 	}
 	c.option = "Priority"
 	flow.Priority = c.expression(string(o.priority))

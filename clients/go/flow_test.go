@@ -45,7 +45,6 @@ func TestEveryOptionOfFlowIsSaid(t *testing.T) {
 		sw.Throttle{Limit: 5, Period: time.Minute, Burst: 2},
 		sw.RateLimit{Limit: 1, Period: 24 * time.Hour, Key: "event.data.user"},
 		sw.Debounce{Period: 30 * time.Second, MaxWait: 5 * time.Minute},
-		sw.Singleton{Mode: sw.ModeCancel},
 		sw.Priority("event.data.vip ? 120 : 0"),
 		sw.Labels{"gpu": "a100"},
 	))
@@ -57,7 +56,6 @@ func TestEveryOptionOfFlowIsSaid(t *testing.T) {
 		Throttle:  &stepwellv1.Throttle{Limit: 5, PeriodMs: 60_000, Burst: 2},
 		RateLimit: &stepwellv1.RateLimit{Limit: 1, PeriodMs: 86_400_000, Key: "event.data.user"},
 		Debounce:  &stepwellv1.Debounce{PeriodMs: 30_000, MaxWaitMs: 300_000},
-		Singleton: &stepwellv1.Singleton{Mode: stepwellv1.Singleton_MODE_CANCEL},
 		Priority:  "event.data.vip ? 120 : 0",
 	}
 	if !proto.Equal(spec.Flow, want) || spec.Labels["gpu"] != "a100" {
@@ -68,8 +66,13 @@ func TestEveryOptionOfFlowIsSaid(t *testing.T) {
 	if !proto.Equal(batch, want) {
 		t.Fatal(batch)
 	}
-	if one := registered(t, flowing(sw.Singleton{})).Flow.Singleton; one.Mode != stepwellv1.Singleton_MODE_SKIP {
-		t.Fatal(one)
+	for given, mode := range map[sw.Mode]stepwellv1.Singleton_Mode{
+		"": stepwellv1.Singleton_MODE_SKIP, sw.ModeSkip: stepwellv1.Singleton_MODE_SKIP, sw.ModeCancel: stepwellv1.Singleton_MODE_CANCEL,
+	} {
+		one := registered(t, flowing(sw.Singleton{Key: "event.data.user", Mode: given})).Flow.Singleton
+		if one.Mode != mode || one.Key != "event.data.user" {
+			t.Fatal(one)
+		}
 	}
 }
 
@@ -96,6 +99,7 @@ func TestABadOptionOfFlowIsRefusedByName(t *testing.T) {
 		"Batch: MaxSize 1 is not a whole number from 2 to 1000":                 gathering(sw.Batch{MaxSize: 1, Timeout: time.Second}),
 		"Batch: a function gathers events by Batch or by Debounce, not by both": gathering(second, sw.Debounce{Period: time.Second}),
 		`Singleton: Mode "wait" is none of skip, cancel`:                        flowing(sw.Singleton{Mode: "wait"}),
+		"Singleton: not together with Batch or Debounce":                        gathering(second, sw.Singleton{}),
 		"Priority: an expression is at most 2048 bytes":                         flowing(sw.Priority(strings.Repeat("x", 3000))),
 		`Priority: "\xff" is not a CEL expression`:                              flowing(sw.Priority("\xff")),
 		"Labels: at most 16": flowing(many),

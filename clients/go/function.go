@@ -94,8 +94,8 @@ func Function[In, Out any](name string, on Triggers, code func(ctx Context, even
 	return &Func[In, Out]{d}
 }
 
-// BatchFunction declares a function whose runs take many events each, in the order in which they were accepted: as many as
-// the server gathered. In is the data of one of them. A run that was invoked, or that one event started alone, takes one.
+// BatchFunction declares a function whose runs take many events each, as many as the server gathered, in an order that is the
+// same each time the code is entered. In is the data of one of them. A run that was invoked, or that one event started alone, takes one.
 func BatchFunction[In, Out any](
 	name string, on Triggers, batch Batch, code func(ctx Context, events []Event[In]) (Out, error), opts ...FunctionOption,
 ) *Func[In, Out] {

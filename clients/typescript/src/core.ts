@@ -32,7 +32,8 @@ export abstract class Core {
   readonly turn: number;
   /** The time of the last outcome that the code has seen. */
   nowMs: number;
-  /** All events of a run that gathered them, else one. */
+  readonly event: EventMessage;
+  /** All events of a run that gathered them, else the one. */
   readonly events: readonly EventMessage[];
   readonly chance: RunRandom;
   /** Aborted when the run is cancelled. */
@@ -74,16 +75,12 @@ export abstract class Core {
     this.chance = new RunRandom(assign.runId);
     this.turn = assign.turn;
     this.nowMs = Number(assign.createdMs);
-    this.events = assign.events.length > 0 ? assign.events : [assign.event ?? create(EventSchema)];
+    this.event = assign.event ?? create(EventSchema);
+    this.events = assign.events.length > 0 ? assign.events : [this.event];
     this.journal = new Journal(assign);
     this.outbox = new Outbox(assign.runId, assign.turn);
     this.keys = new Keys(limits);
     this.watermark = this.journal.lastNumber;
-  }
-
-  /** The event that started the run: the first one. */
-  get event(): EventMessage {
-    return this.events[0] as EventMessage;
   }
 
   /** Which attempt of the function this is, from 1. */

@@ -76,7 +76,10 @@ export interface Batch {
   readonly if?: string;
 }
 
-/** While a run of one key lives no other one starts: the new one is skipped, or the old one cancelled. */
+/**
+ * While a run of one key lives no other one starts: the new one is skipped, or the old one cancelled. Not together with a batch
+ * or a debounce.
+ */
 export interface Singleton {
   readonly key?: string;
   /** "skip" by default. */
@@ -114,6 +117,9 @@ export function flowOf(options: FlowOptions): Flow | undefined {
   });
   if (batch !== undefined && debounce !== undefined) {
     throw new UsageError("batch: a function gathers events by batch or by debounce, not by both");
+  }
+  if (flow.singleton !== undefined && (batch !== undefined || debounce !== undefined)) {
+    throw new UsageError("singleton: not together with batch or debounce");
   }
   const parts = [throttle, rateLimit, debounce, batch].some((one) => one !== undefined);
   return parts || flow.concurrency.length > 0 || flow.singleton !== undefined || priority !== "" ? flow : undefined;

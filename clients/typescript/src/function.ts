@@ -48,7 +48,7 @@ export interface Context<Data> {
   readonly step: Step;
 }
 
-/** What the code of a function with `batch` is given: as many events as the server gathered, in the order of their acceptance. */
+/** What the code of a function with `batch` is given: the events that the server gathered, in the same order each time. */
 export interface BatchContext<Data> {
   readonly events: readonly Event<Data>[];
   readonly step: Step;

@@ -25,7 +25,6 @@ test("every option is said", () => {
     throttle: { limit: 5, period: "1m", burst: 2 },
     rateLimit: { limit: 1, period: "1d", key: "event.data.user" },
     debounce: { period: "30s", maxWait: "5m" },
-    singleton: { mode: "cancel" },
     priority: "event.data.vip ? 120 : 0",
     labels: { gpu: "a100" },
   });
@@ -40,8 +39,7 @@ test("every option is said", () => {
   assert.deepEqual([throttle?.limit, throttle?.periodMs, throttle?.burst], [5, 60_000n, 2]);
   assert.deepEqual([rateLimit?.limit, rateLimit?.periodMs, rateLimit?.key], [1, 86_400_000n, "event.data.user"]);
   assert.deepEqual([debounce?.periodMs, debounce?.maxWaitMs], [30_000n, 300_000n]);
-  assert.equal(flow?.singleton?.mode, Singleton_Mode.CANCEL);
-  assert.equal(flow.priority, "event.data.vip ? 120 : 0");
+  assert.equal(flow?.priority, "event.data.vip ? 120 : 0");
   assert.deepEqual(labels, { gpu: "a100" });
   const batch = registered({ batch: { maxSize: 100, timeout: "5s", key: "event.data.tenant", if: "event.data.n > 1" } })
     .flow?.batch;
@@ -51,6 +49,8 @@ test("every option is said", () => {
   );
   assert.equal(registered({ concurrency: 3 }).flow?.concurrency[0]?.limit, 3);
   assert.equal(registered({ singleton: true }).flow?.singleton?.mode, Singleton_Mode.SKIP);
+  const { key, mode } = registered({ singleton: { key: "event.data.user", mode: "cancel" } }).flow?.singleton ?? {};
+  assert.deepEqual([key, mode], ["event.data.user", Singleton_Mode.CANCEL]);
 });
 
 test("a bad option is refused by name", () => {
@@ -75,6 +75,7 @@ test("a bad option is refused by name", () => {
     [{ batch: { maxSize: 1, timeout: "1s" } }, "batch: maxSize 1 is not a whole number from 2 to 1000"],
     [{ batch: { maxSize: 5, timeout: "1s" }, debounce: { period: "1s" } }, "by batch or by debounce, not by both"],
     [{ singleton: "yes" }, 'singleton: "yes" is neither true nor a Singleton'],
+    [{ singleton: true, debounce: { period: "1s" } }, "singleton: not together with batch or debounce"],
     [{ singleton: { mode: "wait" } }, 'singleton: mode "wait" is none of skip, cancel'],
     [{ priority: 5 }, "priority: 5 is not a CEL expression"],
     [{ priority: "\ud800" }, "is not a CEL expression"],
