@@ -17,7 +17,7 @@ from typing import Any
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health
 from grpc_reflection.v1alpha import reflection
 from stepwell.v1 import (
     admin_pb2,
@@ -40,6 +40,7 @@ from stepwell_server.engine.housekeeping import Housekeeping
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.lease import Lease
 from stepwell_server.engine.node import Node, Tuning
+from stepwell_server.engine.readiness import Readiness
 from stepwell_server.engine.register import refresh
 from stepwell_server.engine.timers import Timers
 from stepwell_server.model.errors import InvalidError, StateError
@@ -48,6 +49,7 @@ from stepwell_server.transport.admin_service import AdminService
 from stepwell_server.transport.door import Door
 from stepwell_server.transport.event_service import EventService
 from stepwell_server.transport.function_service import FunctionService
+from stepwell_server.transport.health import Health, StandingBy, bind
 from stepwell_server.transport.run_service import RunService
 from stepwell_server.transport.scope import Scope
 from stepwell_server.transport.scrape import Scrape
@@ -64,6 +66,7 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
 ]
 _SERVICES = (event_pb2, function_pb2, run_pb2, step_pb2, admin_pb2)
+_STANDBY_S = 0.5
 _STOP_S = 5.0
 _GRACE_S = 1.0
 _TROUBLED_S = 0.1
@@ -101,6 +104,7 @@ class Server:
         self._store: Any = None
         self._grpc: grpc.aio.Server | None = None
         self._scrape: Scrape | None = None
+        self._standing_by: StandingBy | None = None
         self._stopped = False
         self.node: Node
         self.scope: Scope
@@ -113,11 +117,15 @@ class Server:
         if settings.metrics:
             _check_port(*_split(settings.metrics))
         _tune_memory()
-        self._store = store = await open_store(settings.database)
         try:
+            if settings.wait_for_lease and port:
+                self._standing_by = StandingBy(_OPTIONS)
+                await self._standing_by.start(host, port)
+            self._store = store = await self._opened()
             await self._assemble(store)
             if settings.metrics:
                 await self._show_metrics(*_split(settings.metrics))
+            await self._leave_standby()
             await self._listen(host, port)
             if settings.counters:
                 asyncio.get_running_loop().add_signal_handler(signal.SIGUSR1, self.write_counters)
@@ -125,6 +133,25 @@ class Server:
         except BaseException:
             await self.stop()
             raise
+
+    async def _opened(self) -> Any:
+        """The store. A file is locked while a server holds it; of another database the lease says so."""
+        told = False
+        while True:
+            try:
+                return await open_store(self.settings.database)
+            except StateError as error:
+                if not self.settings.wait_for_lease or error.reason != "DATABASE_IN_USE":
+                    raise
+                if not told:
+                    log.warning("standing by: %s", error.message)
+                    told = True
+                await asyncio.sleep(_STANDBY_S)
+
+    async def _leave_standby(self) -> None:
+        if self._standing_by is not None:
+            standing_by, self._standing_by = self._standing_by, None
+            await standing_by.stop()
 
     async def _assemble(self, store: Any) -> None:
         settings = self.settings
@@ -172,18 +199,15 @@ class Server:
         step_pb2_grpc.add_StepServiceServicer_to_server(StepService(node, scope), door)
         admin = AdminService(node, scope, self._timers, self._clock)
         admin_pb2_grpc.add_AdminServiceServicer_to_server(admin, door)
-        self._health = _aio_health()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         names = [service.full_name for m in _SERVICES for service in m.DESCRIPTOR.services_by_name.values()]
+        self._health = Health(server, names)
         reflection.enable_server_reflection([*names, health.SERVICE_NAME, reflection.SERVICE_NAME], server)
-        try:
-            bound = server.add_insecure_port(f"{host}:{port}")
-        except RuntimeError as error:
-            raise StateError("PORT_IN_USE", f"cannot listen on {host}:{port}") from error
+        bound = bind(server, host, port)
+        await self._health.alive()
+        self._readiness = Readiness(node, self._health.told)
+        await self._readiness.start()
         await server.start()
         self.address = f"{host}:{bound}"
-        for name in ["", *names]:
-            await self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
 
     async def _show_metrics(self, host: str, port: int) -> None:
         # Prometheus' library is loaded, and anything counted, only where somebody asked for it.
@@ -204,7 +228,7 @@ class Server:
             log.warning("leaving while work is in flight: the workers bring it to the next server")
 
     def _stop_services(self) -> None:
-        for service in ("_timers", "_housekeeping"):
+        for service in ("_timers", "_housekeeping", "_readiness"):
             if hasattr(self, service):
                 getattr(self, service).stop()
 
@@ -213,9 +237,10 @@ class Server:
         if self._stopped:
             return
         self._stopped = True
+        await self._leave_standby()
         node = getattr(self, "node", None)
         if self._grpc is not None:
-            await self._health.enter_graceful_shutdown()
+            await self._health.leave()
             await self.drain()
             await self._grpc.stop(_GRACE_S)
         if node is not None:
@@ -248,11 +273,6 @@ class Server:
         partial = path.with_suffix(".partial")
         partial.write_text(json.dumps(counters))
         partial.replace(path)
-
-
-def _aio_health() -> Any:
-    """The stubs of the health package do not know its aio half."""
-    return getattr(health, "aio").HealthServicer()  # noqa: B009
 
 
 def _tune_memory() -> None:

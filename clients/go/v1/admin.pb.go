@@ -444,7 +444,11 @@ type GetServerInfoResponse struct {
 	// "sqlite", "postgresql" or "memory".
 	Database string `protobuf:"bytes,4,opt,name=database,proto3" json:"database,omitempty"`
 	// The server's time now, in Unix milliseconds.
-	NowMs         int64 `protobuf:"varint,5,opt,name=now_ms,json=nowMs,proto3" json:"now_ms,omitempty"`
+	NowMs int64 `protobuf:"varint,5,opt,name=now_ms,json=nowMs,proto3" json:"now_ms,omitempty"`
+	// It serves: it holds the database, the database answers, and it does not leave.
+	Ready bool `protobuf:"varint,6,opt,name=ready,proto3" json:"ready,omitempty"`
+	// Why not; empty if it does.
+	NotReady      string `protobuf:"bytes,7,opt,name=not_ready,json=notReady,proto3" json:"not_ready,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -514,6 +518,20 @@ func (x *GetServerInfoResponse) GetNowMs() int64 {
 	return 0
 }
 
+func (x *GetServerInfoResponse) GetReady() bool {
+	if x != nil {
+		return x.Ready
+	}
+	return false
+}
+
+func (x *GetServerInfoResponse) GetNotReady() string {
+	if x != nil {
+		return x.NotReady
+	}
+	return ""
+}
+
 var File_stepwell_v1_admin_proto protoreflect.FileDescriptor
 
 const file_stepwell_v1_admin_proto_rawDesc = "" +
@@ -551,13 +569,15 @@ const file_stepwell_v1_admin_proto_rawDesc = "" +
 	"\toffset_ms\x18\x02 \x01(\x03R\boffsetMs\x12\x1a\n" +
 	"\bcomplete\x18\x03 \x01(\bR\bcomplete\x12\x14\n" +
 	"\x05fired\x18\x04 \x01(\x04R\x05fired\"\x16\n" +
-	"\x14GetServerInfoRequest\"\xaf\x01\n" +
+	"\x14GetServerInfoRequest\"\xe2\x01\n" +
 	"\x15GetServerInfoResponse\x12\x18\n" +
 	"\aversion\x18\x01 \x01(\tR\aversion\x12\x18\n" +
 	"\aprofile\x18\x02 \x01(\tR\aprofile\x12/\n" +
 	"\x13default_environment\x18\x03 \x01(\tR\x12defaultEnvironment\x12\x1a\n" +
 	"\bdatabase\x18\x04 \x01(\tR\bdatabase\x12\x15\n" +
-	"\x06now_ms\x18\x05 \x01(\x03R\x05nowMs2\x8d\x02\n" +
+	"\x06now_ms\x18\x05 \x01(\x03R\x05nowMs\x12\x14\n" +
+	"\x05ready\x18\x06 \x01(\bR\x05ready\x12\x1b\n" +
+	"\tnot_ready\x18\a \x01(\tR\bnotReady2\x8d\x02\n" +
 	"\fAdminService\x12P\n" +
 	"\vListWorkers\x12\x1f.stepwell.v1.ListWorkersRequest\x1a .stepwell.v1.ListWorkersResponse\x12S\n" +
 	"\fAdvanceClock\x12 .stepwell.v1.AdvanceClockRequest\x1a!.stepwell.v1.AdvanceClockResponse\x12V\n" +

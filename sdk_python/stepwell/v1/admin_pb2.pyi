@@ -73,15 +73,19 @@ class GetServerInfoRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerInfoResponse(_message.Message):
-    __slots__ = ("version", "profile", "default_environment", "database", "now_ms")
+    __slots__ = ("version", "profile", "default_environment", "database", "now_ms", "ready", "not_ready")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     PROFILE_FIELD_NUMBER: _ClassVar[int]
     DEFAULT_ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     DATABASE_FIELD_NUMBER: _ClassVar[int]
     NOW_MS_FIELD_NUMBER: _ClassVar[int]
+    READY_FIELD_NUMBER: _ClassVar[int]
+    NOT_READY_FIELD_NUMBER: _ClassVar[int]
     version: str
     profile: str
     default_environment: str
     database: str
     now_ms: int
-    def __init__(self, version: _Optional[str] = ..., profile: _Optional[str] = ..., default_environment: _Optional[str] = ..., database: _Optional[str] = ..., now_ms: _Optional[int] = ...) -> None: ...
+    ready: bool
+    not_ready: str
+    def __init__(self, version: _Optional[str] = ..., profile: _Optional[str] = ..., default_environment: _Optional[str] = ..., database: _Optional[str] = ..., now_ms: _Optional[int] = ..., ready: bool = ..., not_ready: _Optional[str] = ...) -> None: ...

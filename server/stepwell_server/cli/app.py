@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from stepwell_server.cli import events, functions, migrate, operate, runs, servers
+from stepwell_server.cli import events, functions, health, migrate, operate, runs, servers
 from stepwell_server.cli.failures import one_line
 
 EPILOG = """\b
@@ -36,6 +36,7 @@ def build() -> typer.Typer:
     )
     servers.add_to(root)
     migrate.add_to(root)
+    health.add_to(root)
     root.add_typer(events.commands, name="events")
     root.add_typer(functions.commands, name="functions")
     functions.add_to(root)

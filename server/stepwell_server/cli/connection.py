@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+from grpc_health.v1 import health_pb2_grpc
 from stepwell.v1 import admin_pb2_grpc, event_pb2_grpc, function_pb2_grpc, run_pb2_grpc
 
 from stepwell_server.cli.failures import UsageFailure, from_rpc
@@ -24,6 +25,7 @@ class Stubs:
     functions: function_pb2_grpc.FunctionServiceStub
     runs: run_pb2_grpc.RunServiceStub
     admin: admin_pb2_grpc.AdminServiceStub
+    health: health_pb2_grpc.HealthStub
 
 
 @contextmanager
@@ -44,6 +46,7 @@ def connect(address: str) -> Generator[Stubs]:
                 function_pb2_grpc.FunctionServiceStub(channel),
                 run_pb2_grpc.RunServiceStub(channel),
                 admin_pb2_grpc.AdminServiceStub(channel),
+                health_pb2_grpc.HealthStub(channel),
             )
         except grpc.RpcError as e:
             raise from_rpc(e, address) from None

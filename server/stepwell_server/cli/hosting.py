@@ -19,13 +19,10 @@ from stepwell_server.cli.failures import Exit, Failure, UsageFailure, opening
 from stepwell_server.cli.options import DEFAULT_ADDRESS
 from stepwell_server.logs import Form, Level, configure, redacted
 from stepwell_server.main import Server
-from stepwell_server.model.errors import StateError
 from stepwell_server.settings import Settings, from_environment
 
 log = logging.getLogger("stepwell.server")
 FIRST_FUNCTION_S = 20.0
-_STANDBY_S = 0.5
-# On a laptop a person waits for a killed worker's lease to end; in production it must outlast a stalled network.
 
 
 def host(
@@ -92,7 +89,7 @@ async def _host(settings: Settings, apps: tuple[Path, ...], tell: Say, *, reload
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, stop.set)
-    server = await _start(settings, tell, stop)
+    server = await _start(settings, stop)
     if server is None:
         return False
     helpers: list[asyncio.Task[Any]] = []
@@ -102,6 +99,8 @@ async def _host(settings: Settings, apps: tuple[Path, ...], tell: Say, *, reload
         else:
             known = {"database": settings.database, "metrics": server.metrics_address}
             log.info("Stepwell %s listens on %s", settings.profile, server.address, extra=known)
+        if not is_loopback(server.address):
+            log.warning("whoever reaches %s may use it, there is no sign-in yet: keep it private", server.address)
         address = reachable(server.address)
         processes = [AppProcess(app, {"STEPWELL_ADDRESS": address}, tell) for app in apps]
         helpers += [loop.create_task(process.run()) for process in processes]
@@ -119,34 +118,18 @@ async def _host(settings: Settings, apps: tuple[Path, ...], tell: Say, *, reload
         await server.stop()
 
 
-async def _start(settings: Settings, tell: Say, stop: asyncio.Event) -> Server | None:
+async def _start(settings: Settings, stop: asyncio.Event) -> Server | None:
     """A server that serves; None if it was to stop before it did (a standby may wait for long)."""
-    starting, stopping = asyncio.ensure_future(_started(settings, tell)), asyncio.ensure_future(stop.wait())
+    server = Server(settings)
+    starting, stopping = asyncio.ensure_future(server.start()), asyncio.ensure_future(stop.wait())
     await asyncio.wait([starting, stopping], return_when=asyncio.FIRST_COMPLETED)
     stopping.cancel()
     if not starting.done():
         starting.cancel()
         await asyncio.gather(starting, return_exceptions=True)
         return None
-    return await starting
-
-
-async def _started(settings: Settings, tell: Say) -> Server:
-    told = False
-    while True:
-        server = Server(settings)
-        try:
-            await server.start()
-        except StateError as e:
-            # A file is locked while a server holds it; of another database the lease says so, and is waited for.
-            if not settings.wait_for_lease or e.reason != "DATABASE_IN_USE":
-                raise
-            if not told:
-                tell(f"standing by: {e.message}")
-                told = True
-            await asyncio.sleep(_STANDBY_S)
-        else:
-            return server
+    await starting
+    return server
 
 
 def _parse(listen: str, option: str = "--listen") -> tuple[str, int]:
@@ -161,6 +144,12 @@ def reachable(listen: str) -> str:
     """The address that a process on this machine connects to."""
     host_name, port = _parse(listen)
     return f"127.0.0.1:{port}" if host_name in ("0.0.0.0", "[::]") else listen
+
+
+def is_loopback(listen: str) -> bool:
+    """Whether only processes of this machine reach it."""
+    host_name = _parse(listen)[0].strip("[]")
+    return host_name == "localhost" or host_name == "::1" or host_name.startswith("127.")
 
 
 def banner(profile: str, database: str, listen: str, metrics: str = "") -> str:

@@ -90,6 +90,7 @@ def version(
         ("database", info.database),
         ("environment", info.default_environment),
         ("its time", clock_time(info.now_ms)),
+        ("ready", info.not_ready and f"no: {info.not_ready}"),
     ]
     facts(output, info, pairs)
 

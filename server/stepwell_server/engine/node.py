@@ -121,6 +121,8 @@ class Node:
         self._event_tail = 0
         self.tidying = False
         self.stopping = False
+        self.not_ready = "starting"
+        """Why it should get no traffic; "" if it should: see engine/readiness.py."""
 
     def environment(self, name: str) -> Environment:
         """An environment's cached registry."""

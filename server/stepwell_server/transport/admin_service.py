@@ -73,4 +73,6 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             default_environment=scope.default_environment,
             database=scope.database,
             now_ms=self._node.clock.now_ms(),
+            ready=not self._node.not_ready,
+            not_ready=self._node.not_ready,
         )
