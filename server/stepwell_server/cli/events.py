@@ -12,6 +12,7 @@ from stepwell_server.cli.options import (
     Address,
     Data,
     Environment,
+    Filter,
     Format,
     Limit,
     Output,
@@ -58,6 +59,7 @@ def send(
 @commands.command("list")
 def list_(
     name: Annotated[str, typer.Option("--name", help="Only this name; a trailing * matches any rest.")] = "",
+    filter: Filter = "",
     limit: Limit = 20,
     address: Address = DEFAULT_ADDRESS,
     environment: Environment = "",
@@ -69,7 +71,7 @@ def list_(
     from stepwell_server.cli.connection import connect, pages
     from stepwell_server.cli.output import rows
 
-    request = event_pb2.ListEventsRequest(environment=environment, name=name)
+    request = event_pb2.ListEventsRequest(environment=environment, name=name, condition=filter)
     with connect(address) as stubs:
         rows(output, pages(stubs.events.ListEvents, request, "events", limit), _COLUMNS, _cells)
 
