@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from stepwell_server.cli import transfer
 from stepwell_server.cli.failures import Exit, Failure
 from stepwell_server.cli.options import (
     DEFAULT_ADDRESS,
@@ -20,6 +21,8 @@ from stepwell_server.cli.options import (
 )
 
 commands = typer.Typer(help="Send events, and see which came.", no_args_is_help=True, rich_markup_mode=None)
+
+transfer.add_to(commands)
 
 _COLUMNS = ("id", "accepted", "name", "data")
 
