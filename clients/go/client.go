@@ -140,14 +140,17 @@ type EventFilter struct {
 	Name  string
 	Since time.Time
 	Until time.Time
+	// Condition is CEL over event, judged by the server.
+	Condition   string
+	OldestFirst bool
 }
 
-// ListEvents are events, newest first. Pages are asked for as they are needed.
+// ListEvents are events, newest first unless the filter says otherwise. Pages are asked for as they are needed.
 func (c *Client) ListEvents(ctx context.Context, filter EventFilter) iter.Seq2[*StoredEvent, error] {
 	next := func(token string) (*stepwellv1.ListEventsResponse, error) {
 		return ask(ctx, c.settings.timeout, c.events.ListEvents, &stepwellv1.ListEventsRequest{
 			Environment: c.settings.environment, Name: clean(filter.Name), FromMs: msOf(filter.Since), UntilMs: msOf(filter.Until),
-			PageSize: pageSize, PageToken: token,
+			PageSize: pageSize, PageToken: token, Condition: clean(filter.Condition), OldestFirst: filter.OldestFirst,
 		})
 	}
 	return pages(next, (*stepwellv1.ListEventsResponse).GetNextPageToken, func(page *stepwellv1.ListEventsResponse) []*StoredEvent {

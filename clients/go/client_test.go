@@ -79,6 +79,16 @@ func (s *services) ListRuns(_ context.Context, request *stepwellv1.ListRunsReque
 	return &stepwellv1.ListRunsResponse{Runs: runs, NextPageToken: pages[request.PageToken]}, nil
 }
 
+func (s *services) ListFailures(_ context.Context, request *stepwellv1.ListFailuresRequest) (*stepwellv1.ListFailuresResponse, error) {
+	if request.PageToken != "" {
+		return &stepwellv1.ListFailuresResponse{Scanned: 1}, nil
+	}
+	group := &stepwellv1.FailureGroup{
+		FunctionId: request.FunctionIds[0], Statuses: request.Statuses, Count: 3, LastSeenMs: request.FromMs, Message: "no user <n>", Key: "charge",
+	}
+	return &stepwellv1.ListFailuresResponse{Groups: []*stepwellv1.FailureGroup{group}, NextPageToken: "p2", Scanned: 9, ScannedToMs: 5}, nil
+}
+
 func newServices(t *testing.T, opts ...sw.ClientOption) (*services, *sw.Client) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -231,5 +241,26 @@ func TestListingsGoOverPages(t *testing.T) {
 	}
 	if got := fmt.Sprint(ids); got != "[run_a run_b run_ap2 run_bp2 run_ap3]" {
 		t.Fatal(got)
+	}
+}
+
+func TestFailuresAreReadPageByPage(t *testing.T) {
+	_, client := newServices(t)
+	ctx, since := context.Background(), time.UnixMilli(7)
+	page, err := client.ListFailures(ctx, sw.FailureFilter{FunctionIDs: []string{"a/b"}, Statuses: []sw.RunStatus{sw.StatusTimedOut}, Since: since})
+	if err != nil || page.Scanned != 9 || !page.ScannedTo.Equal(time.UnixMilli(5)) || len(page.Groups) != 1 {
+		t.Fatalf("%+v %v", page, err)
+	}
+	one := page.Groups[0]
+	if one.FunctionID != "a/b" || one.Count != 3 || one.Statuses[0] != sw.StatusTimedOut || !one.LastSeen.Equal(since) || one.Key != "charge" {
+		t.Fatalf("%+v", one)
+	}
+	rest, err := client.ListFailures(ctx, sw.FailureFilter{PageToken: page.NextPageToken})
+	if err != nil || rest.NextPageToken != "" || len(rest.Groups) != 0 || !rest.ScannedTo.IsZero() {
+		t.Fatalf("%+v %v", rest, err)
+	}
+	var api *sw.APIError
+	if _, err := client.ListFailures(ctx, sw.FailureFilter{Statuses: []sw.RunStatus{"NO_SUCH"}}); !errors.As(err, &api) || api.Reason != "BAD_STATUS" {
+		t.Fatal(err)
 	}
 }

@@ -185,6 +185,10 @@ type RunFilter struct {
 	ParentRunID string
 	Since       time.Time
 	Until       time.Time
+	// Condition is CEL over run, output and event, judged by the server.
+	Condition string
+	// ErrorType is that of the failure, or of a cause of it.
+	ErrorType string
 }
 
 // ListRuns are runs, newest first, without their outputs. Pages are asked for as they are needed.
@@ -193,14 +197,12 @@ func (c *Client) ListRuns(ctx context.Context, filter RunFilter) iter.Seq2[*RunS
 		request := &stepwellv1.ListRunsRequest{
 			Environment: c.settings.environment, FunctionId: clean(filter.FunctionID), App: clean(filter.App),
 			EventId: clean(filter.EventID), ParentRunId: clean(filter.ParentRunID), FromMs: msOf(filter.Since),
-			UntilMs: msOf(filter.Until), PageSize: pageSize, PageToken: token,
+			UntilMs: msOf(filter.Until), PageSize: pageSize, PageToken: token, Condition: clean(filter.Condition),
+			ErrorType: clean(filter.ErrorType),
 		}
-		for _, status := range filter.Statuses {
-			known, ok := stepwellv1.RunStatus_value[statusPrefix+string(status)]
-			if !ok {
-				return nil, &APIError{Code: codes.InvalidArgument, Reason: "BAD_STATUS", Message: fmt.Sprintf("there is no status %q", status)}
-			}
-			request.Statuses = append(request.Statuses, stepwellv1.RunStatus(known))
+		var err error
+		if request.Statuses, err = statusesOf(filter.Statuses); err != nil {
+			return nil, err
 		}
 		return ask(ctx, c.settings.timeout, c.runs.ListRuns, request)
 	}

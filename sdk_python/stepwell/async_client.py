@@ -24,6 +24,7 @@ from stepwell.values import (
     ClockAdvance,
     EventOutcome,
     EventStatus,
+    FailurePage,
     FunctionInfo,
     JournalEntry,
     Run,
@@ -134,11 +135,22 @@ class AsyncClient:
         *,
         since: datetime | None = None,
         until: datetime | None = None,
+        condition: str = "",
+        oldest_first: bool = False,
         page_size: int = 100,
     ) -> AsyncIterator[StoredEvent]:
-        """Events, newest first; a trailing * in the name matches any rest. Asks for pages as they are needed."""
+        """Events, newest first; a trailing * in the name matches any rest. Asks for pages as they are needed.
+
+        `condition` is CEL over `event`, judged by the server.
+        """
         request = event_pb2.ListEventsRequest(
-            environment=self.environment, name=name, from_ms=_ms(since), until_ms=_ms(until), page_size=page_size
+            environment=self.environment,
+            name=name,
+            from_ms=_ms(since),
+            until_ms=_ms(until),
+            condition=condition,
+            oldest_first=oldest_first,
+            page_size=page_size,
         )
         async for page in self._pages(lambda stubs: stubs.events.ListEvents, request):
             for one in page.events:
@@ -247,9 +259,14 @@ class AsyncClient:
         parent_run_id: str = "",
         since: datetime | None = None,
         until: datetime | None = None,
+        condition: str = "",
+        error_type: str = "",
         page_size: int = 100,
     ) -> AsyncIterator[Run]:
-        """Runs that fit all filters, newest first, without their outputs. Asks for pages as they are needed."""
+        """Runs that fit all filters, newest first, without their outputs. Asks for pages as they are needed.
+
+        `condition` is CEL over `run`, `output` and `event`, judged by the server.
+        """
         request = run_pb2.ListRunsRequest(
             environment=self.environment,
             function_id=function,
@@ -259,11 +276,40 @@ class AsyncClient:
             parent_run_id=parent_run_id,
             from_ms=_ms(since),
             until_ms=_ms(until),
+            condition=condition,
+            error_type=error_type,
             page_size=page_size,
         )
         async for page in self._pages(lambda stubs: stubs.runs.ListRuns, request):
             for one in page.runs:
                 yield Run.from_message(one)
+
+    async def list_failures(
+        self,
+        *,
+        functions: Sequence[str] = (),
+        app: str = "",
+        statuses: Sequence[RunStatus] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> FailurePage:
+        """Runs that came to grief, gathered by function and error. Without `statuses`: FAILED and TIMED_OUT.
+
+        A page looks at a bounded number of runs. Where it has a `next_page_token`, the next one looks at older runs.
+        """
+        request = run_pb2.ListFailuresRequest(
+            environment=self.environment,
+            function_ids=functions,
+            app=app,
+            statuses=[one.to_message() for one in statuses],
+            from_ms=_ms(since),
+            until_ms=_ms(until),
+            page_size=page_size,
+            page_token=page_token,
+        )
+        return FailurePage.from_message(await self._calls.unary(lambda stubs: stubs.runs.ListFailures, request))
 
     async def journal(self, run_id: str) -> list[JournalEntry]:
         """What a run did: outcomes its code saw, in order; then those on their way; then what is open."""

@@ -16,6 +16,7 @@ from stepwell.handle import AsyncRunHandle
 from stepwell.values import (
     ClockAdvance,
     EventStatus,
+    FailurePage,
     FunctionInfo,
     JournalEntry,
     Run,
@@ -88,10 +89,16 @@ class Client:
         *,
         since: datetime | None = None,
         until: datetime | None = None,
+        condition: str = "",
+        oldest_first: bool = False,
         page_size: int = 100,
     ) -> Iterator[StoredEvent]:
         """See AsyncClient.list_events."""
-        return self._each(self._client.list_events(name, since=since, until=until, page_size=page_size))
+        return self._each(
+            self._client.list_events(
+                name, since=since, until=until, condition=condition, oldest_first=oldest_first, page_size=page_size
+            )
+        )
 
     def watch_events(self, name: str = "") -> Iterator[StoredEvent]:
         """See AsyncClient.watch_events."""
@@ -157,6 +164,8 @@ class Client:
         parent_run_id: str = "",
         since: datetime | None = None,
         until: datetime | None = None,
+        condition: str = "",
+        error_type: str = "",
         page_size: int = 100,
     ) -> Iterator[Run]:
         """See AsyncClient.list_runs."""
@@ -169,7 +178,33 @@ class Client:
                 parent_run_id=parent_run_id,
                 since=since,
                 until=until,
+                condition=condition,
+                error_type=error_type,
                 page_size=page_size,
+            )
+        )
+
+    def list_failures(
+        self,
+        *,
+        functions: Sequence[str] = (),
+        app: str = "",
+        statuses: Sequence[RunStatus] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
+        page_size: int = 0,
+        page_token: str = "",
+    ) -> FailurePage:
+        """See AsyncClient.list_failures."""
+        return self._wait(
+            self._client.list_failures(
+                functions=functions,
+                app=app,
+                statuses=statuses,
+                since=since,
+                until=until,
+                page_size=page_size,
+                page_token=page_token,
             )
         )
 

@@ -251,6 +251,65 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class FailureGroup:
+    """Runs of one function that failed in the same way. `run_id` is the last one.
+
+    In `message` stands a placeholder for what differs from run to run; `frame` is the place in the user's code as
+    "function (file)", and `key` the step that it came from; both may be empty.
+    """
+
+    fingerprint: str
+    function_id: str
+    statuses: tuple[RunStatus, ...]
+    count: int
+    first_seen: datetime
+    last_seen: datetime
+    run_id: str
+    type: str
+    reason: str
+    message: str
+    frame: str
+    key: str
+
+    @classmethod
+    def from_message(cls, message: run_pb2.FailureGroup) -> FailureGroup:
+        """From the wire."""
+        return cls(
+            message.fingerprint,
+            message.function_id,
+            tuple(RunStatus.from_message(one) for one in message.statuses),
+            message.count,
+            from_unix_ms(message.first_seen_ms),
+            from_unix_ms(message.last_seen_ms),
+            message.run_id,
+            message.type,
+            message.reason,
+            message.message,
+            message.frame,
+            message.key,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class FailurePage:
+    """Failures among the runs looked at, those seen last first. `scanned_to`: no run with an older id was looked at.
+
+    It is None, and `next_page_token` empty, where all were.
+    """
+
+    groups: tuple[FailureGroup, ...]
+    next_page_token: str
+    scanned: int
+    scanned_to: datetime | None
+
+    @classmethod
+    def from_message(cls, message: run_pb2.ListFailuresResponse) -> FailurePage:
+        """From the wire."""
+        groups = tuple(FailureGroup.from_message(one) for one in message.groups)
+        return cls(groups, message.next_page_token, message.scanned, _time(message.scanned_to_ms))
+
+
+@dataclass(frozen=True, slots=True)
 class JournalEntry:
     """One entry of a run's journal. `number` is its place in what the code saw; 0 while it has not seen it."""
 

@@ -46,7 +46,7 @@ async def listed(store: FullStore, **filter_: Any) -> list[int]:
 
 async def events_listed(store: FullStore, name: str = "", **more: Any) -> list[int]:
     numbers = {event_id(n): n for n in range(1, 100)}
-    asked: dict[str, Any] = {"from_ms": None, "until_ms": None, "before": "", "limit": 50, **more}
+    asked: dict[str, Any] = {"from_ms": None, "until_ms": None, "behind": "", "limit": 50, **more}
     return [numbers[row.id] for row in await store.list_events(ENV, name, **asked)]
 
 
@@ -83,10 +83,16 @@ async def test_events_are_listed_by_the_time_of_their_acceptance(store: FullStor
     assert await events_listed(store, from_ms=NOW + 3, until_ms=NOW + 6) == [5, 4, 3]
 
 
+async def test_events_are_listed_oldest_first(store: FullStore) -> None:
+    await put(store, events=[event(n, name="a" if n % 3 else "b") for n in range(1, 8)])
+    assert await events_listed(store, oldest_first=True, limit=3) == [1, 2, 3]
+    assert await events_listed(store, "a", oldest_first=True, behind=event_id(2)) == [4, 5, 7]
+
+
 async def test_pages_of_events_go_on_where_the_last_one_ended(store: FullStore) -> None:
     await put(store, events=[event(n, name="a" if n % 3 else "b") for n in range(1, 20)])
     paged: list[int] = []
-    while page := await events_listed(store, "a", before=event_id(paged[-1]) if paged else "", limit=4):
+    while page := await events_listed(store, "a", behind=event_id(paged[-1]) if paged else "", limit=4):
         paged += page
     assert paged == [n for n in range(19, 0, -1) if n % 3]
 
@@ -95,7 +101,7 @@ async def test_an_id_between_two_pages_is_listed_though_it_was_committed_last(st
     await put(store, events=[event(n) for n in (1, 2, 8, 9)], runs=[run(n) for n in (1, 2, 8, 9)])
     assert await events_listed(store, limit=2) == [9, 8]
     await put(store, events=[event(5)], runs=[run(5)])
-    assert await events_listed(store, before=event_id(8)) == [5, 2, 1]
+    assert await events_listed(store, behind=event_id(8)) == [5, 2, 1]
     assert await listed(store, before=run_id(8)) == [5, 2, 1]
 
 

@@ -36,7 +36,7 @@ type EventServiceClient interface {
 	SendEvents(ctx context.Context, in *SendEventsRequest, opts ...grpc.CallOption) (*SendEventsResponse, error)
 	// One event with the runs it started.
 	GetEvent(ctx context.Context, in *GetEventRequest, opts ...grpc.CallOption) (*GetEventResponse, error)
-	// Events, newest first.
+	// Events, newest first or oldest first.
 	ListEvents(ctx context.Context, in *ListEventsRequest, opts ...grpc.CallOption) (*ListEventsResponse, error)
 	// Events as they are accepted, from the time of the call on.
 	WatchEvents(ctx context.Context, in *WatchEventsRequest, opts ...grpc.CallOption) (grpc.ServerStreamingClient[WatchEventsResponse], error)
@@ -110,7 +110,7 @@ type EventServiceServer interface {
 	SendEvents(context.Context, *SendEventsRequest) (*SendEventsResponse, error)
 	// One event with the runs it started.
 	GetEvent(context.Context, *GetEventRequest) (*GetEventResponse, error)
-	// Events, newest first.
+	// Events, newest first or oldest first.
 	ListEvents(context.Context, *ListEventsRequest) (*ListEventsResponse, error)
 	// Events as they are accepted, from the time of the call on.
 	WatchEvents(*WatchEventsRequest, grpc.ServerStreamingServer[WatchEventsResponse]) error

@@ -816,7 +816,15 @@ type ListRunsRequest struct {
 	// At most this many; default 50, at most 1,000.
 	PageSize uint32 `protobuf:"varint,9,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
 	// Token of the page before.
-	PageToken     string `protobuf:"bytes,10,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	PageToken string `protobuf:"bytes,10,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	// Only runs that fit this CEL condition over `run` (id, function_id, app, status, created_ms, started_ms, ended_ms, turn,
+	// deployment, event_id, parent_run_id, error {type, message, reason}, metadata), `output` and `event` (id, name, data,
+	// time_ms, metadata; of a run that was invoked, its input). It is judged for a bounded number of runs at a time: see
+	// the response.
+	Condition string `protobuf:"bytes,11,opt,name=condition,proto3" json:"condition,omitempty"`
+	// Only runs whose failure, or a cause of it, has this type. Without statuses these are PAUSED, FAILED, CANCELLED and
+	// TIMED_OUT.
+	ErrorType     string `protobuf:"bytes,12,opt,name=error_type,json=errorType,proto3" json:"error_type,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -921,13 +929,32 @@ func (x *ListRunsRequest) GetPageToken() string {
 	return ""
 }
 
+func (x *ListRunsRequest) GetCondition() string {
+	if x != nil {
+		return x.Condition
+	}
+	return ""
+}
+
+func (x *ListRunsRequest) GetErrorType() string {
+	if x != nil {
+		return x.ErrorType
+	}
+	return ""
+}
+
 // A page of runs.
 type ListRunsResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The runs, newest first, without their outputs.
 	Runs []*Run `protobuf:"bytes,1,rep,name=runs,proto3" json:"runs,omitempty"`
-	// Token of the next page; empty at the end.
+	// Token of the next page; empty at the end. Where the request has a condition or an error type, a page with a token may
+	// hold fewer runs than were asked for, or none.
 	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many runs were looked at for this page, where the request has a condition or an error type.
+	Scanned uint32 `protobuf:"varint,3,opt,name=scanned,proto3" json:"scanned,omitempty"`
+	// For how many of them the condition took more than its budget: they are left out, though nobody knows whether they fit.
+	Unjudged      uint32 `protobuf:"varint,4,opt,name=unjudged,proto3" json:"unjudged,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -976,6 +1003,348 @@ func (x *ListRunsResponse) GetNextPageToken() string {
 	return ""
 }
 
+func (x *ListRunsResponse) GetScanned() uint32 {
+	if x != nil {
+		return x.Scanned
+	}
+	return 0
+}
+
+func (x *ListRunsResponse) GetUnjudged() uint32 {
+	if x != nil {
+		return x.Unjudged
+	}
+	return 0
+}
+
+// Asks for failures. All filters must fit.
+type ListFailuresRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Environment; empty means the server's default.
+	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// Only runs of these functions; none means all.
+	FunctionIds []string `protobuf:"bytes,2,rep,name=function_ids,json=functionIds,proto3" json:"function_ids,omitempty"`
+	// Only runs of this app.
+	App string `protobuf:"bytes,3,opt,name=app,proto3" json:"app,omitempty"`
+	// Only runs in one of these: FAILED, TIMED_OUT, CANCELLED, PAUSED, SKIPPED. None means FAILED and TIMED_OUT.
+	Statuses []RunStatus `protobuf:"varint,4,rep,packed,name=statuses,proto3,enum=stepwell.v1.RunStatus" json:"statuses,omitempty"`
+	// Only runs that ended at or after this time. A paused run has not ended and fits any.
+	FromMs int64 `protobuf:"varint,5,opt,name=from_ms,json=fromMs,proto3" json:"from_ms,omitempty"`
+	// Only runs that ended before this time; of paused ones those created before.
+	UntilMs int64 `protobuf:"varint,6,opt,name=until_ms,json=untilMs,proto3" json:"until_ms,omitempty"`
+	// At most this many groups; default 200, at most 1,000.
+	PageSize uint32 `protobuf:"varint,7,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// Token of the page before.
+	PageToken     string `protobuf:"bytes,8,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFailuresRequest) Reset() {
+	*x = ListFailuresRequest{}
+	mi := &file_stepwell_v1_run_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFailuresRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFailuresRequest) ProtoMessage() {}
+
+func (x *ListFailuresRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_run_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFailuresRequest.ProtoReflect.Descriptor instead.
+func (*ListFailuresRequest) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListFailuresRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ListFailuresRequest) GetFunctionIds() []string {
+	if x != nil {
+		return x.FunctionIds
+	}
+	return nil
+}
+
+func (x *ListFailuresRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *ListFailuresRequest) GetStatuses() []RunStatus {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+func (x *ListFailuresRequest) GetFromMs() int64 {
+	if x != nil {
+		return x.FromMs
+	}
+	return 0
+}
+
+func (x *ListFailuresRequest) GetUntilMs() int64 {
+	if x != nil {
+		return x.UntilMs
+	}
+	return 0
+}
+
+func (x *ListFailuresRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListFailuresRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Runs of one function that failed in the same way.
+type FailureGroup struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Of the error: the same for the same error in another run or deployment. Numbers, ids, quoted texts and lines do not count.
+	Fingerprint string `protobuf:"bytes,1,opt,name=fingerprint,proto3" json:"fingerprint,omitempty"`
+	// Their function.
+	FunctionId string `protobuf:"bytes,2,opt,name=function_id,json=functionId,proto3" json:"function_id,omitempty"`
+	// Where they stand.
+	Statuses []RunStatus `protobuf:"varint,3,rep,packed,name=statuses,proto3,enum=stepwell.v1.RunStatus" json:"statuses,omitempty"`
+	// How many there are.
+	Count uint64 `protobuf:"varint,4,opt,name=count,proto3" json:"count,omitempty"`
+	// When the first of them ended (a paused one: was created).
+	FirstSeenMs int64 `protobuf:"varint,5,opt,name=first_seen_ms,json=firstSeenMs,proto3" json:"first_seen_ms,omitempty"`
+	// When the last one did.
+	LastSeenMs int64 `protobuf:"varint,6,opt,name=last_seen_ms,json=lastSeenMs,proto3" json:"last_seen_ms,omitempty"`
+	// The last one.
+	RunId string `protobuf:"bytes,7,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	// Class of the error that happened first, beneath the steps and invokes that passed it on.
+	Type string `protobuf:"bytes,8,opt,name=type,proto3" json:"type,omitempty"`
+	// Its reason, where Stepwell made it.
+	Reason string `protobuf:"bytes,9,opt,name=reason,proto3" json:"reason,omitempty"`
+	// Its text; what differs from run to run is replaced: <n>, <id>, <uuid>, <hex>, <text>, <url>, <email>. At most 200 characters.
+	Message string `protobuf:"bytes,10,opt,name=message,proto3" json:"message,omitempty"`
+	// The deepest place of the user's code that its stack names, as "function (file)"; empty if none.
+	Frame string `protobuf:"bytes,11,opt,name=frame,proto3" json:"frame,omitempty"`
+	// The step that it came from; empty if it came from none.
+	Key           string `protobuf:"bytes,12,opt,name=key,proto3" json:"key,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *FailureGroup) Reset() {
+	*x = FailureGroup{}
+	mi := &file_stepwell_v1_run_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *FailureGroup) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*FailureGroup) ProtoMessage() {}
+
+func (x *FailureGroup) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_run_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use FailureGroup.ProtoReflect.Descriptor instead.
+func (*FailureGroup) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *FailureGroup) GetFingerprint() string {
+	if x != nil {
+		return x.Fingerprint
+	}
+	return ""
+}
+
+func (x *FailureGroup) GetFunctionId() string {
+	if x != nil {
+		return x.FunctionId
+	}
+	return ""
+}
+
+func (x *FailureGroup) GetStatuses() []RunStatus {
+	if x != nil {
+		return x.Statuses
+	}
+	return nil
+}
+
+func (x *FailureGroup) GetCount() uint64 {
+	if x != nil {
+		return x.Count
+	}
+	return 0
+}
+
+func (x *FailureGroup) GetFirstSeenMs() int64 {
+	if x != nil {
+		return x.FirstSeenMs
+	}
+	return 0
+}
+
+func (x *FailureGroup) GetLastSeenMs() int64 {
+	if x != nil {
+		return x.LastSeenMs
+	}
+	return 0
+}
+
+func (x *FailureGroup) GetRunId() string {
+	if x != nil {
+		return x.RunId
+	}
+	return ""
+}
+
+func (x *FailureGroup) GetType() string {
+	if x != nil {
+		return x.Type
+	}
+	return ""
+}
+
+func (x *FailureGroup) GetReason() string {
+	if x != nil {
+		return x.Reason
+	}
+	return ""
+}
+
+func (x *FailureGroup) GetMessage() string {
+	if x != nil {
+		return x.Message
+	}
+	return ""
+}
+
+func (x *FailureGroup) GetFrame() string {
+	if x != nil {
+		return x.Frame
+	}
+	return ""
+}
+
+func (x *FailureGroup) GetKey() string {
+	if x != nil {
+		return x.Key
+	}
+	return ""
+}
+
+// A page of failures. Runs are looked at newest first, by the time in their ids, and a bounded number at a time: where there is
+// a token, the next page looks at older runs, and may hold groups with the function and fingerprint of this one's.
+type ListFailuresResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The groups among the runs looked at; the one seen last comes first.
+	Groups []*FailureGroup `protobuf:"bytes,1,rep,name=groups,proto3" json:"groups,omitempty"`
+	// Token of the next page; empty where all runs were looked at.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	// How many runs were looked at for this page.
+	Scanned uint32 `protobuf:"varint,3,opt,name=scanned,proto3" json:"scanned,omitempty"`
+	// Where there is a token: no run with an older id was looked at. The time in an id is that of the event or of the parent.
+	ScannedToMs   int64 `protobuf:"varint,4,opt,name=scanned_to_ms,json=scannedToMs,proto3" json:"scanned_to_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListFailuresResponse) Reset() {
+	*x = ListFailuresResponse{}
+	mi := &file_stepwell_v1_run_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListFailuresResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListFailuresResponse) ProtoMessage() {}
+
+func (x *ListFailuresResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_run_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListFailuresResponse.ProtoReflect.Descriptor instead.
+func (*ListFailuresResponse) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *ListFailuresResponse) GetGroups() []*FailureGroup {
+	if x != nil {
+		return x.Groups
+	}
+	return nil
+}
+
+func (x *ListFailuresResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
+func (x *ListFailuresResponse) GetScanned() uint32 {
+	if x != nil {
+		return x.Scanned
+	}
+	return 0
+}
+
+func (x *ListFailuresResponse) GetScannedToMs() int64 {
+	if x != nil {
+		return x.ScannedToMs
+	}
+	return 0
+}
+
 // Asks for the journal of a run.
 type GetJournalRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -993,7 +1362,7 @@ type GetJournalRequest struct {
 
 func (x *GetJournalRequest) Reset() {
 	*x = GetJournalRequest{}
-	mi := &file_stepwell_v1_run_proto_msgTypes[7]
+	mi := &file_stepwell_v1_run_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1005,7 +1374,7 @@ func (x *GetJournalRequest) String() string {
 func (*GetJournalRequest) ProtoMessage() {}
 
 func (x *GetJournalRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_run_proto_msgTypes[7]
+	mi := &file_stepwell_v1_run_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1018,7 +1387,7 @@ func (x *GetJournalRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJournalRequest.ProtoReflect.Descriptor instead.
 func (*GetJournalRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{7}
+	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetJournalRequest) GetEnvironment() string {
@@ -1062,7 +1431,7 @@ type GetJournalResponse struct {
 
 func (x *GetJournalResponse) Reset() {
 	*x = GetJournalResponse{}
-	mi := &file_stepwell_v1_run_proto_msgTypes[8]
+	mi := &file_stepwell_v1_run_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1074,7 +1443,7 @@ func (x *GetJournalResponse) String() string {
 func (*GetJournalResponse) ProtoMessage() {}
 
 func (x *GetJournalResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_run_proto_msgTypes[8]
+	mi := &file_stepwell_v1_run_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1087,7 +1456,7 @@ func (x *GetJournalResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetJournalResponse.ProtoReflect.Descriptor instead.
 func (*GetJournalResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{8}
+	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetJournalResponse) GetEntries() []*JournalEntry {
@@ -1119,7 +1488,7 @@ type WaitRunRequest struct {
 
 func (x *WaitRunRequest) Reset() {
 	*x = WaitRunRequest{}
-	mi := &file_stepwell_v1_run_proto_msgTypes[9]
+	mi := &file_stepwell_v1_run_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1131,7 +1500,7 @@ func (x *WaitRunRequest) String() string {
 func (*WaitRunRequest) ProtoMessage() {}
 
 func (x *WaitRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_run_proto_msgTypes[9]
+	mi := &file_stepwell_v1_run_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1144,7 +1513,7 @@ func (x *WaitRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRunRequest.ProtoReflect.Descriptor instead.
 func (*WaitRunRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{9}
+	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WaitRunRequest) GetEnvironment() string {
@@ -1179,7 +1548,7 @@ type WaitRunResponse struct {
 
 func (x *WaitRunResponse) Reset() {
 	*x = WaitRunResponse{}
-	mi := &file_stepwell_v1_run_proto_msgTypes[10]
+	mi := &file_stepwell_v1_run_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1191,7 +1560,7 @@ func (x *WaitRunResponse) String() string {
 func (*WaitRunResponse) ProtoMessage() {}
 
 func (x *WaitRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_run_proto_msgTypes[10]
+	mi := &file_stepwell_v1_run_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1204,7 +1573,7 @@ func (x *WaitRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitRunResponse.ProtoReflect.Descriptor instead.
 func (*WaitRunResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{10}
+	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *WaitRunResponse) GetRun() *Run {
@@ -1227,7 +1596,7 @@ type WatchRunRequest struct {
 
 func (x *WatchRunRequest) Reset() {
 	*x = WatchRunRequest{}
-	mi := &file_stepwell_v1_run_proto_msgTypes[11]
+	mi := &file_stepwell_v1_run_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1239,7 +1608,7 @@ func (x *WatchRunRequest) String() string {
 func (*WatchRunRequest) ProtoMessage() {}
 
 func (x *WatchRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_run_proto_msgTypes[11]
+	mi := &file_stepwell_v1_run_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1252,7 +1621,7 @@ func (x *WatchRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRunRequest.ProtoReflect.Descriptor instead.
 func (*WatchRunRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{11}
+	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *WatchRunRequest) GetEnvironment() string {
@@ -1284,7 +1653,7 @@ type WatchRunResponse struct {
 
 func (x *WatchRunResponse) Reset() {
 	*x = WatchRunResponse{}
-	mi := &file_stepwell_v1_run_proto_msgTypes[12]
+	mi := &file_stepwell_v1_run_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1296,7 +1665,7 @@ func (x *WatchRunResponse) String() string {
 func (*WatchRunResponse) ProtoMessage() {}
 
 func (x *WatchRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_run_proto_msgTypes[12]
+	mi := &file_stepwell_v1_run_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1309,7 +1678,7 @@ func (x *WatchRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WatchRunResponse.ProtoReflect.Descriptor instead.
 func (*WatchRunResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{12}
+	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *WatchRunResponse) GetRun() *Run {
@@ -1348,7 +1717,7 @@ type CancelRunRequest struct {
 
 func (x *CancelRunRequest) Reset() {
 	*x = CancelRunRequest{}
-	mi := &file_stepwell_v1_run_proto_msgTypes[13]
+	mi := &file_stepwell_v1_run_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1360,7 +1729,7 @@ func (x *CancelRunRequest) String() string {
 func (*CancelRunRequest) ProtoMessage() {}
 
 func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_run_proto_msgTypes[13]
+	mi := &file_stepwell_v1_run_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1373,7 +1742,7 @@ func (x *CancelRunRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunRequest.ProtoReflect.Descriptor instead.
 func (*CancelRunRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{13}
+	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *CancelRunRequest) GetEnvironment() string {
@@ -1408,7 +1777,7 @@ type CancelRunResponse struct {
 
 func (x *CancelRunResponse) Reset() {
 	*x = CancelRunResponse{}
-	mi := &file_stepwell_v1_run_proto_msgTypes[14]
+	mi := &file_stepwell_v1_run_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1420,7 +1789,7 @@ func (x *CancelRunResponse) String() string {
 func (*CancelRunResponse) ProtoMessage() {}
 
 func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_run_proto_msgTypes[14]
+	mi := &file_stepwell_v1_run_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1433,7 +1802,7 @@ func (x *CancelRunResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CancelRunResponse.ProtoReflect.Descriptor instead.
 func (*CancelRunResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{14}
+	return file_stepwell_v1_run_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CancelRunResponse) GetRun() *Run {
@@ -1524,7 +1893,7 @@ const file_stepwell_v1_run_proto_rawDesc = "" +
 	"\x0eGetRunResponse\x12\"\n" +
 	"\x03run\x18\x01 \x01(\v2\x10.stepwell.v1.RunR\x03run\x128\n" +
 	"\vwaiting_for\x18\x02 \x03(\v2\x17.stepwell.v1.WaitingForR\n" +
-	"waitingFor\"\xc9\x02\n" +
+	"waitingFor\"\x86\x03\n" +
 	"\x0fListRunsRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1f\n" +
 	"\vfunction_id\x18\x02 \x01(\tR\n" +
@@ -1538,10 +1907,46 @@ const file_stepwell_v1_run_proto_rawDesc = "" +
 	"\tpage_size\x18\t \x01(\rR\bpageSize\x12\x1d\n" +
 	"\n" +
 	"page_token\x18\n" +
-	" \x01(\tR\tpageToken\"`\n" +
+	" \x01(\tR\tpageToken\x12\x1c\n" +
+	"\tcondition\x18\v \x01(\tR\tcondition\x12\x1d\n" +
+	"\n" +
+	"error_type\x18\f \x01(\tR\terrorType\"\x96\x01\n" +
 	"\x10ListRunsResponse\x12$\n" +
 	"\x04runs\x18\x01 \x03(\v2\x10.stepwell.v1.RunR\x04runs\x12&\n" +
-	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"\x88\x01\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x18\n" +
+	"\ascanned\x18\x03 \x01(\rR\ascanned\x12\x1a\n" +
+	"\bunjudged\x18\x04 \x01(\rR\bunjudged\"\x90\x02\n" +
+	"\x13ListFailuresRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12!\n" +
+	"\ffunction_ids\x18\x02 \x03(\tR\vfunctionIds\x12\x10\n" +
+	"\x03app\x18\x03 \x01(\tR\x03app\x122\n" +
+	"\bstatuses\x18\x04 \x03(\x0e2\x16.stepwell.v1.RunStatusR\bstatuses\x12\x17\n" +
+	"\afrom_ms\x18\x05 \x01(\x03R\x06fromMs\x12\x19\n" +
+	"\buntil_ms\x18\x06 \x01(\x03R\auntilMs\x12\x1b\n" +
+	"\tpage_size\x18\a \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\b \x01(\tR\tpageToken\"\xe6\x02\n" +
+	"\fFailureGroup\x12 \n" +
+	"\vfingerprint\x18\x01 \x01(\tR\vfingerprint\x12\x1f\n" +
+	"\vfunction_id\x18\x02 \x01(\tR\n" +
+	"functionId\x122\n" +
+	"\bstatuses\x18\x03 \x03(\x0e2\x16.stepwell.v1.RunStatusR\bstatuses\x12\x14\n" +
+	"\x05count\x18\x04 \x01(\x04R\x05count\x12\"\n" +
+	"\rfirst_seen_ms\x18\x05 \x01(\x03R\vfirstSeenMs\x12 \n" +
+	"\flast_seen_ms\x18\x06 \x01(\x03R\n" +
+	"lastSeenMs\x12\x15\n" +
+	"\x06run_id\x18\a \x01(\tR\x05runId\x12\x12\n" +
+	"\x04type\x18\b \x01(\tR\x04type\x12\x16\n" +
+	"\x06reason\x18\t \x01(\tR\x06reason\x12\x18\n" +
+	"\amessage\x18\n" +
+	" \x01(\tR\amessage\x12\x14\n" +
+	"\x05frame\x18\v \x01(\tR\x05frame\x12\x10\n" +
+	"\x03key\x18\f \x01(\tR\x03key\"\xaf\x01\n" +
+	"\x14ListFailuresResponse\x121\n" +
+	"\x06groups\x18\x01 \x03(\v2\x19.stepwell.v1.FailureGroupR\x06groups\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\x12\x18\n" +
+	"\ascanned\x18\x03 \x01(\rR\ascanned\x12\"\n" +
+	"\rscanned_to_ms\x18\x04 \x01(\x03R\vscannedToMs\"\x88\x01\n" +
 	"\x11GetJournalRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x15\n" +
 	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x1b\n" +
@@ -1588,11 +1993,12 @@ const file_stepwell_v1_run_proto_rawDesc = "" +
 	"\x1ePAUSED_REASON_NONDETERMINISTIC\x10\x01\x12\x1d\n" +
 	"\x19PAUSED_REASON_WORKER_LOST\x10\x02\x12!\n" +
 	"\x1dPAUSED_REASON_FUNCTION_PAUSED\x10\x03\x12\x1a\n" +
-	"\x16PAUSED_REASON_OPERATOR\x10\x042\xc4\x03\n" +
+	"\x16PAUSED_REASON_OPERATOR\x10\x042\x99\x04\n" +
 	"\n" +
 	"RunService\x12A\n" +
 	"\x06GetRun\x12\x1a.stepwell.v1.GetRunRequest\x1a\x1b.stepwell.v1.GetRunResponse\x12G\n" +
-	"\bListRuns\x12\x1c.stepwell.v1.ListRunsRequest\x1a\x1d.stepwell.v1.ListRunsResponse\x12M\n" +
+	"\bListRuns\x12\x1c.stepwell.v1.ListRunsRequest\x1a\x1d.stepwell.v1.ListRunsResponse\x12S\n" +
+	"\fListFailures\x12 .stepwell.v1.ListFailuresRequest\x1a!.stepwell.v1.ListFailuresResponse\x12M\n" +
 	"\n" +
 	"GetJournal\x12\x1e.stepwell.v1.GetJournalRequest\x1a\x1f.stepwell.v1.GetJournalResponse\x12D\n" +
 	"\aWaitRun\x12\x1b.stepwell.v1.WaitRunRequest\x1a\x1c.stepwell.v1.WaitRunResponse\x12I\n" +
@@ -1612,64 +2018,72 @@ func file_stepwell_v1_run_proto_rawDescGZIP() []byte {
 }
 
 var file_stepwell_v1_run_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_stepwell_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 15)
+var file_stepwell_v1_run_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
 var file_stepwell_v1_run_proto_goTypes = []any{
-	(RunStatus)(0),             // 0: stepwell.v1.RunStatus
-	(PausedReason)(0),          // 1: stepwell.v1.PausedReason
-	(WaitingFor_Kind)(0),       // 2: stepwell.v1.WaitingFor.Kind
-	(*Run)(nil),                // 3: stepwell.v1.Run
-	(*WaitingFor)(nil),         // 4: stepwell.v1.WaitingFor
-	(*JournalEntry)(nil),       // 5: stepwell.v1.JournalEntry
-	(*GetRunRequest)(nil),      // 6: stepwell.v1.GetRunRequest
-	(*GetRunResponse)(nil),     // 7: stepwell.v1.GetRunResponse
-	(*ListRunsRequest)(nil),    // 8: stepwell.v1.ListRunsRequest
-	(*ListRunsResponse)(nil),   // 9: stepwell.v1.ListRunsResponse
-	(*GetJournalRequest)(nil),  // 10: stepwell.v1.GetJournalRequest
-	(*GetJournalResponse)(nil), // 11: stepwell.v1.GetJournalResponse
-	(*WaitRunRequest)(nil),     // 12: stepwell.v1.WaitRunRequest
-	(*WaitRunResponse)(nil),    // 13: stepwell.v1.WaitRunResponse
-	(*WatchRunRequest)(nil),    // 14: stepwell.v1.WatchRunRequest
-	(*WatchRunResponse)(nil),   // 15: stepwell.v1.WatchRunResponse
-	(*CancelRunRequest)(nil),   // 16: stepwell.v1.CancelRunRequest
-	(*CancelRunResponse)(nil),  // 17: stepwell.v1.CancelRunResponse
-	(*Payload)(nil),            // 18: stepwell.v1.Payload
-	(*Failure)(nil),            // 19: stepwell.v1.Failure
+	(RunStatus)(0),               // 0: stepwell.v1.RunStatus
+	(PausedReason)(0),            // 1: stepwell.v1.PausedReason
+	(WaitingFor_Kind)(0),         // 2: stepwell.v1.WaitingFor.Kind
+	(*Run)(nil),                  // 3: stepwell.v1.Run
+	(*WaitingFor)(nil),           // 4: stepwell.v1.WaitingFor
+	(*JournalEntry)(nil),         // 5: stepwell.v1.JournalEntry
+	(*GetRunRequest)(nil),        // 6: stepwell.v1.GetRunRequest
+	(*GetRunResponse)(nil),       // 7: stepwell.v1.GetRunResponse
+	(*ListRunsRequest)(nil),      // 8: stepwell.v1.ListRunsRequest
+	(*ListRunsResponse)(nil),     // 9: stepwell.v1.ListRunsResponse
+	(*ListFailuresRequest)(nil),  // 10: stepwell.v1.ListFailuresRequest
+	(*FailureGroup)(nil),         // 11: stepwell.v1.FailureGroup
+	(*ListFailuresResponse)(nil), // 12: stepwell.v1.ListFailuresResponse
+	(*GetJournalRequest)(nil),    // 13: stepwell.v1.GetJournalRequest
+	(*GetJournalResponse)(nil),   // 14: stepwell.v1.GetJournalResponse
+	(*WaitRunRequest)(nil),       // 15: stepwell.v1.WaitRunRequest
+	(*WaitRunResponse)(nil),      // 16: stepwell.v1.WaitRunResponse
+	(*WatchRunRequest)(nil),      // 17: stepwell.v1.WatchRunRequest
+	(*WatchRunResponse)(nil),     // 18: stepwell.v1.WatchRunResponse
+	(*CancelRunRequest)(nil),     // 19: stepwell.v1.CancelRunRequest
+	(*CancelRunResponse)(nil),    // 20: stepwell.v1.CancelRunResponse
+	(*Payload)(nil),              // 21: stepwell.v1.Payload
+	(*Failure)(nil),              // 22: stepwell.v1.Failure
 }
 var file_stepwell_v1_run_proto_depIdxs = []int32{
 	0,  // 0: stepwell.v1.Run.status:type_name -> stepwell.v1.RunStatus
 	1,  // 1: stepwell.v1.Run.paused_reason:type_name -> stepwell.v1.PausedReason
-	18, // 2: stepwell.v1.Run.output:type_name -> stepwell.v1.Payload
-	19, // 3: stepwell.v1.Run.failure:type_name -> stepwell.v1.Failure
+	21, // 2: stepwell.v1.Run.output:type_name -> stepwell.v1.Payload
+	22, // 3: stepwell.v1.Run.failure:type_name -> stepwell.v1.Failure
 	2,  // 4: stepwell.v1.WaitingFor.kind:type_name -> stepwell.v1.WaitingFor.Kind
-	18, // 5: stepwell.v1.JournalEntry.output:type_name -> stepwell.v1.Payload
-	19, // 6: stepwell.v1.JournalEntry.failure:type_name -> stepwell.v1.Failure
+	21, // 5: stepwell.v1.JournalEntry.output:type_name -> stepwell.v1.Payload
+	22, // 6: stepwell.v1.JournalEntry.failure:type_name -> stepwell.v1.Failure
 	3,  // 7: stepwell.v1.GetRunResponse.run:type_name -> stepwell.v1.Run
 	4,  // 8: stepwell.v1.GetRunResponse.waiting_for:type_name -> stepwell.v1.WaitingFor
 	0,  // 9: stepwell.v1.ListRunsRequest.statuses:type_name -> stepwell.v1.RunStatus
 	3,  // 10: stepwell.v1.ListRunsResponse.runs:type_name -> stepwell.v1.Run
-	5,  // 11: stepwell.v1.GetJournalResponse.entries:type_name -> stepwell.v1.JournalEntry
-	3,  // 12: stepwell.v1.WaitRunResponse.run:type_name -> stepwell.v1.Run
-	3,  // 13: stepwell.v1.WatchRunResponse.run:type_name -> stepwell.v1.Run
-	4,  // 14: stepwell.v1.WatchRunResponse.waiting_for:type_name -> stepwell.v1.WaitingFor
-	5,  // 15: stepwell.v1.WatchRunResponse.entries:type_name -> stepwell.v1.JournalEntry
-	3,  // 16: stepwell.v1.CancelRunResponse.run:type_name -> stepwell.v1.Run
-	6,  // 17: stepwell.v1.RunService.GetRun:input_type -> stepwell.v1.GetRunRequest
-	8,  // 18: stepwell.v1.RunService.ListRuns:input_type -> stepwell.v1.ListRunsRequest
-	10, // 19: stepwell.v1.RunService.GetJournal:input_type -> stepwell.v1.GetJournalRequest
-	12, // 20: stepwell.v1.RunService.WaitRun:input_type -> stepwell.v1.WaitRunRequest
-	14, // 21: stepwell.v1.RunService.WatchRun:input_type -> stepwell.v1.WatchRunRequest
-	16, // 22: stepwell.v1.RunService.CancelRun:input_type -> stepwell.v1.CancelRunRequest
-	7,  // 23: stepwell.v1.RunService.GetRun:output_type -> stepwell.v1.GetRunResponse
-	9,  // 24: stepwell.v1.RunService.ListRuns:output_type -> stepwell.v1.ListRunsResponse
-	11, // 25: stepwell.v1.RunService.GetJournal:output_type -> stepwell.v1.GetJournalResponse
-	13, // 26: stepwell.v1.RunService.WaitRun:output_type -> stepwell.v1.WaitRunResponse
-	15, // 27: stepwell.v1.RunService.WatchRun:output_type -> stepwell.v1.WatchRunResponse
-	17, // 28: stepwell.v1.RunService.CancelRun:output_type -> stepwell.v1.CancelRunResponse
-	23, // [23:29] is the sub-list for method output_type
-	17, // [17:23] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	0,  // 11: stepwell.v1.ListFailuresRequest.statuses:type_name -> stepwell.v1.RunStatus
+	0,  // 12: stepwell.v1.FailureGroup.statuses:type_name -> stepwell.v1.RunStatus
+	11, // 13: stepwell.v1.ListFailuresResponse.groups:type_name -> stepwell.v1.FailureGroup
+	5,  // 14: stepwell.v1.GetJournalResponse.entries:type_name -> stepwell.v1.JournalEntry
+	3,  // 15: stepwell.v1.WaitRunResponse.run:type_name -> stepwell.v1.Run
+	3,  // 16: stepwell.v1.WatchRunResponse.run:type_name -> stepwell.v1.Run
+	4,  // 17: stepwell.v1.WatchRunResponse.waiting_for:type_name -> stepwell.v1.WaitingFor
+	5,  // 18: stepwell.v1.WatchRunResponse.entries:type_name -> stepwell.v1.JournalEntry
+	3,  // 19: stepwell.v1.CancelRunResponse.run:type_name -> stepwell.v1.Run
+	6,  // 20: stepwell.v1.RunService.GetRun:input_type -> stepwell.v1.GetRunRequest
+	8,  // 21: stepwell.v1.RunService.ListRuns:input_type -> stepwell.v1.ListRunsRequest
+	10, // 22: stepwell.v1.RunService.ListFailures:input_type -> stepwell.v1.ListFailuresRequest
+	13, // 23: stepwell.v1.RunService.GetJournal:input_type -> stepwell.v1.GetJournalRequest
+	15, // 24: stepwell.v1.RunService.WaitRun:input_type -> stepwell.v1.WaitRunRequest
+	17, // 25: stepwell.v1.RunService.WatchRun:input_type -> stepwell.v1.WatchRunRequest
+	19, // 26: stepwell.v1.RunService.CancelRun:input_type -> stepwell.v1.CancelRunRequest
+	7,  // 27: stepwell.v1.RunService.GetRun:output_type -> stepwell.v1.GetRunResponse
+	9,  // 28: stepwell.v1.RunService.ListRuns:output_type -> stepwell.v1.ListRunsResponse
+	12, // 29: stepwell.v1.RunService.ListFailures:output_type -> stepwell.v1.ListFailuresResponse
+	14, // 30: stepwell.v1.RunService.GetJournal:output_type -> stepwell.v1.GetJournalResponse
+	16, // 31: stepwell.v1.RunService.WaitRun:output_type -> stepwell.v1.WaitRunResponse
+	18, // 32: stepwell.v1.RunService.WatchRun:output_type -> stepwell.v1.WatchRunResponse
+	20, // 33: stepwell.v1.RunService.CancelRun:output_type -> stepwell.v1.CancelRunResponse
+	27, // [27:34] is the sub-list for method output_type
+	20, // [20:27] is the sub-list for method input_type
+	20, // [20:20] is the sub-list for extension type_name
+	20, // [20:20] is the sub-list for extension extendee
+	0,  // [0:20] is the sub-list for field type_name
 }
 
 func init() { file_stepwell_v1_run_proto_init() }
@@ -1684,7 +2098,7 @@ func file_stepwell_v1_run_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stepwell_v1_run_proto_rawDesc), len(file_stepwell_v1_run_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   15,
+			NumMessages:   18,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

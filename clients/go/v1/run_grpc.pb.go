@@ -19,12 +19,13 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RunService_GetRun_FullMethodName     = "/stepwell.v1.RunService/GetRun"
-	RunService_ListRuns_FullMethodName   = "/stepwell.v1.RunService/ListRuns"
-	RunService_GetJournal_FullMethodName = "/stepwell.v1.RunService/GetJournal"
-	RunService_WaitRun_FullMethodName    = "/stepwell.v1.RunService/WaitRun"
-	RunService_WatchRun_FullMethodName   = "/stepwell.v1.RunService/WatchRun"
-	RunService_CancelRun_FullMethodName  = "/stepwell.v1.RunService/CancelRun"
+	RunService_GetRun_FullMethodName       = "/stepwell.v1.RunService/GetRun"
+	RunService_ListRuns_FullMethodName     = "/stepwell.v1.RunService/ListRuns"
+	RunService_ListFailures_FullMethodName = "/stepwell.v1.RunService/ListFailures"
+	RunService_GetJournal_FullMethodName   = "/stepwell.v1.RunService/GetJournal"
+	RunService_WaitRun_FullMethodName      = "/stepwell.v1.RunService/WaitRun"
+	RunService_WatchRun_FullMethodName     = "/stepwell.v1.RunService/WatchRun"
+	RunService_CancelRun_FullMethodName    = "/stepwell.v1.RunService/CancelRun"
 )
 
 // RunServiceClient is the client API for RunService service.
@@ -37,6 +38,8 @@ type RunServiceClient interface {
 	GetRun(ctx context.Context, in *GetRunRequest, opts ...grpc.CallOption) (*GetRunResponse, error)
 	// Runs, newest first, by filter.
 	ListRuns(ctx context.Context, in *ListRunsRequest, opts ...grpc.CallOption) (*ListRunsResponse, error)
+	// Runs that came to grief, gathered by function and error: what a queue of dead letters would show.
+	ListFailures(ctx context.Context, in *ListFailuresRequest, opts ...grpc.CallOption) (*ListFailuresResponse, error)
 	// What a run did: outcomes delivered, outcomes on their way, and what is open.
 	GetJournal(ctx context.Context, in *GetJournalRequest, opts ...grpc.CallOption) (*GetJournalResponse, error)
 	// Waits until a run has ended, or the time is over.
@@ -69,6 +72,16 @@ func (c *runServiceClient) ListRuns(ctx context.Context, in *ListRunsRequest, op
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(ListRunsResponse)
 	err := c.cc.Invoke(ctx, RunService_ListRuns_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *runServiceClient) ListFailures(ctx context.Context, in *ListFailuresRequest, opts ...grpc.CallOption) (*ListFailuresResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ListFailuresResponse)
+	err := c.cc.Invoke(ctx, RunService_ListFailures_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -134,6 +147,8 @@ type RunServiceServer interface {
 	GetRun(context.Context, *GetRunRequest) (*GetRunResponse, error)
 	// Runs, newest first, by filter.
 	ListRuns(context.Context, *ListRunsRequest) (*ListRunsResponse, error)
+	// Runs that came to grief, gathered by function and error: what a queue of dead letters would show.
+	ListFailures(context.Context, *ListFailuresRequest) (*ListFailuresResponse, error)
 	// What a run did: outcomes delivered, outcomes on their way, and what is open.
 	GetJournal(context.Context, *GetJournalRequest) (*GetJournalResponse, error)
 	// Waits until a run has ended, or the time is over.
@@ -157,6 +172,9 @@ func (UnimplementedRunServiceServer) GetRun(context.Context, *GetRunRequest) (*G
 }
 func (UnimplementedRunServiceServer) ListRuns(context.Context, *ListRunsRequest) (*ListRunsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListRuns not implemented")
+}
+func (UnimplementedRunServiceServer) ListFailures(context.Context, *ListFailuresRequest) (*ListFailuresResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListFailures not implemented")
 }
 func (UnimplementedRunServiceServer) GetJournal(context.Context, *GetJournalRequest) (*GetJournalResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetJournal not implemented")
@@ -223,6 +241,24 @@ func _RunService_ListRuns_Handler(srv interface{}, ctx context.Context, dec func
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RunServiceServer).ListRuns(ctx, req.(*ListRunsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RunService_ListFailures_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ListFailuresRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RunServiceServer).ListFailures(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RunService_ListFailures_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RunServiceServer).ListFailures(ctx, req.(*ListFailuresRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -306,6 +342,10 @@ var RunService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListRuns",
 			Handler:    _RunService_ListRuns_Handler,
+		},
+		{
+			MethodName: "ListFailures",
+			Handler:    _RunService_ListFailures_Handler,
 		},
 		{
 			MethodName: "GetJournal",

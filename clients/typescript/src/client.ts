@@ -10,11 +10,12 @@ import * as codec from "./codec.js";
 import type { Duration } from "./duration.js";
 import { LimitError, durationMs } from "./errors.js";
 import { type EventType, type NewEvent, toMessage, unixMs } from "./event.js";
+import { type EventFilter, type FailureFilter, type RunFilter, numbersOf } from "./filters.js";
 import type { DurableFunction } from "./function.js";
 import { Deadline, RunHandle } from "./handle.js";
 import { resolveAddress, resolveEnvironment } from "./settings.js";
 import { type NewEvent as NewEventMessage, NewEventSchema } from "./v1/event_pb.js";
-import { type Run as RunMessage, RunStatus as RunStatusMessage } from "./v1/run_pb.js";
+import type { Run as RunMessage } from "./v1/run_pb.js";
 import type { Tracer } from "./trace.js";
 import * as values from "./values.js";
 
@@ -44,18 +45,6 @@ export interface StartOptions<R> {
   readonly metadata?: Readonly<Record<string, string>>;
   /** The schema of the output, where the function is given by name. */
   readonly returns?: StandardSchemaV1<unknown, R>;
-}
-
-/** Which runs a listing shows; all filters must fit. */
-export interface RunFilter {
-  readonly function?: string;
-  readonly app?: string;
-  readonly statuses?: readonly values.RunStatus[];
-  readonly eventId?: string;
-  readonly parentRunId?: string;
-  readonly since?: Date;
-  readonly until?: Date;
-  readonly pageSize?: number;
 }
 
 type AnyFunction = DurableFunction<never, unknown> | string;
@@ -144,9 +133,10 @@ export class Client implements AsyncDisposable {
   /** Events, newest first; a trailing * in the name matches any rest. Asks for pages as they are needed. */
   async *listEvents(
     name = "",
-    { since, until, pageSize = 100 }: { since?: Date; until?: Date; pageSize?: number } = {},
+    { since, until, condition = "", oldestFirst = false, pageSize = 100 }: EventFilter = {},
   ): AsyncGenerator<values.StoredEvent> {
-    const filter = { environment: this.environment, name, fromMs: msOf(since), untilMs: msOf(until), pageSize };
+    const times = { fromMs: msOf(since), untilMs: msOf(until) };
+    const filter = { environment: this.environment, name, ...times, condition, oldestFirst, pageSize };
     const pages = this.#pages((pageToken) =>
       this.#calls.unary(({ events }, options) => events.listEvents({ ...filter, pageToken }, options)),
     );
@@ -221,21 +211,43 @@ export class Client implements AsyncDisposable {
   /** Runs that fit all filters, newest first, without their outputs. Asks for pages as they are needed. */
   async *listRuns(filter: RunFilter = {}): AsyncGenerator<values.Run> {
     const { app = "", eventId = "", parentRunId = "", statuses = [], since, until, pageSize = 100 } = filter;
+    const { condition = "", errorType = "" } = filter;
     const request = {
       environment: this.environment,
       functionId: filter.function ?? "",
       app,
-      statuses: statuses.filter((one) => one !== "UNKNOWN").map((one) => RunStatusMessage[one]),
+      statuses: numbersOf(statuses),
       eventId,
       parentRunId,
       fromMs: msOf(since),
       untilMs: msOf(until),
+      condition,
+      errorType,
       pageSize,
     };
     const pages = this.#pages((pageToken) =>
       this.#calls.unary(({ runs }, options) => runs.listRuns({ ...request, pageToken }, options)),
     );
     for await (const page of pages) for (const one of page.runs) yield values.runOf(one);
+  }
+
+  /**
+   * Runs that came to grief, gathered by function and error. A page looks at a bounded number of runs; where it has a
+   * `nextPageToken`, the next one looks at older runs.
+   */
+  async listFailures(filter: FailureFilter = {}): Promise<values.FailurePage> {
+    const { functions = [], app = "", statuses = [], since, until, pageSize = 0, pageToken = "" } = filter;
+    const request = {
+      environment: this.environment,
+      functionIds: [...functions],
+      app,
+      statuses: numbersOf(statuses),
+      fromMs: msOf(since),
+      untilMs: msOf(until),
+      pageSize,
+      pageToken,
+    };
+    return values.failurePageOf(await this.#calls.unary(({ runs }, options) => runs.listFailures(request, options)));
   }
 
   /** What a run did: outcomes its code saw, in order; then those on their way; then what is open. */

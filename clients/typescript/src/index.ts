@@ -14,7 +14,7 @@ export {
   UnavailableError,
 } from "./api_errors.js";
 export type { StepPromise } from "./call.js";
-export { Client, type ClientOptions, type RunFilter, type StartOptions } from "./client.js";
+export { Client, type ClientOptions, type StartOptions } from "./client.js";
 export type { StepContext } from "./context.js";
 export type { Duration } from "./duration.js";
 export {
@@ -39,6 +39,7 @@ export {
   WaitTimeoutError,
 } from "./errors.js";
 export { type Event, type EventType, type NewEvent, event } from "./event.js";
+export type { EventFilter, FailureFilter, RunFilter } from "./filters.js";
 export type { Batch, Concurrency, Debounce, FlowOptions, Labels, RateLimit, Singleton, Throttle } from "./flow.js";
 export {
   App,

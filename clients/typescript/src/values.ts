@@ -11,7 +11,9 @@ import {
 } from "./v1/event_pb.js";
 import type { Function as FunctionMessage } from "./v1/function_pb.js";
 import {
+  type FailureGroup as FailureGroupMessage,
   type JournalEntry as JournalEntryMessage,
+  type ListFailuresResponse,
   PausedReason,
   type Run as RunMessage,
   RunStatus as RunStatusMessage,
@@ -114,6 +116,35 @@ export interface Run {
   readonly waitingFor: readonly WaitingFor[];
   /** When its time-out will be over, where one run was asked for. */
   readonly deadline: Date | undefined;
+}
+
+/**
+ * Runs of one function that failed in the same way; `runId` is the last one. In `message` stands a placeholder for what
+ * differs from run to run; `frame` is the place in the user's code as "function (file)", `key` the step that it came from.
+ */
+export interface FailureGroup {
+  readonly fingerprint: string;
+  readonly functionId: string;
+  readonly statuses: readonly RunStatus[];
+  readonly count: number;
+  readonly firstSeen: Date;
+  readonly lastSeen: Date;
+  readonly runId: string;
+  readonly type: string;
+  readonly reason: string;
+  readonly message: string;
+  readonly frame: string;
+  readonly key: string;
+}
+
+/** Failures among the runs looked at, those seen last first. */
+export interface FailurePage {
+  readonly groups: readonly FailureGroup[];
+  /** Empty where all runs were looked at. */
+  readonly nextPageToken: string;
+  readonly scanned: number;
+  /** No run with an older id was looked at; undefined where all were. */
+  readonly scannedTo: Date | undefined;
 }
 
 /** One entry of a run's journal. `number` is its place in what the code saw; 0 while it has not seen it. */
@@ -248,6 +279,28 @@ export function runOf(message: RunMessage, waitingFor: readonly WaitingForMessag
     failure: failureOf(message.failure),
     waitingFor: waitingFor.map(waitingForOf),
     deadline: whenOf(message.deadlineMs),
+  };
+}
+
+export function failurePageOf({ groups, nextPageToken, scanned, scannedToMs }: ListFailuresResponse): FailurePage {
+  return { groups: groups.map(failureGroupOf), nextPageToken, scanned, scannedTo: whenOf(scannedToMs) };
+}
+
+function failureGroupOf(message: FailureGroupMessage): FailureGroup {
+  const { fingerprint, functionId, runId, type, reason, message: text, frame, key } = message;
+  return {
+    fingerprint,
+    functionId,
+    statuses: message.statuses.map(statusOf),
+    count: Number(message.count),
+    firstSeen: timeOf(message.firstSeenMs),
+    lastSeen: timeOf(message.lastSeenMs),
+    runId,
+    type,
+    reason,
+    message: text,
+    frame,
+    key,
   };
 }
 

@@ -171,7 +171,7 @@ class GetRunResponse(_message.Message):
     def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ..., waiting_for: _Optional[_Iterable[_Union[WaitingFor, _Mapping]]] = ...) -> None: ...
 
 class ListRunsRequest(_message.Message):
-    __slots__ = ("environment", "function_id", "app", "statuses", "event_id", "parent_run_id", "from_ms", "until_ms", "page_size", "page_token")
+    __slots__ = ("environment", "function_id", "app", "statuses", "event_id", "parent_run_id", "from_ms", "until_ms", "page_size", "page_token", "condition", "error_type")
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
     APP_FIELD_NUMBER: _ClassVar[int]
@@ -182,6 +182,8 @@ class ListRunsRequest(_message.Message):
     UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
     PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
     PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    CONDITION_FIELD_NUMBER: _ClassVar[int]
+    ERROR_TYPE_FIELD_NUMBER: _ClassVar[int]
     environment: str
     function_id: str
     app: str
@@ -192,15 +194,81 @@ class ListRunsRequest(_message.Message):
     until_ms: int
     page_size: int
     page_token: str
-    def __init__(self, environment: _Optional[str] = ..., function_id: _Optional[str] = ..., app: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[RunStatus, str]]] = ..., event_id: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., from_ms: _Optional[int] = ..., until_ms: _Optional[int] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+    condition: str
+    error_type: str
+    def __init__(self, environment: _Optional[str] = ..., function_id: _Optional[str] = ..., app: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[RunStatus, str]]] = ..., event_id: _Optional[str] = ..., parent_run_id: _Optional[str] = ..., from_ms: _Optional[int] = ..., until_ms: _Optional[int] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ..., condition: _Optional[str] = ..., error_type: _Optional[str] = ...) -> None: ...
 
 class ListRunsResponse(_message.Message):
-    __slots__ = ("runs", "next_page_token")
+    __slots__ = ("runs", "next_page_token", "scanned", "unjudged")
     RUNS_FIELD_NUMBER: _ClassVar[int]
     NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SCANNED_FIELD_NUMBER: _ClassVar[int]
+    UNJUDGED_FIELD_NUMBER: _ClassVar[int]
     runs: _containers.RepeatedCompositeFieldContainer[Run]
     next_page_token: str
-    def __init__(self, runs: _Optional[_Iterable[_Union[Run, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+    scanned: int
+    unjudged: int
+    def __init__(self, runs: _Optional[_Iterable[_Union[Run, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., scanned: _Optional[int] = ..., unjudged: _Optional[int] = ...) -> None: ...
+
+class ListFailuresRequest(_message.Message):
+    __slots__ = ("environment", "function_ids", "app", "statuses", "from_ms", "until_ms", "page_size", "page_token")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_IDS_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    FROM_MS_FIELD_NUMBER: _ClassVar[int]
+    UNTIL_MS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    function_ids: _containers.RepeatedScalarFieldContainer[str]
+    app: str
+    statuses: _containers.RepeatedScalarFieldContainer[RunStatus]
+    from_ms: int
+    until_ms: int
+    page_size: int
+    page_token: str
+    def __init__(self, environment: _Optional[str] = ..., function_ids: _Optional[_Iterable[str]] = ..., app: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[RunStatus, str]]] = ..., from_ms: _Optional[int] = ..., until_ms: _Optional[int] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class FailureGroup(_message.Message):
+    __slots__ = ("fingerprint", "function_id", "statuses", "count", "first_seen_ms", "last_seen_ms", "run_id", "type", "reason", "message", "frame", "key")
+    FINGERPRINT_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
+    STATUSES_FIELD_NUMBER: _ClassVar[int]
+    COUNT_FIELD_NUMBER: _ClassVar[int]
+    FIRST_SEEN_MS_FIELD_NUMBER: _ClassVar[int]
+    LAST_SEEN_MS_FIELD_NUMBER: _ClassVar[int]
+    RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    TYPE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    MESSAGE_FIELD_NUMBER: _ClassVar[int]
+    FRAME_FIELD_NUMBER: _ClassVar[int]
+    KEY_FIELD_NUMBER: _ClassVar[int]
+    fingerprint: str
+    function_id: str
+    statuses: _containers.RepeatedScalarFieldContainer[RunStatus]
+    count: int
+    first_seen_ms: int
+    last_seen_ms: int
+    run_id: str
+    type: str
+    reason: str
+    message: str
+    frame: str
+    key: str
+    def __init__(self, fingerprint: _Optional[str] = ..., function_id: _Optional[str] = ..., statuses: _Optional[_Iterable[_Union[RunStatus, str]]] = ..., count: _Optional[int] = ..., first_seen_ms: _Optional[int] = ..., last_seen_ms: _Optional[int] = ..., run_id: _Optional[str] = ..., type: _Optional[str] = ..., reason: _Optional[str] = ..., message: _Optional[str] = ..., frame: _Optional[str] = ..., key: _Optional[str] = ...) -> None: ...
+
+class ListFailuresResponse(_message.Message):
+    __slots__ = ("groups", "next_page_token", "scanned", "scanned_to_ms")
+    GROUPS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    SCANNED_FIELD_NUMBER: _ClassVar[int]
+    SCANNED_TO_MS_FIELD_NUMBER: _ClassVar[int]
+    groups: _containers.RepeatedCompositeFieldContainer[FailureGroup]
+    next_page_token: str
+    scanned: int
+    scanned_to_ms: int
+    def __init__(self, groups: _Optional[_Iterable[_Union[FailureGroup, _Mapping]]] = ..., next_page_token: _Optional[str] = ..., scanned: _Optional[int] = ..., scanned_to_ms: _Optional[int] = ...) -> None: ...
 
 class GetJournalRequest(_message.Message):
     __slots__ = ("environment", "run_id", "page_size", "page_token")

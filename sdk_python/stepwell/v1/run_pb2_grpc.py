@@ -45,6 +45,11 @@ class RunServiceStub(object):
                 request_serializer=stepwell_dot_v1_dot_run__pb2.ListRunsRequest.SerializeToString,
                 response_deserializer=stepwell_dot_v1_dot_run__pb2.ListRunsResponse.FromString,
                 _registered_method=True)
+        self.ListFailures = channel.unary_unary(
+                '/stepwell.v1.RunService/ListFailures',
+                request_serializer=stepwell_dot_v1_dot_run__pb2.ListFailuresRequest.SerializeToString,
+                response_deserializer=stepwell_dot_v1_dot_run__pb2.ListFailuresResponse.FromString,
+                _registered_method=True)
         self.GetJournal = channel.unary_unary(
                 '/stepwell.v1.RunService/GetJournal',
                 request_serializer=stepwell_dot_v1_dot_run__pb2.GetJournalRequest.SerializeToString,
@@ -80,6 +85,13 @@ class RunServiceServicer(object):
 
     def ListRuns(self, request, context):
         """Runs, newest first, by filter.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListFailures(self, request, context):
+        """Runs that came to grief, gathered by function and error: what a queue of dead letters would show.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -125,6 +137,11 @@ def add_RunServiceServicer_to_server(servicer, server):
                     servicer.ListRuns,
                     request_deserializer=stepwell_dot_v1_dot_run__pb2.ListRunsRequest.FromString,
                     response_serializer=stepwell_dot_v1_dot_run__pb2.ListRunsResponse.SerializeToString,
+            ),
+            'ListFailures': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListFailures,
+                    request_deserializer=stepwell_dot_v1_dot_run__pb2.ListFailuresRequest.FromString,
+                    response_serializer=stepwell_dot_v1_dot_run__pb2.ListFailuresResponse.SerializeToString,
             ),
             'GetJournal': grpc.unary_unary_rpc_method_handler(
                     servicer.GetJournal,
@@ -202,6 +219,33 @@ class RunService(object):
             '/stepwell.v1.RunService/ListRuns',
             stepwell_dot_v1_dot_run__pb2.ListRunsRequest.SerializeToString,
             stepwell_dot_v1_dot_run__pb2.ListRunsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListFailures(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwell.v1.RunService/ListFailures',
+            stepwell_dot_v1_dot_run__pb2.ListFailuresRequest.SerializeToString,
+            stepwell_dot_v1_dot_run__pb2.ListFailuresResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from stepwell_server.cli import events, functions, health, migrate, operate, runs, servers
+from stepwell_server.cli import events, failed, functions, health, migrate, operate, runs, servers
 from stepwell_server.cli.failures import one_line
 
 EPILOG = """\b
@@ -41,6 +41,7 @@ def build() -> typer.Typer:
     root.add_typer(functions.commands, name="functions")
     functions.add_to(root)
     root.add_typer(runs.commands, name="runs")
+    failed.add_to(root)
     operate.add_to(root)
 
     @root.callback()

@@ -52,6 +52,13 @@ def connect(address: str) -> Generator[Stubs]:
             raise from_rpc(e, address) from None
 
 
+def server_ms(stubs: Stubs) -> int:
+    """The server's time: the clock of a dev server may be ahead of this machine's."""
+    from stepwell.v1 import admin_pb2
+
+    return stubs.admin.GetServerInfo(admin_pb2.GetServerInfoRequest(), timeout=CALL_TIMEOUT_S).now_ms
+
+
 def pages(call: Callable[..., Any], request: Any, field: str, limit: int) -> Iterator[Any]:
     """Items of a paged listing, at most ``limit``, fetched as they are consumed."""
     left = limit

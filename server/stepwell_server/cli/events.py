@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from stepwell_server.cli import transfer
 from stepwell_server.cli.failures import Exit, Failure
 from stepwell_server.cli.options import (
     DEFAULT_ADDRESS,
     Address,
     Data,
     Environment,
+    Filter,
     Format,
     Limit,
     Output,
@@ -19,6 +21,8 @@ from stepwell_server.cli.options import (
 )
 
 commands = typer.Typer(help="Send events, and see which came.", no_args_is_help=True, rich_markup_mode=None)
+
+transfer.add_to(commands)
 
 _COLUMNS = ("id", "accepted", "name", "data")
 
@@ -58,6 +62,7 @@ def send(
 @commands.command("list")
 def list_(
     name: Annotated[str, typer.Option("--name", help="Only this name; a trailing * matches any rest.")] = "",
+    filter: Filter = "",
     limit: Limit = 20,
     address: Address = DEFAULT_ADDRESS,
     environment: Environment = "",
@@ -69,7 +74,7 @@ def list_(
     from stepwell_server.cli.connection import connect, pages
     from stepwell_server.cli.output import rows
 
-    request = event_pb2.ListEventsRequest(environment=environment, name=name)
+    request = event_pb2.ListEventsRequest(environment=environment, name=name, condition=filter)
     with connect(address) as stubs:
         rows(output, pages(stubs.events.ListEvents, request, "events", limit), _COLUMNS, _cells)
 

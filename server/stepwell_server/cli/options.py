@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -32,6 +33,7 @@ Output = Annotated[
     Format, typer.Option("-o", "--output", help="table, or json: one object, or one object a line for lists.")
 ]
 Data = Annotated[str, typer.Option("-d", "--data", metavar="JSON|@FILE|-", help="JSON text, @file, or - for stdin.")]
+Filter = Annotated[str, typer.Option("--filter", metavar="CEL", help="Only those that fit this condition.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, help="At most this many.")]
 
 DEFAULT_ADDRESS = "127.0.0.1:7777"
@@ -45,6 +47,18 @@ def duration_ms(text: str) -> int:
         return to_ms(text)
     except DurationError as e:
         raise UsageFailure(str(e)) from None
+
+
+def status_numbers(given: list[str] | None, known: Sequence[str]) -> list[Any]:
+    """What --status names, several at once parted by commas, as the protocol has it."""
+    from stepwell.v1 import run_pb2
+
+    found: list[Any] = []
+    for word in [one.strip().lower() for text in given or () for one in text.split(",")]:
+        if word not in known:
+            raise UsageFailure(f"--status {word!r}: expected one of {', '.join(known)}")
+        found.append(run_pb2.RunStatus.Value(f"RUN_STATUS_{word.upper()}"))
+    return found
 
 
 def json_bytes(text: str, what: str, limit: str) -> bytes:

@@ -3,12 +3,22 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from stepwell_server.cli.failures import Exit, Failure, UsageFailure
-from stepwell_server.cli.options import DEFAULT_ADDRESS, Address, Environment, Format, Limit, Output, duration_ms
+from stepwell_server.cli.failures import Exit, Failure
+from stepwell_server.cli.options import (
+    DEFAULT_ADDRESS,
+    Address,
+    Environment,
+    Filter,
+    Format,
+    Limit,
+    Output,
+    duration_ms,
+    status_numbers,
+)
 
 if TYPE_CHECKING:
     from stepwell.v1 import run_pb2
@@ -30,23 +40,21 @@ def list_(
     event: Annotated[str, typer.Option("--event", help="Only runs that this event started.")] = "",
     parent: Annotated[str, typer.Option("--parent", help="Only runs that this run invoked.")] = "",
     since: Annotated[str, typer.Option("--since", metavar="DURATION", help="Only runs created this recently.")] = "",
+    filter: Filter = "",
+    error: Annotated[str, typer.Option("--error", help="Only runs with an error of this type, or caused by one.")] = "",
     limit: Limit = 20,
     address: Address = DEFAULT_ADDRESS,
     environment: Environment = "",
     output: Output = Format.TABLE,
 ) -> None:
     """Runs, newest first. All filters must fit."""
+    wanted = status_numbers(status, _STATUSES)
     from_ms = int(time.time() * 1000) - duration_ms(since) if since else 0
     from stepwell.v1 import run_pb2
 
     from stepwell_server.cli.connection import connect, pages
     from stepwell_server.cli.output import rows
 
-    wanted: list[Any] = []
-    for word in [w.strip().lower() for text in status or () for w in text.split(",")]:
-        if word not in _STATUSES:
-            raise UsageFailure(f"--status {word!r}: expected one of {', '.join(_STATUSES)}")
-        wanted.append(run_pb2.RunStatus.Value(f"RUN_STATUS_{word.upper()}"))
     request = run_pb2.ListRunsRequest(
         environment=environment,
         function_id=function,
@@ -55,6 +63,8 @@ def list_(
         event_id=event,
         parent_run_id=parent,
         from_ms=from_ms,
+        condition=filter,
+        error_type=error,
     )
     with connect(address) as stubs:
         found = pages(stubs.runs.ListRuns, request, "runs", limit)

@@ -19,6 +19,7 @@ log = logging.getLogger("stepwell.expressions")
 _NOTES = 1_000
 _TRIGGER = cel.NewEnv(variables={"event": cel.Type.DYN})
 _WAIT = cel.NewEnv(variables={"event": cel.Type.DYN, "async": cel.Type.DYN})
+_RUN = cel.NewEnv(variables={"run": cel.Type.DYN, "output": cel.Type.DYN, "event": cel.Type.DYN})
 
 
 class UnjudgedError(Exception):
@@ -68,6 +69,12 @@ def check_wait(text: str, field: str) -> None:
     _check_patterns(text, field)
 
 
+def check_run(text: str, field: str) -> None:
+    """Raises InvalidError (BAD_EXPRESSION) unless the text is a condition over `run`, `output` and `event`."""
+    _compile(_RUN, text, field)
+    _check_patterns(text, field)
+
+
 def check_value(text: str, field: str) -> None:
     """Raises InvalidError (BAD_EXPRESSION) unless the text is an expression over `event`, of any type."""
     _compile_any(_TRIGGER, text, field)
@@ -94,6 +101,11 @@ def value_of(text: str, event: dict[str, Any]) -> Any:
     """
     value = _run(_compile_any(_TRIGGER, text, ""), {"event": event})
     return None if value.type() == cel.Type.ERROR else value.plain_value()
+
+
+def run_fits(text: str, facts: dict[str, Any]) -> bool:
+    """Whether a run fits a checked condition: facts are `run`, `output` and `event`. Raises UnjudgedError."""
+    return _evaluate(_compile(_RUN, text, ""), facts)
 
 
 @lru_cache(maxsize=4096)

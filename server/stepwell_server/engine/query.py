@@ -7,11 +7,10 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from stepwell_server.engine.failures import cut_after, message_of
-from stepwell_server.engine.ingest import check_text
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import base_key
 from stepwell_server.model import ids
-from stepwell_server.model.errors import InvalidError, NotFoundError
+from stepwell_server.model.errors import NotFoundError
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.journal import (
     CANCEL_KEY,
@@ -184,23 +183,6 @@ def journal(state: RunState) -> list[Entry]:
     return entries
 
 
-async def list_runs(node: Node, env: str, filter_: RunFilter) -> tuple[list[RunRow], set[str]]:
-    """A page of runs, and the ids of those whose end was asked for.
-
-    Raises InvalidError for a bad page size or token, or text that no field can hold.
-    """
-    _check_page(filter_.limit, filter_.before, ids.RUN_PREFIX)
-    for field, text in (
-        ("function_id", filter_.function_id),
-        ("app", filter_.app),
-        ("event_id", filter_.event_id),
-        ("parent_run_id", filter_.parent_id),
-    ):
-        check_text(text, field, 2 * LIMITS.name_bytes, empty=True)
-    rows = await node.history.list_runs(env, filter_)
-    return rows, await node.history.cancel_requested(env, [row.id for row in rows]) if rows else set()
-
-
 async def event_with_runs(node: Node, env: str, event_id: str) -> tuple[EventRow, list[str]]:
     """An event and the runs that it started; raises NotFoundError."""
     known = event_id.startswith(ids.EVENT_PREFIX) and _ID.match(event_id, len(ids.EVENT_PREFIX))
@@ -215,29 +197,3 @@ async def event_with_runs(node: Node, env: str, event_id: str) -> tuple[EventRow
         if len(page) < LIMITS.page_size:
             return events[0], run_ids
         before = page[-1].id
-
-
-async def list_events(
-    node: Node, env: str, name: str, from_ms: int | None, until_ms: int | None, before: str, limit: int
-) -> list[EventRow]:
-    """A page of events; raises InvalidError for a bad page size or token, or text that no name can hold."""
-    _check_page(limit, before, ids.EVENT_PREFIX)
-    check_event_pattern(name)
-    return await node.history.list_events(env, name, from_ms, until_ms, before, limit)
-
-
-def check_event_pattern(name: str) -> None:
-    """Raises InvalidError unless this may be the name of events, a prefix of names and `*`, or empty for all."""
-    check_text(name, "name", LIMITS.name_bytes + 1, empty=True)
-    if "*" in name.removesuffix("*"):
-        message = f"{name!r} is not an event name, or a prefix and '*'"
-        raise InvalidError("BAD_NAME", message, fields=(("name", "a wildcard is allowed only at the end"),))
-
-
-def _check_page(limit: int, before: str, prefix: str) -> None:
-    if not 1 <= limit <= LIMITS.page_size:
-        raise InvalidError(
-            "BAD_PAGE_SIZE", f"page_size is not 1 to {LIMITS.page_size}", fields=(("page_size", "out of range"),)
-        )
-    if before and not (before.startswith(prefix) and _ID.match(before, len(prefix))):
-        raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours", fields=(("page_token", "unknown"),))

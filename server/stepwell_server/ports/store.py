@@ -141,7 +141,7 @@ class RunFilter:
     """All must fit; empty or None fits always. before: only ids smaller than this (the page token). newest first.
 
     session_id: only live runs that this session holds. event_id: only runs whose id is derived from the event (it
-    carries the event's time).
+    carries the event's time). payloads: with input and output.
     """
 
     function_id: str = ""
@@ -154,6 +154,20 @@ class RunFilter:
     until_ms: int | None = None
     before: str = ""
     limit: int = 50
+    payloads: bool = False
+
+    def fits(self, row: RunRow) -> bool:
+        """Whether a run fits, but for its place: before and limit."""
+        return (
+            self.function_id in ("", row.function_id)
+            and self.app in ("", row.app)
+            and (not self.statuses or row.status in self.statuses)
+            and (not self.event_id or (row.event_id == self.event_id and row.id[4:16] == self.event_id[4:16]))
+            and self.parent_id in ("", row.parent_id)
+            and (not self.session_id or (row.ended_ms is None and row.session_id == self.session_id))
+            and (self.from_ms is None or row.created_ms >= self.from_ms)
+            and (self.until_ms is None or row.created_ms < self.until_ms)
+        )
 
 
 class History(Protocol):
@@ -164,9 +178,20 @@ class History(Protocol):
         ...
 
     async def list_events(
-        self, env: str, name: str, from_ms: int | None, until_ms: int | None, before: str, limit: int
+        self,
+        env: str,
+        name: str,
+        from_ms: int | None,
+        until_ms: int | None,
+        behind: str,
+        limit: int,
+        *,
+        oldest_first: bool = False,
     ) -> list[EventRow]:
-        """Events newest first. name: "" for all; a trailing "*" matches any rest. before: only smaller ids."""
+        """Events newest first. name: "" for all; a trailing "*" matches any rest. behind: only smaller ids.
+
+        oldest_first: the other way round, and only greater ids.
+        """
         ...
 
     async def run(self, env: str, run_id: str) -> RunRow | None:
@@ -178,7 +203,7 @@ class History(Protocol):
         ...
 
     async def list_runs(self, env: str, filter_: RunFilter) -> list[RunRow]:
-        """Runs newest first, without input and output."""
+        """Runs newest first; without input and output, unless the filter asks for them."""
         ...
 
     async def known_functions(self, env: str) -> list[str]:

@@ -11,9 +11,11 @@ from stepwell.v1 import admin_pb2, common_pb2, event_pb2, function_pb2, run_pb2,
 from stepwell_server.engine.ingest import NewEvent
 from stepwell_server.engine.query import Entry, Reason
 from stepwell_server.engine.residents import Session, Tree, base_key
+from stepwell_server.engine.trouble import FailurePage
 from stepwell_server.model.errors import InvalidError
 from stepwell_server.model.event import INVOKED, EventRow
 from stepwell_server.model.function import FunctionSpec, RetryPolicy, Trigger
+from stepwell_server.model.ids import time_of
 from stepwell_server.model.journal import OutcomeRow, StepKind
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import RunRow, RunStatus
@@ -251,6 +253,29 @@ def run_message(
         message.output.encoding = run.output_encoding
     if run.failure is not None:
         message.failure.CopyFrom(failure_message(run.failure))
+    return message
+
+
+def failures_message(page: FailurePage) -> run_pb2.ListFailuresResponse:
+    """A page of failures."""
+    message = run_pb2.ListFailuresResponse(next_page_token=page.token, scanned=page.scanned)
+    if page.token:
+        message.scanned_to_ms = time_of(page.token)
+    for group in page.groups:
+        message.groups.add(
+            fingerprint=group.error.digest,
+            function_id=group.function_id,
+            statuses=sorted(group.statuses),  # pyright: ignore[reportArgumentType]
+            count=group.count,
+            first_seen_ms=group.first_ms,
+            last_seen_ms=group.last_ms,
+            run_id=group.run_id,
+            type=group.error.type,
+            reason=group.error.reason,
+            message=group.error.message,
+            frame=group.error.frame,
+            key=group.error.key,
+        )
     return message
 
 

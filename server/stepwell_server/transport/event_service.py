@@ -9,7 +9,7 @@ from typing import Any
 import grpc.aio
 from stepwell.v1 import event_pb2, event_pb2_grpc
 
-from stepwell_server.engine import ingest, query
+from stepwell_server.engine import ingest, listing, query
 from stepwell_server.engine.node import Node
 from stepwell_server.model.errors import ExhaustedError, ServerError
 from stepwell_server.model.event import EventRow
@@ -69,19 +69,21 @@ class EventService(event_pb2_grpc.EventServiceServicer):
 
         async def work() -> event_pb2.ListEventsResponse:
             env = self._scope.environment(request.environment)
-            limit = request.page_size or 50
-            rows = await query.list_events(
-                self._node,
-                env,
+            filter_ = listing.EventFilter(
                 request.name,
                 request.from_ms or None,
                 request.until_ms or None,
+                request.condition,
                 request.page_token,
-                limit,
+                request.page_size or 50,
+                request.oldest_first,
             )
-            token = rows[-1].id if len(rows) == limit else ""
+            page = await listing.list_events(self._node, env, filter_)
             return event_pb2.ListEventsResponse(
-                events=[convert.event_message(row) for row in rows], next_page_token=token
+                events=[convert.event_message(row) for row in page.rows],
+                next_page_token=page.token,
+                scanned=page.scanned,
+                unjudged=page.unjudged,
             )
 
         return await status.answered(context, work)
@@ -92,7 +94,7 @@ class EventService(event_pb2_grpc.EventServiceServicer):
         """See the proto."""
         try:
             env = self._scope.environment(request.environment)
-            query.check_event_pattern(request.name)
+            listing.check_event_pattern(request.name)
         except ServerError as error:
             await status.abort(context, error)
         queue: asyncio.Queue[EventRow] = asyncio.Queue(_WATCH_QUEUE)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Any
 
 import grpc.aio
 from stepwell.v1 import run_pb2, run_pb2_grpc
 
-from stepwell_server.engine import control, query, watch
+from stepwell_server.engine import control, listing, query, trouble, watch
 from stepwell_server.engine.node import Node
 from stepwell_server.model.errors import InvalidError, ServerError
 from stepwell_server.model.journal import StepKind
@@ -27,6 +27,13 @@ _PAUSE_MS = 250
 _PAUSE_LOOKS = 4
 """… and pauses at least this many times as long as its look took."""
 _STATUSES = frozenset(int(status) for status in RunStatus)
+
+
+def _check_statuses(statuses: Iterable[int]) -> None:
+    for number, one in enumerate(statuses):
+        if one not in _STATUSES:
+            field = f"statuses[{number}]"
+            raise InvalidError("BAD_STATUS", f"{field}: there is no status {one}", fields=((field, "unknown"),))
 
 
 def _parts(entries: list[run_pb2.JournalEntry]) -> Iterator[list[run_pb2.JournalEntry]]:
@@ -102,11 +109,7 @@ class RunService(run_pb2_grpc.RunServiceServicer):
 
         async def work() -> run_pb2.ListRunsResponse:
             env = self._scope.environment(request.environment)
-            limit = request.page_size or 50
-            for number, one in enumerate(request.statuses):
-                if one not in _STATUSES:
-                    field = f"statuses[{number}]"
-                    raise InvalidError("BAD_STATUS", f"{field}: there is no status {one}", fields=((field, "unknown"),))
+            _check_statuses(request.statuses)
             filter_ = RunFilter(
                 function_id=request.function_id,
                 app=request.app,
@@ -116,12 +119,34 @@ class RunService(run_pb2_grpc.RunServiceServicer):
                 from_ms=request.from_ms or None,
                 until_ms=request.until_ms or None,
                 before=request.page_token,
-                limit=limit,
+                limit=request.page_size or 50,
             )
-            rows, asked = await query.list_runs(self._node, env, filter_)
-            runs = [convert.run_message(row, cancelled=row.id in asked) for row in rows]
-            token = rows[-1].id if len(rows) == limit else ""
-            return run_pb2.ListRunsResponse(runs=runs, next_page_token=token)
+            page, asked = await listing.list_runs(self._node, env, filter_, request.condition, request.error_type)
+            runs = [convert.run_message(row, cancelled=row.id in asked) for row in page.rows]
+            return run_pb2.ListRunsResponse(
+                runs=runs, next_page_token=page.token, scanned=page.scanned, unjudged=page.unjudged
+            )
+
+        return await status.answered(context, work)
+
+    async def ListFailures(
+        self, request: run_pb2.ListFailuresRequest, context: Context
+    ) -> run_pb2.ListFailuresResponse:
+        """See the proto."""
+
+        async def work() -> run_pb2.ListFailuresResponse:
+            env = self._scope.environment(request.environment)
+            _check_statuses(request.statuses)
+            filter_ = trouble.FailureFilter(
+                frozenset(request.function_ids),
+                request.app,
+                frozenset(map(RunStatus, request.statuses)) or trouble.DEFAULT_STATUSES,
+                request.from_ms or None,
+                request.until_ms or None,
+                request.page_token,
+                request.page_size or 200,
+            )
+            return convert.failures_message(await trouble.list_failures(self._node, env, filter_))
 
         return await status.answered(context, work)
 

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file stepwell/v1/event.proto.
  */
 export const file_stepwell_v1_event: GenFile = /*@__PURE__*/
-  fileDesc("ChdzdGVwd2VsbC92MS9ldmVudC5wcm90bxILc3RlcHdlbGwudjEiwQEKCE5ld0V2ZW50EgwKBG5hbWUYASABKAkSIgoEZGF0YRgCIAEoCzIULnN0ZXB3ZWxsLnYxLlBheWxvYWQSCgoCaWQYAyABKAkSDwoHdGltZV9tcxgEIAEoAxI1CghtZXRhZGF0YRgFIAMoCzIjLnN0ZXB3ZWxsLnYxLk5ld0V2ZW50Lk1ldGFkYXRhRW50cnkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIuMBCgVFdmVudBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiIKBGRhdGEYAyABKAsyFC5zdGVwd2VsbC52MS5QYXlsb2FkEhEKCXNlbmRlcl9pZBgEIAEoCRIPCgd0aW1lX21zGAUgASgDEhMKC2FjY2VwdGVkX21zGAYgASgDEjIKCG1ldGFkYXRhGAcgAygLMiAuc3RlcHdlbGwudjEuRXZlbnQuTWV0YWRhdGFFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiYwoRU2VuZEV2ZW50c1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCRIlCgZldmVudHMYAyADKAsyFS5zdGVwd2VsbC52MS5OZXdFdmVudCJAChJTZW5kRXZlbnRzUmVzcG9uc2USKgoIc3RhdHVzZXMYASADKAsyGC5zdGVwd2VsbC52MS5FdmVudFN0YXR1cyLZAQoLRXZlbnRTdGF0dXMSEAoIZXZlbnRfaWQYASABKAkSMQoHb3V0Y29tZRgCIAEoDjIgLnN0ZXB3ZWxsLnYxLkV2ZW50U3RhdHVzLk91dGNvbWUSDgoGcmVhc29uGAMgASgJEg8KB21lc3NhZ2UYBCABKAkiZAoHT3V0Y29tZRIXChNPVVRDT01FX1VOU1BFQ0lGSUVEEAASFAoQT1VUQ09NRV9BQ0NFUFRFRBABEhUKEU9VVENPTUVfRFVQTElDQVRFEAISEwoPT1VUQ09NRV9SRUZVU0VEEAMiOAoPR2V0RXZlbnRSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCGV2ZW50X2lkGAIgASgJIkYKEEdldEV2ZW50UmVzcG9uc2USIQoFZXZlbnQYASABKAsyEi5zdGVwd2VsbC52MS5FdmVudBIPCgdydW5faWRzGAIgAygJIoABChFMaXN0RXZlbnRzUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2Zyb21fbXMYAyABKAMSEAoIdW50aWxfbXMYBCABKAMSEQoJcGFnZV9zaXplGAUgASgNEhIKCnBhZ2VfdG9rZW4YBiABKAkiUQoSTGlzdEV2ZW50c1Jlc3BvbnNlEiIKBmV2ZW50cxgBIAMoCzISLnN0ZXB3ZWxsLnYxLkV2ZW50EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSI3ChJXYXRjaEV2ZW50c1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDAoEbmFtZRgCIAEoCSI5ChNXYXRjaEV2ZW50c1Jlc3BvbnNlEiIKBmV2ZW50cxgBIAMoCzISLnN0ZXB3ZWxsLnYxLkV2ZW50MskCCgxFdmVudFNlcnZpY2USTQoKU2VuZEV2ZW50cxIeLnN0ZXB3ZWxsLnYxLlNlbmRFdmVudHNSZXF1ZXN0Gh8uc3RlcHdlbGwudjEuU2VuZEV2ZW50c1Jlc3BvbnNlEkcKCEdldEV2ZW50Ehwuc3RlcHdlbGwudjEuR2V0RXZlbnRSZXF1ZXN0Gh0uc3RlcHdlbGwudjEuR2V0RXZlbnRSZXNwb25zZRJNCgpMaXN0RXZlbnRzEh4uc3RlcHdlbGwudjEuTGlzdEV2ZW50c1JlcXVlc3QaHy5zdGVwd2VsbC52MS5MaXN0RXZlbnRzUmVzcG9uc2USUgoLV2F0Y2hFdmVudHMSHy5zdGVwd2VsbC52MS5XYXRjaEV2ZW50c1JlcXVlc3QaIC5zdGVwd2VsbC52MS5XYXRjaEV2ZW50c1Jlc3BvbnNlMAFiBnByb3RvMw", [file_stepwell_v1_common]);
+  fileDesc("ChdzdGVwd2VsbC92MS9ldmVudC5wcm90bxILc3RlcHdlbGwudjEiwQEKCE5ld0V2ZW50EgwKBG5hbWUYASABKAkSIgoEZGF0YRgCIAEoCzIULnN0ZXB3ZWxsLnYxLlBheWxvYWQSCgoCaWQYAyABKAkSDwoHdGltZV9tcxgEIAEoAxI1CghtZXRhZGF0YRgFIAMoCzIjLnN0ZXB3ZWxsLnYxLk5ld0V2ZW50Lk1ldGFkYXRhRW50cnkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIuMBCgVFdmVudBIKCgJpZBgBIAEoCRIMCgRuYW1lGAIgASgJEiIKBGRhdGEYAyABKAsyFC5zdGVwd2VsbC52MS5QYXlsb2FkEhEKCXNlbmRlcl9pZBgEIAEoCRIPCgd0aW1lX21zGAUgASgDEhMKC2FjY2VwdGVkX21zGAYgASgDEjIKCG1ldGFkYXRhGAcgAygLMiAuc3RlcHdlbGwudjEuRXZlbnQuTWV0YWRhdGFFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiYwoRU2VuZEV2ZW50c1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEgoKcmVxdWVzdF9pZBgCIAEoCRIlCgZldmVudHMYAyADKAsyFS5zdGVwd2VsbC52MS5OZXdFdmVudCJAChJTZW5kRXZlbnRzUmVzcG9uc2USKgoIc3RhdHVzZXMYASADKAsyGC5zdGVwd2VsbC52MS5FdmVudFN0YXR1cyLZAQoLRXZlbnRTdGF0dXMSEAoIZXZlbnRfaWQYASABKAkSMQoHb3V0Y29tZRgCIAEoDjIgLnN0ZXB3ZWxsLnYxLkV2ZW50U3RhdHVzLk91dGNvbWUSDgoGcmVhc29uGAMgASgJEg8KB21lc3NhZ2UYBCABKAkiZAoHT3V0Y29tZRIXChNPVVRDT01FX1VOU1BFQ0lGSUVEEAASFAoQT1VUQ09NRV9BQ0NFUFRFRBABEhUKEU9VVENPTUVfRFVQTElDQVRFEAISEwoPT1VUQ09NRV9SRUZVU0VEEAMiOAoPR2V0RXZlbnRSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhAKCGV2ZW50X2lkGAIgASgJIkYKEEdldEV2ZW50UmVzcG9uc2USIQoFZXZlbnQYASABKAsyEi5zdGVwd2VsbC52MS5FdmVudBIPCgdydW5faWRzGAIgAygJIqkBChFMaXN0RXZlbnRzUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIMCgRuYW1lGAIgASgJEg8KB2Zyb21fbXMYAyABKAMSEAoIdW50aWxfbXMYBCABKAMSEQoJcGFnZV9zaXplGAUgASgNEhIKCnBhZ2VfdG9rZW4YBiABKAkSEQoJY29uZGl0aW9uGAcgASgJEhQKDG9sZGVzdF9maXJzdBgIIAEoCCJ0ChJMaXN0RXZlbnRzUmVzcG9uc2USIgoGZXZlbnRzGAEgAygLMhIuc3RlcHdlbGwudjEuRXZlbnQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJEg8KB3NjYW5uZWQYAyABKA0SEAoIdW5qdWRnZWQYBCABKA0iNwoSV2F0Y2hFdmVudHNSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEgwKBG5hbWUYAiABKAkiOQoTV2F0Y2hFdmVudHNSZXNwb25zZRIiCgZldmVudHMYASADKAsyEi5zdGVwd2VsbC52MS5FdmVudDLJAgoMRXZlbnRTZXJ2aWNlEk0KClNlbmRFdmVudHMSHi5zdGVwd2VsbC52MS5TZW5kRXZlbnRzUmVxdWVzdBofLnN0ZXB3ZWxsLnYxLlNlbmRFdmVudHNSZXNwb25zZRJHCghHZXRFdmVudBIcLnN0ZXB3ZWxsLnYxLkdldEV2ZW50UmVxdWVzdBodLnN0ZXB3ZWxsLnYxLkdldEV2ZW50UmVzcG9uc2USTQoKTGlzdEV2ZW50cxIeLnN0ZXB3ZWxsLnYxLkxpc3RFdmVudHNSZXF1ZXN0Gh8uc3RlcHdlbGwudjEuTGlzdEV2ZW50c1Jlc3BvbnNlElIKC1dhdGNoRXZlbnRzEh8uc3RlcHdlbGwudjEuV2F0Y2hFdmVudHNSZXF1ZXN0GiAuc3RlcHdlbGwudjEuV2F0Y2hFdmVudHNSZXNwb25zZTABYgZwcm90bzM", [file_stepwell_v1_common]);
 
 /**
  * An event to send.
@@ -370,6 +370,21 @@ export type ListEventsRequest = Message<"stepwell.v1.ListEventsRequest"> & {
    * @generated from field: string page_token = 6;
    */
   pageToken: string;
+
+  /**
+   * Only events that fit this CEL condition over `event` (id, name, data, time_ms, metadata). It is judged for a bounded
+   * number of events at a time: see the response.
+   *
+   * @generated from field: string condition = 7;
+   */
+  condition: string;
+
+  /**
+   * The oldest first; then a page token means what is newer.
+   *
+   * @generated from field: bool oldest_first = 8;
+   */
+  oldestFirst: boolean;
 };
 
 /**
@@ -386,18 +401,33 @@ export const ListEventsRequestSchema: GenMessage<ListEventsRequest> = /*@__PURE_
  */
 export type ListEventsResponse = Message<"stepwell.v1.ListEventsResponse"> & {
   /**
-   * The events, newest first.
+   * The events, newest first unless the request says otherwise.
    *
    * @generated from field: repeated stepwell.v1.Event events = 1;
    */
   events: Event[];
 
   /**
-   * Token of the next page; empty at the end.
+   * Token of the next page; empty at the end. A page with a token may hold fewer events than were asked for, or none: large
+   * events, a condition and a name with a * end it early.
    *
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
+
+  /**
+   * How many events were looked at for this page.
+   *
+   * @generated from field: uint32 scanned = 3;
+   */
+  scanned: number;
+
+  /**
+   * For how many of them the condition took more than its budget: they are left out, though nobody knows whether they fit.
+   *
+   * @generated from field: uint32 unjudged = 4;
+   */
+  unjudged: number;
 };
 
 /**
@@ -484,7 +514,7 @@ export const EventService: GenService<{
     output: typeof GetEventResponseSchema;
   },
   /**
-   * Events, newest first.
+   * Events, newest first or oldest first.
    *
    * @generated from rpc stepwell.v1.EventService.ListEvents
    */

@@ -12,7 +12,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file stepwell/v1/run.proto.
  */
 export const file_stepwell_v1_run: GenFile = /*@__PURE__*/
-  fileDesc("ChVzdGVwd2VsbC92MS9ydW4ucHJvdG8SC3N0ZXB3ZWxsLnYxIpUDCgNSdW4SCgoCaWQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkSJgoGc3RhdHVzGAMgASgOMhYuc3RlcHdlbGwudjEuUnVuU3RhdHVzEjAKDXBhdXNlZF9yZWFzb24YBCABKA4yGS5zdGVwd2VsbC52MS5QYXVzZWRSZWFzb24SEAoIZXZlbnRfaWQYBSABKAkSFQoNcGFyZW50X3J1bl9pZBgGIAEoCRISCgpwYXJlbnRfa2V5GAcgASgJEhIKCmRlcGxveW1lbnQYCCABKAkSDAoEdHVybhgJIAEoDRISCgpjcmVhdGVkX21zGAogASgDEhIKCnN0YXJ0ZWRfbXMYCyABKAMSEAoIZW5kZWRfbXMYDCABKAMSGAoQY2FuY2VsX3JlcXVlc3RlZBgNIAEoCBIkCgZvdXRwdXQYDiABKAsyFC5zdGVwd2VsbC52MS5QYXlsb2FkEiUKB2ZhaWx1cmUYDyABKAsyFC5zdGVwd2VsbC52MS5GYWlsdXJlEhMKC2RlYWRsaW5lX21zGBAgASgDIqIDCgpXYWl0aW5nRm9yEioKBGtpbmQYASABKA4yHC5zdGVwd2VsbC52MS5XYWl0aW5nRm9yLktpbmQSCwoDa2V5GAIgASgJEg8KB21lc3NhZ2UYAyABKAkSDQoFZXZlbnQYBCABKAkSDQoFbWF0Y2gYBSABKAkSEAoIdW50aWxfbXMYBiABKAMSDgoGcnVuX2lkGAcgASgJEhEKCWN1dF9hZnRlchgIIAEoCSL2AQoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASDgoKS0lORF9TTEVFUBABEg4KCktJTkRfRVZFTlQQAhIOCgpLSU5EX0NISUxEEAMSDgoKS0lORF9SRVRSWRAEEhIKDktJTkRfTk9fV09SS0VSEAUSEQoNS0lORF9DQVBBQ0lUWRAGEhIKDktJTkRfRVhFQ1VUSU5HEAcSDgoKS0lORF9MRUFTRRAIEg8KC0tJTkRfUEFVU0VEEAkSDgoKS0lORF9MSU1JVBAKEhIKDktJTkRfR0FUSEVSSU5HEAsSGAoUS0lORF9GVU5DVElPTl9QQVVTRUQQDCLvAQoMSm91cm5hbEVudHJ5EgsKA2tleRgBIAEoCRIMCgRraW5kGAIgASgJEg4KBnRhcmdldBgDIAEoCRIOCgZudW1iZXIYBCABKAQSDwoHYXR0ZW1wdBgFIAEoDRISCgpzdGFydGVkX21zGAYgASgDEhAKCGVuZGVkX21zGAcgASgDEhAKCHVudGlsX21zGAggASgDEiQKBm91dHB1dBgJIAEoCzIULnN0ZXB3ZWxsLnYxLlBheWxvYWQSJQoHZmFpbHVyZRgKIAEoCzIULnN0ZXB3ZWxsLnYxLkZhaWx1cmUSDgoGcnVuX2lkGAsgASgJIjQKDUdldFJ1blJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDgoGcnVuX2lkGAIgASgJIl0KDkdldFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3ZWxsLnYxLlJ1bhIsCgt3YWl0aW5nX2ZvchgCIAMoCzIXLnN0ZXB3ZWxsLnYxLldhaXRpbmdGb3Ii5QEKD0xpc3RSdW5zUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRITCgtmdW5jdGlvbl9pZBgCIAEoCRILCgNhcHAYAyABKAkSKAoIc3RhdHVzZXMYBCADKA4yFi5zdGVwd2VsbC52MS5SdW5TdGF0dXMSEAoIZXZlbnRfaWQYBSABKAkSFQoNcGFyZW50X3J1bl9pZBgGIAEoCRIPCgdmcm9tX21zGAcgASgDEhAKCHVudGlsX21zGAggASgDEhEKCXBhZ2Vfc2l6ZRgJIAEoDRISCgpwYWdlX3Rva2VuGAogASgJIksKEExpc3RSdW5zUmVzcG9uc2USHgoEcnVucxgBIAMoCzIQLnN0ZXB3ZWxsLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiXwoRR2V0Sm91cm5hbFJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDgoGcnVuX2lkGAIgASgJEhEKCXBhZ2Vfc2l6ZRgDIAEoDRISCgpwYWdlX3Rva2VuGAQgASgJIlkKEkdldEpvdXJuYWxSZXNwb25zZRIqCgdlbnRyaWVzGAEgAygLMhkuc3RlcHdlbGwudjEuSm91cm5hbEVudHJ5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJJCg5XYWl0UnVuUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIOCgZydW5faWQYAiABKAkSEgoKdGltZW91dF9tcxgDIAEoDSIwCg9XYWl0UnVuUmVzcG9uc2USHQoDcnVuGAEgASgLMhAuc3RlcHdlbGwudjEuUnVuIjYKD1dhdGNoUnVuUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIOCgZydW5faWQYAiABKAkiiwEKEFdhdGNoUnVuUmVzcG9uc2USHQoDcnVuGAEgASgLMhAuc3RlcHdlbGwudjEuUnVuEiwKC3dhaXRpbmdfZm9yGAIgAygLMhcuc3RlcHdlbGwudjEuV2FpdGluZ0ZvchIqCgdlbnRyaWVzGAMgAygLMhkuc3RlcHdlbGwudjEuSm91cm5hbEVudHJ5IkcKEENhbmNlbFJ1blJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDgoGcnVuX2lkGAIgASgJEg4KBnJlYXNvbhgDIAEoCSIyChFDYW5jZWxSdW5SZXNwb25zZRIdCgNydW4YASABKAsyEC5zdGVwd2VsbC52MS5SdW4qgQIKCVJ1blN0YXR1cxIaChZSVU5fU1RBVFVTX1VOU1BFQ0lGSUVEEAASFQoRUlVOX1NUQVRVU19RVUVVRUQQARIWChJSVU5fU1RBVFVTX1JVTk5JTkcQAhIVChFSVU5fU1RBVFVTX1BBUktFRBADEhUKEVJVTl9TVEFUVVNfUEFVU0VEEAQSGAoUUlVOX1NUQVRVU19DT01QTEVURUQQBRIVChFSVU5fU1RBVFVTX0ZBSUxFRBAGEhgKFFJVTl9TVEFUVVNfQ0FOQ0VMTEVEEAcSGAoUUlVOX1NUQVRVU19USU1FRF9PVVQQCBIWChJSVU5fU1RBVFVTX1NLSVBQRUQQCSqvAQoMUGF1c2VkUmVhc29uEh0KGVBBVVNFRF9SRUFTT05fVU5TUEVDSUZJRUQQABIiCh5QQVVTRURfUkVBU09OX05PTkRFVEVSTUlOSVNUSUMQARIdChlQQVVTRURfUkVBU09OX1dPUktFUl9MT1NUEAISIQodUEFVU0VEX1JFQVNPTl9GVU5DVElPTl9QQVVTRUQQAxIaChZQQVVTRURfUkVBU09OX09QRVJBVE9SEAQyxAMKClJ1blNlcnZpY2USQQoGR2V0UnVuEhouc3RlcHdlbGwudjEuR2V0UnVuUmVxdWVzdBobLnN0ZXB3ZWxsLnYxLkdldFJ1blJlc3BvbnNlEkcKCExpc3RSdW5zEhwuc3RlcHdlbGwudjEuTGlzdFJ1bnNSZXF1ZXN0Gh0uc3RlcHdlbGwudjEuTGlzdFJ1bnNSZXNwb25zZRJNCgpHZXRKb3VybmFsEh4uc3RlcHdlbGwudjEuR2V0Sm91cm5hbFJlcXVlc3QaHy5zdGVwd2VsbC52MS5HZXRKb3VybmFsUmVzcG9uc2USRAoHV2FpdFJ1bhIbLnN0ZXB3ZWxsLnYxLldhaXRSdW5SZXF1ZXN0Ghwuc3RlcHdlbGwudjEuV2FpdFJ1blJlc3BvbnNlEkkKCFdhdGNoUnVuEhwuc3RlcHdlbGwudjEuV2F0Y2hSdW5SZXF1ZXN0Gh0uc3RlcHdlbGwudjEuV2F0Y2hSdW5SZXNwb25zZTABEkoKCUNhbmNlbFJ1bhIdLnN0ZXB3ZWxsLnYxLkNhbmNlbFJ1blJlcXVlc3QaHi5zdGVwd2VsbC52MS5DYW5jZWxSdW5SZXNwb25zZWIGcHJvdG8z", [file_stepwell_v1_common]);
+  fileDesc("ChVzdGVwd2VsbC92MS9ydW4ucHJvdG8SC3N0ZXB3ZWxsLnYxIpUDCgNSdW4SCgoCaWQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkSJgoGc3RhdHVzGAMgASgOMhYuc3RlcHdlbGwudjEuUnVuU3RhdHVzEjAKDXBhdXNlZF9yZWFzb24YBCABKA4yGS5zdGVwd2VsbC52MS5QYXVzZWRSZWFzb24SEAoIZXZlbnRfaWQYBSABKAkSFQoNcGFyZW50X3J1bl9pZBgGIAEoCRISCgpwYXJlbnRfa2V5GAcgASgJEhIKCmRlcGxveW1lbnQYCCABKAkSDAoEdHVybhgJIAEoDRISCgpjcmVhdGVkX21zGAogASgDEhIKCnN0YXJ0ZWRfbXMYCyABKAMSEAoIZW5kZWRfbXMYDCABKAMSGAoQY2FuY2VsX3JlcXVlc3RlZBgNIAEoCBIkCgZvdXRwdXQYDiABKAsyFC5zdGVwd2VsbC52MS5QYXlsb2FkEiUKB2ZhaWx1cmUYDyABKAsyFC5zdGVwd2VsbC52MS5GYWlsdXJlEhMKC2RlYWRsaW5lX21zGBAgASgDIqIDCgpXYWl0aW5nRm9yEioKBGtpbmQYASABKA4yHC5zdGVwd2VsbC52MS5XYWl0aW5nRm9yLktpbmQSCwoDa2V5GAIgASgJEg8KB21lc3NhZ2UYAyABKAkSDQoFZXZlbnQYBCABKAkSDQoFbWF0Y2gYBSABKAkSEAoIdW50aWxfbXMYBiABKAMSDgoGcnVuX2lkGAcgASgJEhEKCWN1dF9hZnRlchgIIAEoCSL2AQoES2luZBIUChBLSU5EX1VOU1BFQ0lGSUVEEAASDgoKS0lORF9TTEVFUBABEg4KCktJTkRfRVZFTlQQAhIOCgpLSU5EX0NISUxEEAMSDgoKS0lORF9SRVRSWRAEEhIKDktJTkRfTk9fV09SS0VSEAUSEQoNS0lORF9DQVBBQ0lUWRAGEhIKDktJTkRfRVhFQ1VUSU5HEAcSDgoKS0lORF9MRUFTRRAIEg8KC0tJTkRfUEFVU0VEEAkSDgoKS0lORF9MSU1JVBAKEhIKDktJTkRfR0FUSEVSSU5HEAsSGAoUS0lORF9GVU5DVElPTl9QQVVTRUQQDCLvAQoMSm91cm5hbEVudHJ5EgsKA2tleRgBIAEoCRIMCgRraW5kGAIgASgJEg4KBnRhcmdldBgDIAEoCRIOCgZudW1iZXIYBCABKAQSDwoHYXR0ZW1wdBgFIAEoDRISCgpzdGFydGVkX21zGAYgASgDEhAKCGVuZGVkX21zGAcgASgDEhAKCHVudGlsX21zGAggASgDEiQKBm91dHB1dBgJIAEoCzIULnN0ZXB3ZWxsLnYxLlBheWxvYWQSJQoHZmFpbHVyZRgKIAEoCzIULnN0ZXB3ZWxsLnYxLkZhaWx1cmUSDgoGcnVuX2lkGAsgASgJIjQKDUdldFJ1blJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDgoGcnVuX2lkGAIgASgJIl0KDkdldFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3ZWxsLnYxLlJ1bhIsCgt3YWl0aW5nX2ZvchgCIAMoCzIXLnN0ZXB3ZWxsLnYxLldhaXRpbmdGb3IijAIKD0xpc3RSdW5zUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRITCgtmdW5jdGlvbl9pZBgCIAEoCRILCgNhcHAYAyABKAkSKAoIc3RhdHVzZXMYBCADKA4yFi5zdGVwd2VsbC52MS5SdW5TdGF0dXMSEAoIZXZlbnRfaWQYBSABKAkSFQoNcGFyZW50X3J1bl9pZBgGIAEoCRIPCgdmcm9tX21zGAcgASgDEhAKCHVudGlsX21zGAggASgDEhEKCXBhZ2Vfc2l6ZRgJIAEoDRISCgpwYWdlX3Rva2VuGAogASgJEhEKCWNvbmRpdGlvbhgLIAEoCRISCgplcnJvcl90eXBlGAwgASgJIm4KEExpc3RSdW5zUmVzcG9uc2USHgoEcnVucxgBIAMoCzIQLnN0ZXB3ZWxsLnYxLlJ1bhIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDwoHc2Nhbm5lZBgDIAEoDRIQCgh1bmp1ZGdlZBgEIAEoDSLBAQoTTGlzdEZhaWx1cmVzUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRIUCgxmdW5jdGlvbl9pZHMYAiADKAkSCwoDYXBwGAMgASgJEigKCHN0YXR1c2VzGAQgAygOMhYuc3RlcHdlbGwudjEuUnVuU3RhdHVzEg8KB2Zyb21fbXMYBSABKAMSEAoIdW50aWxfbXMYBiABKAMSEQoJcGFnZV9zaXplGAcgASgNEhIKCnBhZ2VfdG9rZW4YCCABKAki+QEKDEZhaWx1cmVHcm91cBITCgtmaW5nZXJwcmludBgBIAEoCRITCgtmdW5jdGlvbl9pZBgCIAEoCRIoCghzdGF0dXNlcxgDIAMoDjIWLnN0ZXB3ZWxsLnYxLlJ1blN0YXR1cxINCgVjb3VudBgEIAEoBBIVCg1maXJzdF9zZWVuX21zGAUgASgDEhQKDGxhc3Rfc2Vlbl9tcxgGIAEoAxIOCgZydW5faWQYByABKAkSDAoEdHlwZRgIIAEoCRIOCgZyZWFzb24YCSABKAkSDwoHbWVzc2FnZRgKIAEoCRINCgVmcmFtZRgLIAEoCRILCgNrZXkYDCABKAkiggEKFExpc3RGYWlsdXJlc1Jlc3BvbnNlEikKBmdyb3VwcxgBIAMoCzIZLnN0ZXB3ZWxsLnYxLkZhaWx1cmVHcm91cBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkSDwoHc2Nhbm5lZBgDIAEoDRIVCg1zY2FubmVkX3RvX21zGAQgASgDIl8KEUdldEpvdXJuYWxSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEg4KBnJ1bl9pZBgCIAEoCRIRCglwYWdlX3NpemUYAyABKA0SEgoKcGFnZV90b2tlbhgEIAEoCSJZChJHZXRKb3VybmFsUmVzcG9uc2USKgoHZW50cmllcxgBIAMoCzIZLnN0ZXB3ZWxsLnYxLkpvdXJuYWxFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiSQoOV2FpdFJ1blJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDgoGcnVuX2lkGAIgASgJEhIKCnRpbWVvdXRfbXMYAyABKA0iMAoPV2FpdFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3ZWxsLnYxLlJ1biI2Cg9XYXRjaFJ1blJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSDgoGcnVuX2lkGAIgASgJIosBChBXYXRjaFJ1blJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3ZWxsLnYxLlJ1bhIsCgt3YWl0aW5nX2ZvchgCIAMoCzIXLnN0ZXB3ZWxsLnYxLldhaXRpbmdGb3ISKgoHZW50cmllcxgDIAMoCzIZLnN0ZXB3ZWxsLnYxLkpvdXJuYWxFbnRyeSJHChBDYW5jZWxSdW5SZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEg4KBnJ1bl9pZBgCIAEoCRIOCgZyZWFzb24YAyABKAkiMgoRQ2FuY2VsUnVuUmVzcG9uc2USHQoDcnVuGAEgASgLMhAuc3RlcHdlbGwudjEuUnVuKoECCglSdW5TdGF0dXMSGgoWUlVOX1NUQVRVU19VTlNQRUNJRklFRBAAEhUKEVJVTl9TVEFUVVNfUVVFVUVEEAESFgoSUlVOX1NUQVRVU19SVU5OSU5HEAISFQoRUlVOX1NUQVRVU19QQVJLRUQQAxIVChFSVU5fU1RBVFVTX1BBVVNFRBAEEhgKFFJVTl9TVEFUVVNfQ09NUExFVEVEEAUSFQoRUlVOX1NUQVRVU19GQUlMRUQQBhIYChRSVU5fU1RBVFVTX0NBTkNFTExFRBAHEhgKFFJVTl9TVEFUVVNfVElNRURfT1VUEAgSFgoSUlVOX1NUQVRVU19TS0lQUEVEEAkqrwEKDFBhdXNlZFJlYXNvbhIdChlQQVVTRURfUkVBU09OX1VOU1BFQ0lGSUVEEAASIgoeUEFVU0VEX1JFQVNPTl9OT05ERVRFUk1JTklTVElDEAESHQoZUEFVU0VEX1JFQVNPTl9XT1JLRVJfTE9TVBACEiEKHVBBVVNFRF9SRUFTT05fRlVOQ1RJT05fUEFVU0VEEAMSGgoWUEFVU0VEX1JFQVNPTl9PUEVSQVRPUhAEMpkECgpSdW5TZXJ2aWNlEkEKBkdldFJ1bhIaLnN0ZXB3ZWxsLnYxLkdldFJ1blJlcXVlc3QaGy5zdGVwd2VsbC52MS5HZXRSdW5SZXNwb25zZRJHCghMaXN0UnVucxIcLnN0ZXB3ZWxsLnYxLkxpc3RSdW5zUmVxdWVzdBodLnN0ZXB3ZWxsLnYxLkxpc3RSdW5zUmVzcG9uc2USUwoMTGlzdEZhaWx1cmVzEiAuc3RlcHdlbGwudjEuTGlzdEZhaWx1cmVzUmVxdWVzdBohLnN0ZXB3ZWxsLnYxLkxpc3RGYWlsdXJlc1Jlc3BvbnNlEk0KCkdldEpvdXJuYWwSHi5zdGVwd2VsbC52MS5HZXRKb3VybmFsUmVxdWVzdBofLnN0ZXB3ZWxsLnYxLkdldEpvdXJuYWxSZXNwb25zZRJECgdXYWl0UnVuEhsuc3RlcHdlbGwudjEuV2FpdFJ1blJlcXVlc3QaHC5zdGVwd2VsbC52MS5XYWl0UnVuUmVzcG9uc2USSQoIV2F0Y2hSdW4SHC5zdGVwd2VsbC52MS5XYXRjaFJ1blJlcXVlc3QaHS5zdGVwd2VsbC52MS5XYXRjaFJ1blJlc3BvbnNlMAESSgoJQ2FuY2VsUnVuEh0uc3RlcHdlbGwudjEuQ2FuY2VsUnVuUmVxdWVzdBoeLnN0ZXB3ZWxsLnYxLkNhbmNlbFJ1blJlc3BvbnNlYgZwcm90bzM", [file_stepwell_v1_common]);
 
 /**
  * A run.
@@ -538,6 +538,24 @@ export type ListRunsRequest = Message<"stepwell.v1.ListRunsRequest"> & {
    * @generated from field: string page_token = 10;
    */
   pageToken: string;
+
+  /**
+   * Only runs that fit this CEL condition over `run` (id, function_id, app, status, created_ms, started_ms, ended_ms, turn,
+   * deployment, event_id, parent_run_id, error {type, message, reason}, metadata), `output` and `event` (id, name, data,
+   * time_ms, metadata; of a run that was invoked, its input). It is judged for a bounded number of runs at a time: see
+   * the response.
+   *
+   * @generated from field: string condition = 11;
+   */
+  condition: string;
+
+  /**
+   * Only runs whose failure, or a cause of it, has this type. Without statuses these are PAUSED, FAILED, CANCELLED and
+   * TIMED_OUT.
+   *
+   * @generated from field: string error_type = 12;
+   */
+  errorType: string;
 };
 
 /**
@@ -561,11 +579,26 @@ export type ListRunsResponse = Message<"stepwell.v1.ListRunsResponse"> & {
   runs: Run[];
 
   /**
-   * Token of the next page; empty at the end.
+   * Token of the next page; empty at the end. Where the request has a condition or an error type, a page with a token may
+   * hold fewer runs than were asked for, or none.
    *
    * @generated from field: string next_page_token = 2;
    */
   nextPageToken: string;
+
+  /**
+   * How many runs were looked at for this page, where the request has a condition or an error type.
+   *
+   * @generated from field: uint32 scanned = 3;
+   */
+  scanned: number;
+
+  /**
+   * For how many of them the condition took more than its budget: they are left out, though nobody knows whether they fit.
+   *
+   * @generated from field: uint32 unjudged = 4;
+   */
+  unjudged: number;
 };
 
 /**
@@ -574,6 +607,217 @@ export type ListRunsResponse = Message<"stepwell.v1.ListRunsResponse"> & {
  */
 export const ListRunsResponseSchema: GenMessage<ListRunsResponse> = /*@__PURE__*/
   messageDesc(file_stepwell_v1_run, 6);
+
+/**
+ * Asks for failures. All filters must fit.
+ *
+ * @generated from message stepwell.v1.ListFailuresRequest
+ */
+export type ListFailuresRequest = Message<"stepwell.v1.ListFailuresRequest"> & {
+  /**
+   * Environment; empty means the server's default.
+   *
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * Only runs of these functions; none means all.
+   *
+   * @generated from field: repeated string function_ids = 2;
+   */
+  functionIds: string[];
+
+  /**
+   * Only runs of this app.
+   *
+   * @generated from field: string app = 3;
+   */
+  app: string;
+
+  /**
+   * Only runs in one of these: FAILED, TIMED_OUT, CANCELLED, PAUSED, SKIPPED. None means FAILED and TIMED_OUT.
+   *
+   * @generated from field: repeated stepwell.v1.RunStatus statuses = 4;
+   */
+  statuses: RunStatus[];
+
+  /**
+   * Only runs that ended at or after this time. A paused run has not ended and fits any.
+   *
+   * @generated from field: int64 from_ms = 5;
+   */
+  fromMs: bigint;
+
+  /**
+   * Only runs that ended before this time; of paused ones those created before.
+   *
+   * @generated from field: int64 until_ms = 6;
+   */
+  untilMs: bigint;
+
+  /**
+   * At most this many groups; default 200, at most 1,000.
+   *
+   * @generated from field: uint32 page_size = 7;
+   */
+  pageSize: number;
+
+  /**
+   * Token of the page before.
+   *
+   * @generated from field: string page_token = 8;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message stepwell.v1.ListFailuresRequest.
+ * Use `create(ListFailuresRequestSchema)` to create a new message.
+ */
+export const ListFailuresRequestSchema: GenMessage<ListFailuresRequest> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_run, 7);
+
+/**
+ * Runs of one function that failed in the same way.
+ *
+ * @generated from message stepwell.v1.FailureGroup
+ */
+export type FailureGroup = Message<"stepwell.v1.FailureGroup"> & {
+  /**
+   * Of the error: the same for the same error in another run or deployment. Numbers, ids, quoted texts and lines do not count.
+   *
+   * @generated from field: string fingerprint = 1;
+   */
+  fingerprint: string;
+
+  /**
+   * Their function.
+   *
+   * @generated from field: string function_id = 2;
+   */
+  functionId: string;
+
+  /**
+   * Where they stand.
+   *
+   * @generated from field: repeated stepwell.v1.RunStatus statuses = 3;
+   */
+  statuses: RunStatus[];
+
+  /**
+   * How many there are.
+   *
+   * @generated from field: uint64 count = 4;
+   */
+  count: bigint;
+
+  /**
+   * When the first of them ended (a paused one: was created).
+   *
+   * @generated from field: int64 first_seen_ms = 5;
+   */
+  firstSeenMs: bigint;
+
+  /**
+   * When the last one did.
+   *
+   * @generated from field: int64 last_seen_ms = 6;
+   */
+  lastSeenMs: bigint;
+
+  /**
+   * The last one.
+   *
+   * @generated from field: string run_id = 7;
+   */
+  runId: string;
+
+  /**
+   * Class of the error that happened first, beneath the steps and invokes that passed it on.
+   *
+   * @generated from field: string type = 8;
+   */
+  type: string;
+
+  /**
+   * Its reason, where Stepwell made it.
+   *
+   * @generated from field: string reason = 9;
+   */
+  reason: string;
+
+  /**
+   * Its text; what differs from run to run is replaced: <n>, <id>, <uuid>, <hex>, <text>, <url>, <email>. At most 200 characters.
+   *
+   * @generated from field: string message = 10;
+   */
+  message: string;
+
+  /**
+   * The deepest place of the user's code that its stack names, as "function (file)"; empty if none.
+   *
+   * @generated from field: string frame = 11;
+   */
+  frame: string;
+
+  /**
+   * The step that it came from; empty if it came from none.
+   *
+   * @generated from field: string key = 12;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message stepwell.v1.FailureGroup.
+ * Use `create(FailureGroupSchema)` to create a new message.
+ */
+export const FailureGroupSchema: GenMessage<FailureGroup> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_run, 8);
+
+/**
+ * A page of failures. Runs are looked at newest first, by the time in their ids, and a bounded number at a time: where there is
+ * a token, the next page looks at older runs, and may hold groups with the function and fingerprint of this one's.
+ *
+ * @generated from message stepwell.v1.ListFailuresResponse
+ */
+export type ListFailuresResponse = Message<"stepwell.v1.ListFailuresResponse"> & {
+  /**
+   * The groups among the runs looked at; the one seen last comes first.
+   *
+   * @generated from field: repeated stepwell.v1.FailureGroup groups = 1;
+   */
+  groups: FailureGroup[];
+
+  /**
+   * Token of the next page; empty where all runs were looked at.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+
+  /**
+   * How many runs were looked at for this page.
+   *
+   * @generated from field: uint32 scanned = 3;
+   */
+  scanned: number;
+
+  /**
+   * Where there is a token: no run with an older id was looked at. The time in an id is that of the event or of the parent.
+   *
+   * @generated from field: int64 scanned_to_ms = 4;
+   */
+  scannedToMs: bigint;
+};
+
+/**
+ * Describes the message stepwell.v1.ListFailuresResponse.
+ * Use `create(ListFailuresResponseSchema)` to create a new message.
+ */
+export const ListFailuresResponseSchema: GenMessage<ListFailuresResponse> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_run, 9);
 
 /**
  * Asks for the journal of a run.
@@ -615,7 +859,7 @@ export type GetJournalRequest = Message<"stepwell.v1.GetJournalRequest"> & {
  * Use `create(GetJournalRequestSchema)` to create a new message.
  */
 export const GetJournalRequestSchema: GenMessage<GetJournalRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_run, 7);
+  messageDesc(file_stepwell_v1_run, 10);
 
 /**
  * A page of a journal: first what the code saw, in its order; then what is on its way; then what is open.
@@ -643,7 +887,7 @@ export type GetJournalResponse = Message<"stepwell.v1.GetJournalResponse"> & {
  * Use `create(GetJournalResponseSchema)` to create a new message.
  */
 export const GetJournalResponseSchema: GenMessage<GetJournalResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_run, 8);
+  messageDesc(file_stepwell_v1_run, 11);
 
 /**
  * Waits for the end of a run.
@@ -678,7 +922,7 @@ export type WaitRunRequest = Message<"stepwell.v1.WaitRunRequest"> & {
  * Use `create(WaitRunRequestSchema)` to create a new message.
  */
 export const WaitRunRequestSchema: GenMessage<WaitRunRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_run, 9);
+  messageDesc(file_stepwell_v1_run, 12);
 
 /**
  * The run, ended or not.
@@ -699,7 +943,7 @@ export type WaitRunResponse = Message<"stepwell.v1.WaitRunResponse"> & {
  * Use `create(WaitRunResponseSchema)` to create a new message.
  */
 export const WaitRunResponseSchema: GenMessage<WaitRunResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_run, 10);
+  messageDesc(file_stepwell_v1_run, 13);
 
 /**
  * Watches a run.
@@ -727,7 +971,7 @@ export type WatchRunRequest = Message<"stepwell.v1.WatchRunRequest"> & {
  * Use `create(WatchRunRequestSchema)` to create a new message.
  */
 export const WatchRunRequestSchema: GenMessage<WatchRunRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_run, 11);
+  messageDesc(file_stepwell_v1_run, 14);
 
 /**
  * The run as it is now.
@@ -762,7 +1006,7 @@ export type WatchRunResponse = Message<"stepwell.v1.WatchRunResponse"> & {
  * Use `create(WatchRunResponseSchema)` to create a new message.
  */
 export const WatchRunResponseSchema: GenMessage<WatchRunResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_run, 12);
+  messageDesc(file_stepwell_v1_run, 15);
 
 /**
  * Asks a run to end.
@@ -797,7 +1041,7 @@ export type CancelRunRequest = Message<"stepwell.v1.CancelRunRequest"> & {
  * Use `create(CancelRunRequestSchema)` to create a new message.
  */
 export const CancelRunRequestSchema: GenMessage<CancelRunRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_run, 13);
+  messageDesc(file_stepwell_v1_run, 16);
 
 /**
  * The run after the request was recorded.
@@ -818,7 +1062,7 @@ export type CancelRunResponse = Message<"stepwell.v1.CancelRunResponse"> & {
  * Use `create(CancelRunResponseSchema)` to create a new message.
  */
 export const CancelRunResponseSchema: GenMessage<CancelRunResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_run, 14);
+  messageDesc(file_stepwell_v1_run, 17);
 
 /**
  * Where a run stands.
@@ -976,6 +1220,16 @@ export const RunService: GenService<{
     methodKind: "unary";
     input: typeof ListRunsRequestSchema;
     output: typeof ListRunsResponseSchema;
+  },
+  /**
+   * Runs that came to grief, gathered by function and error: what a queue of dead letters would show.
+   *
+   * @generated from rpc stepwell.v1.RunService.ListFailures
+   */
+  listFailures: {
+    methodKind: "unary";
+    input: typeof ListFailuresRequestSchema;
+    output: typeof ListFailuresResponseSchema;
   },
   /**
    * What a run did: outcomes delivered, outcomes on their way, and what is open.

@@ -341,3 +341,24 @@ test("a client goes to the next address when one is away", async () => {
   client.close();
   for (const one of nodes.values()) await one[Symbol.asyncDispose]();
 });
+
+test("failures are read page by page", async () => {
+  await using s = await serve((router) => {
+    router.service(RunService, {
+      listFailures({ pageToken, functionIds, statuses, fromMs }) {
+        if (pageToken !== "") return { scanned: 1 };
+        const group = { functionId: functionIds[0] ?? "", statuses, count: 3n, lastSeenMs: fromMs, key: "charge" };
+        return { groups: [group], nextPageToken: "p2", scanned: 9, scannedToMs: 5n };
+      },
+    });
+  });
+  const page = await s.client.listFailures({ functions: ["a/b"], statuses: ["TIMED_OUT"], since: new Date(7) });
+  assert.deepEqual([page.scanned, page.scannedTo, page.groups.length], [9, new Date(5), 1]);
+  const [one] = page.groups;
+  assert.deepEqual(
+    [one?.functionId, one?.statuses, one?.count, one?.lastSeen, one?.key],
+    ["a/b", ["TIMED_OUT"], 3, new Date(7), "charge"],
+  );
+  const rest = await s.client.listFailures({ pageToken: page.nextPageToken });
+  assert.deepEqual([rest.groups, rest.nextPageToken, rest.scannedTo], [[], "", undefined]);
+});

@@ -24,10 +24,18 @@ class MemoryHistory:
         return [found[env, id_] for id_ in sorted(set(event_ids)) if (env, id_) in found]
 
     async def list_events(
-        self, env: str, name: str, from_ms: int | None, until_ms: int | None, before: str, limit: int
+        self,
+        env: str,
+        name: str,
+        from_ms: int | None,
+        until_ms: int | None,
+        behind: str,
+        limit: int,
+        *,
+        oldest_first: bool = False,
     ) -> list[EventRow]:
         listed: list[EventRow] = []
-        for id_ in _newest_first(self.tables.event_ids.get(env, []), before):
+        for id_ in _in_order(self.tables.event_ids.get(env, []), behind, oldest_first):
             if len(listed) >= limit:
                 break
             row = self.tables.event[env, id_]
@@ -44,8 +52,8 @@ class MemoryHistory:
             if len(listed) >= filter_.limit:
                 break
             row = self.tables.run[env, id_]
-            if _run_fits(filter_, row):
-                listed.append(row._replace(input=None, output=None))
+            if filter_.fits(row):
+                listed.append(row if filter_.payloads else row._replace(input=None, output=None))
         return listed
 
     async def known_functions(self, env: str) -> list[str]:
@@ -88,6 +96,12 @@ def _newest_first(ids: list[str], before: str) -> Iterator[str]:
     return (ids[at] for at in range(end - 1, -1, -1))
 
 
+def _in_order(ids: list[str], behind: str, oldest_first: bool) -> Iterator[str]:
+    if not oldest_first:
+        return _newest_first(ids, behind)
+    return (ids[at] for at in range(bisect_right(ids, behind), len(ids)))
+
+
 def _name_fits(wanted: str, name: str) -> bool:
     if wanted.endswith("*"):
         return name.startswith(wanted[:-1])
@@ -96,18 +110,6 @@ def _name_fits(wanted: str, name: str) -> bool:
 
 def _in_time(at_ms: int, from_ms: int | None, until_ms: int | None) -> bool:
     return (from_ms is None or at_ms >= from_ms) and (until_ms is None or at_ms < until_ms)
-
-
-def _run_fits(filter_: RunFilter, row: RunRow) -> bool:
-    return (
-        filter_.function_id in ("", row.function_id)
-        and filter_.app in ("", row.app)
-        and (not filter_.statuses or row.status in filter_.statuses)
-        and (not filter_.event_id or (row.event_id == filter_.event_id and row.id[4:16] == filter_.event_id[4:16]))
-        and filter_.parent_id in ("", row.parent_id)
-        and (not filter_.session_id or (row.ended_ms is None and row.session_id == filter_.session_id))
-        and _in_time(row.created_ms, filter_.from_ms, filter_.until_ms)
-    )
 
 
 def _function_ids(spec: bytes) -> Iterator[str]:

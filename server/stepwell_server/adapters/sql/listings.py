@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from stepwell_server.adapters.sql.reads import EVENT, hinted
+from stepwell_server.adapters.sql.reads import EVENT, RUN, hinted
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.ports.store import RunFilter
 
@@ -41,12 +41,22 @@ def list_runs(env: str, filter_: RunFilter) -> Query:
     where.time("created_ms", filter_.from_ms, filter_.until_ms)
     if filter_.before:
         where.add_id("<", filter_.before)
-    runs = hinted("runs", "runs_held") if filter_.session_id else "runs"
-    return where.query(f"SELECT {_LISTED} FROM {runs}", filter_.limit)
+    return where.query(f"SELECT {RUN if filter_.payloads else _LISTED} FROM {_runs(filter_)}", filter_.limit)
 
 
-def list_events(env: str, name: str, from_ms: int | None, until_ms: int | None, before: str, limit: int) -> Query:
-    """Events newest first."""
+def _runs(filter_: RunFilter) -> str:
+    if filter_.session_id:
+        return hinted("runs", "runs_held")
+    others = (filter_.function_id, filter_.event_id, filter_.parent_id)
+    if filter_.statuses and set(filter_.statuses) <= set(_TROUBLE) and not any(others):
+        return hinted("runs", "runs_trouble")
+    return "runs"
+
+
+def list_events(
+    env: str, name: str, from_ms: int | None, until_ms: int | None, behind: str, limit: int, *, oldest_first: bool
+) -> Query:
+    """Events newest first, or oldest first."""
     where = _Where(env)
     if name.endswith("*"):
         prefix = name[:-1]
@@ -55,9 +65,9 @@ def list_events(env: str, name: str, from_ms: int | None, until_ms: int | None, 
     elif name:
         where.add("name = {}", name)
     where.time("accepted_ms", from_ms, until_ms)
-    if before:
-        where.add_id("<", before)
-    return where.query(f"SELECT {EVENT} FROM events", limit)
+    if behind:
+        where.add_id(">" if oldest_first else "<", behind)
+    return where.query(f"SELECT {EVENT} FROM events", limit, "ASC" if oldest_first else "DESC")
 
 
 def function_ids(specs: list[bytes]) -> set[str]:
@@ -90,6 +100,6 @@ class _Where:
         if until_ms is not None:
             self.add(f"{column} < {{}}", until_ms)
 
-    def query(self, select: str, limit: int) -> Query:
+    def query(self, select: str, limit: int, order: str = "DESC") -> Query:
         values = [*self._values, limit]
-        return f"{select} WHERE {' AND '.join(self._terms)} ORDER BY {self._id} DESC LIMIT ${len(values)}", values
+        return f"{select} WHERE {' AND '.join(self._terms)} ORDER BY {self._id} {order} LIMIT ${len(values)}", values

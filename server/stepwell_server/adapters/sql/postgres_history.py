@@ -22,9 +22,17 @@ class PostgresHistory:
         return list(map(EventRow._make, await self._fetch(reads.EVENTS_BY_ID, env, list(event_ids))))
 
     async def list_events(
-        self, env: str, name: str, from_ms: int | None, until_ms: int | None, before: str, limit: int
+        self,
+        env: str,
+        name: str,
+        from_ms: int | None,
+        until_ms: int | None,
+        behind: str,
+        limit: int,
+        *,
+        oldest_first: bool = False,
     ) -> list[EventRow]:
-        sql, values = listings.list_events(env, name, from_ms, until_ms, before, limit)
+        sql, values = listings.list_events(env, name, from_ms, until_ms, behind, limit, oldest_first=oldest_first)
         return list(map(EventRow._make, await self._fetch(sql, *values)))
 
     async def run(self, env: str, run_id: str) -> RunRow | None:

@@ -31,9 +31,17 @@ class SqliteHistory:
         return [EventRow._make(row) for row in rows]
 
     async def list_events(
-        self, env: str, name: str, from_ms: int | None, until_ms: int | None, before: str, limit: int
+        self,
+        env: str,
+        name: str,
+        from_ms: int | None,
+        until_ms: int | None,
+        behind: str,
+        limit: int,
+        *,
+        oldest_first: bool = False,
     ) -> list[EventRow]:
-        sql, values = listings.list_events(env, name, from_ms, until_ms, before, limit)
+        sql, values = listings.list_events(env, name, from_ms, until_ms, behind, limit, oldest_first=oldest_first)
         return [EventRow._make(row) for row in await self._fetch(lite(sql), values)]
 
     async def run(self, env: str, run_id: str) -> RunRow | None:
