@@ -34,6 +34,7 @@ from stepwell.v1 import (
 
 from stepwell_server import __version__
 from stepwell_server.adapters.local.clock import SystemClock
+from stepwell_server.adapters.local.limiter import LocalLimiter
 from stepwell_server.adapters.local.queue import LocalQueue
 from stepwell_server.engine import clockwork, drain
 from stepwell_server.engine.housekeeping import Housekeeping
@@ -165,6 +166,7 @@ class Server:
             lane=Lane(store),
             clock=clock,
             queue=self._queue,
+            limiter=LocalLimiter(),
             entropy=os.urandom,
             chance=random.random,
             tuning=self._tuning,

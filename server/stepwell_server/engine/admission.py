@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from stepwell_server.engine import dispatch, timeouts
+from stepwell_server.engine import dispatch, limits, timeouts
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Session
 from stepwell_server.model.event import EventRow
@@ -67,12 +67,19 @@ def start(
 
 
 def begin(node: Node, env: Environment, function: FunctionSpec, run: RunRow, event: EventRow | None) -> Start:
-    """Gives a new run a place in a session, or in the queue. The caller commits it, then calls started()."""
-    session = None if node.queue.head(env.name, function.id) is not None else dispatch.pick(env, function.id)
+    """Gives a new run a place in a session, or in the queue. The caller commits it, then calls started().
+
+    What has limits goes through the queue: only there is it known who is next.
+    """
+    if function.flow is not None:
+        run = run._replace(line=limits.line_of(env, function.flow, run, event))
+    full = function.id in env.limited or node.queue.head(env.name, function.id) is not None
+    session = None if full else dispatch.pick(env, function.id)
     if session is None:
         place = dispatch.ready_row(node, env.name, run.id, function.id, priority=_NEW)
         waits = timeouts.until_started(function, env.name, run.id, run.created_ms)
-        return Start(run.in_place(place.priority, place.queued_ms), None, event, waits)
+        ahead_ms = limits.shift_ms(env, function.flow, run, event) if function.flow is not None else 0
+        return Start(run.in_place(place.priority, place.queued_ms - ahead_ms), None, event, waits)
     dispatch.reserve(node, session)
     held = run.held(session.id, 1, session.row.deployment, run.created_ms)
     return Start(held, session, event, timeouts.from_start(function, env.name, run.id, run.created_ms))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from stepwell_server.engine import dispatch, ingest, settle, wake
+from stepwell_server.engine import dispatch, ingest, limits, settle, wake
 from stepwell_server.engine.draft import Draft, together
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session, Tree, base_key
@@ -113,6 +113,8 @@ class Frame:
             resident.executing = True
             resident.tree = None
             self.session.executing += 1
+            if self.env.limited:
+                limits.count(self.node, resident.run)
 
     # -- what the code has done, has seen and no longer asks for -------------------------------------------------
 
@@ -318,7 +320,8 @@ class Frame:
     def _submit(self, draft: Draft) -> None:
         resident = draft.resident
         if draft.released and not draft.left and (resident.executing or not resident.can_wake()):
-            draft.place = dispatch.ready_row(self.node, resident.env, resident.run_id, resident.run.function_id)
+            run = resident.run
+            draft.place = dispatch.ready_row(self.node, run.env, run.id, run.function_id, line=run.line)
         commit = draft.commit(self.node, self.env, self.session)
         self._leave(draft)
         self.node.lane.submit(commit, settle.committed, (self.node, self.session, draft, commit))

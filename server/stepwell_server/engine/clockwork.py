@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import NamedTuple, Protocol
 
+from stepwell_server.engine import limits
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.timers import Timers
 from stepwell_server.model.commit import Commit
@@ -46,8 +47,9 @@ async def advance(node: Node, clock: MovableClock, timers: Timers, by_ms: int, d
         now = clock.now_ms()
         if now >= target:
             break
-        due = await node.history.due_after(now)
-        await _set(node, clock, min(due, target) if due is not None else target)
+        instants = (await node.history.due_after(now), limits.due_ms(node), target)
+        await _set(node, clock, min(instant for instant in instants if instant is not None))
+        limits.wake_due(node)
         await timers.run_once()
     timers.arm()
     return Advanced(clock.now_ms(), clock.offset_ms, complete, timers.fired - before)

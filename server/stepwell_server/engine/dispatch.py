@@ -5,21 +5,28 @@ from __future__ import annotations
 import asyncio
 import heapq
 from collections.abc import Sequence
+from functools import partial
 
-from stepwell_server.engine import timeouts
+from stepwell_server.engine import limits, lines, timeouts
 from stepwell_server.engine.failures import tried
+from stepwell_server.engine.loading import read, read_run
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.flow import Flow
 from stepwell_server.model.function import FunctionSpec
 from stepwell_server.model.journal import CANCEL_KEY, START_KEY, WaitRow
 from stepwell_server.model.run import Move, Priority, ReadyRow, RunRow, RunStatus, Take
+from stepwell_server.ports.limiter import Held
 from stepwell_server.ports.queue import Queued
 from stepwell_server.ports.store import RunState
 
 _APPLIED = Verdict.APPLIED
-_SUSPECT = int(Priority.SUSPECT)
+_NEW, _SUSPECT = int(Priority.NEW), int(Priority.SUSPECT)
+_ASKED = 16
+"""Runs of a limited function that are asked for at once: nearly all may be held."""
+_QUEUED = int(RunStatus.QUEUED)
 _HOLDABLE = frozenset({int(RunStatus.RUNNING), int(RunStatus.PARKED)})
 
 
@@ -89,7 +96,27 @@ def place(run: RunRow) -> ReadyRow:
 def queued(node: Node, row: ReadyRow, state: RunState | None = None) -> None:
     """A run is durably QUEUED: it waits for a worker with room."""
     node.queue.push(row, state)
+    if row.priority < _NEW and node.resting.lines:
+        limits.pushed(node, row)
     pump(node, node.environment(row.env))
+
+
+def queued_again(node: Node, row: ReadyRow) -> None:
+    """A parked run is queued; its line is read where its function has lines."""
+    if row.function_id in node.environment(row.env).limited:
+        node.spawn(_queued_in_line(node, row))
+    else:
+        queued(node, row)
+
+
+async def _queued_in_line(node: Node, row: ReadyRow) -> None:
+    node.busy += 1
+    try:
+        run = await read_run(node, row.env, row.run_id)
+    finally:
+        node.busy -= 1
+    if run is not None and run.status == _QUEUED:
+        queued(node, place(run))
 
 
 def pump(node: Node, env: Environment) -> None:
@@ -111,7 +138,8 @@ def _pump(node: Node, env: Environment) -> None:
             continue
         if due:
             node.spawn(_refill(node, env, function_id))
-        batch = node.queue.pop(env.name, function_id, 1 if heads else min(session.free, 64))
+        most = 64 if function_id not in env.limited else _ASKED
+        batch = node.queue.pop(env.name, function_id, 1 if heads else min(session.free, most))
         if batch and not _hand_out(node, env, session, batch):
             head = node.queue.head(env.name, function_id)
             if head is not None:
@@ -124,8 +152,10 @@ def _hand_out(node: Node, env: Environment, session: Session, batch: list[Queued
         if item.row.priority == _SUSPECT:
             for rest in batch[index:]:
                 node.queue.put_back(rest)
+            if index:
+                take_all(node, env, session, batch[:index])
             return _hand_out_suspect(node, env)
-        take(node, session, item)
+    take_all(node, env, session, batch)
     return False
 
 
@@ -154,8 +184,9 @@ def _hand_out_suspect(node: Node, env: Environment) -> bool:
                 session.suspect = ""  # no new work until it is idle: then the suspect goes there
                 node.loop.call_later(node.tuning.lease_ms / 1000, _spare, node, session)
                 break
-            if take(node, session, item):
-                session.suspect = item.row.run_id
+            session.suspect = item.row.run_id
+            if not take_all(node, env, session, [item]):
+                session.suspect = None
             break
     return True
 
@@ -180,15 +211,43 @@ async def _refill(node: Node, env: Environment, function_id: str) -> None:
         node.busy -= 1
 
 
-def take(node: Node, session: Session, item: Queued) -> bool:
-    """A queued run gets a place: the take is guarded, the assignment follows its commit. False where it has one."""
+def take_all(node: Node, env: Environment, session: Session, items: Sequence[Queued]) -> int:
+    """Queued runs of one function get a place, and are asked for where it has limits; how many of them need one."""
+    wanted: list[Queued] = []
+    for item in items:
+        row = item.row
+        if row.run_id in node.arriving or row.run_id in node.residents:
+            # Another take of it is under way or done: a Take cannot tell that one's success from its own.
+            node.queue.settled(row)
+            continue
+        reserve(node, session)
+        node.arriving[row.run_id] = []
+        wanted.append(item)
+    function = env.limited.get(items[0].row.function_id)
+    if function is None:
+        for item in wanted:
+            _take_granted(node, session, item)
+    elif wanted:
+        granted, refused = partial(_take_granted, node, session), partial(_not_granted, node, session)
+        limits.start(node, env, function, wanted, granted, refused)
+    return len(wanted)
+
+
+def limits_changed(node: Node, env: Environment) -> None:
+    """Functions have other limits than before: whoever waits for one asks again."""
+    node.look_again = partial(pump, node)
+    node.limiter.listen(partial(limits.freed, node))
+    limits.reconsider(node, env.name)
+
+
+def _not_granted(node: Node, session: Session, item: Queued) -> None:
     row = item.row
-    if row.run_id in node.arriving or row.run_id in node.residents:
-        # Another take of it is under way or done: a Take cannot tell that one's success from its own.
-        node.queue.settled(row)
-        return False
-    reserve(node, session)
-    node.arriving[row.run_id] = []
+    not_taken(node, session, row.env, row.run_id, row.function_id)
+
+
+def _take_granted(node: Node, session: Session, item: Queued) -> None:
+    """The take is guarded, the assignment follows its commit."""
+    row = item.row
     function = node.environment(row.env).triggers.known.get(row.function_id)
     if function is None or not (function.timeout_ms or function.start_timeout_ms):
         _take(node, session, item, None)
@@ -196,7 +255,6 @@ def take(node: Node, session: Session, item: Queued) -> bool:
         _take(node, session, item, function)
     else:
         node.spawn(_take_timed(node, session, item, function))
-    return True
 
 
 async def _take_timed(node: Node, session: Session, item: Queued, function: FunctionSpec) -> None:
@@ -221,11 +279,11 @@ def _take(node: Node, session: Session, item: Queued, first: FunctionSpec | None
         commit.waits = timeouts.from_start(first, env, run_id, now)
         commit.wait_deletes = (timeouts.started(env, run_id),)
         commit.touches = (run_id, f"{run_id}/{START_KEY}", f"{run_id}/{CANCEL_KEY}")
-    node.lane.submit(commit, _taken, (node, session, item, commit.waits))
+    node.lane.submit(commit, _taken, (node, session, item, take, commit.waits))
 
 
-def _taken(result: CommitResult, argument: tuple[Node, Session, Queued, Sequence[WaitRow]]) -> None:
-    node, session, item, waits = argument
+def _taken(result: CommitResult, argument: tuple[Node, Session, Queued, Take, Sequence[WaitRow]]) -> None:
+    node, session, item, take, waits = argument
     row = item.row
     node.queue.settled(row)
     if result.verdict is not _APPLIED:
@@ -239,7 +297,8 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, Queued, Sequence
         load_soon(node, session, row.env, row.run_id, row.function_id)
         return
     run = item.state.run
-    held = run.held(session.id, run.turn + 1, run.deployment, run.started_ms)
+    started = take.started_ms if run.started_ms is None else run.started_ms
+    held = run.held(session.id, run.turn + 1, run.deployment or take.deployment, started)
     assign(node, session, RunState(held, item.state.event, (), tuple(waits)))
 
 
@@ -253,6 +312,8 @@ def ring(node: Node, waits: Sequence[WaitRow]) -> None:
 def not_taken(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:
     """A place was reserved for a run that is not to be had. What came for the run meanwhile looks for it anew."""
     came = node.arriving.pop(run_id, None)
+    if node.resting.held:
+        limits.release(node, run_id)
     not_coming(node, session, run_id)
     for then in came or ():
         then(function_id)
@@ -324,24 +385,6 @@ def _rehomed(result: CommitResult, argument: tuple[Node, Session, Session, RunRo
         not_taken(node, home, run.env, run.id, run.function_id)
 
 
-async def read(node: Node, env: str, run_ids: list[str]) -> dict[str, RunState]:
-    """Loads runs; waits for a store that is away, since a place is reserved for them."""
-    while True:
-        try:
-            return await node.store.load(env, run_ids)
-        except UnavailableError:
-            await asyncio.sleep(0.5)
-
-
-async def read_run(node: Node, env: str, run_id: str) -> RunRow | None:
-    """As read, without the journal."""
-    while True:
-        try:
-            return await node.history.run(env, run_id)
-        except UnavailableError:
-            await asyncio.sleep(0.5)
-
-
 def assign(node: Node, session: Session, state: RunState) -> None:
     """A run that is durably this session's goes to its worker; its place is reserved already."""
     run = state.run
@@ -375,16 +418,78 @@ def freed(node: Node, session: Session) -> None:
         session.suspect = None
     while session.wakes and session.link is not None and session.executing < session.capacity:
         resident = session.wakes.popleft()
-        held, resident.held = resident.held, None
-        if resident.ended or resident.session is not session or node.residents.get(resident.run_id) is not resident:
-            continue
-        if held:
-            wake(session, resident)
-            for outcome in held:
-                resident.received += 1
-                session.link.outcome(resident.turn, outcome)
+        if is_here(node, session, resident):
+            enter(node, session, resident)
     if session.free > 0:
         pump(node, node.environment(session.row.env))
+
+
+def is_here(node: Node, session: Session, resident: Resident) -> bool:
+    """A woken run still waits to execute in the worker that has it in memory."""
+    same = resident.session is session and node.residents.get(resident.run_id) is resident
+    return same and not resident.ended and not resident.executing and resident.held is not None
+
+
+def enter(node: Node, session: Session, resident: Resident) -> None:
+    """A woken run has a place in its worker: it is told what came, once the limits of its function let it."""
+    env = node.environment(resident.env)
+    function = env.limited.get(resident.function_id) if env.limited else None
+    if function is None or function.flow is None:
+        _enter(session, resident)
+    elif not lines.fits(function.flow, resident.run.line):
+        node.spawn(_enter_relined(node, env, function.flow, session, resident))
+    else:
+        session.executing += 1
+        if not limits.enter(node, env, function, resident.run, partial(_may_enter, node, session, resident)):
+            session.executing -= 1
+            _enter(session, resident)
+
+
+def _may_enter(node: Node, session: Session, resident: Resident, held: Held | None) -> None:
+    """The limits have answered: the place is used now, or goes back until they have room."""
+    session.executing -= 1
+    if not is_here(node, session, resident):
+        if held is None and not resident.executing:
+            limits.release(node, resident.run_id)
+        freed(node, session)
+    elif held is None:
+        resident.limit = ""
+        _enter(session, resident)
+    else:
+        resident.limit = held.limit
+        limits.wait(node, held, partial(_enter_again, node, session, resident))
+        freed(node, session)
+
+
+def _enter_again(node: Node, session: Session, resident: Resident) -> bool:
+    """A limit was freed for a woken run; false where that does not help it now."""
+    resident.limit = ""
+    if not is_here(node, session, resident):
+        return False
+    if session.executing >= session.capacity or session.suspect is not None:
+        session.wakes.append(resident)
+        return False
+    enter(node, session, resident)
+    return True
+
+
+async def _enter_relined(node: Node, env: Environment, flow: Flow, session: Session, resident: Resident) -> None:
+    resident.run = await limits.relined(node, env, flow, resident.run)
+    if not is_here(node, session, resident):
+        return
+    if session.executing < session.capacity and session.suspect is None:
+        enter(node, session, resident)
+    else:
+        session.wakes.append(resident)
+
+
+def _enter(session: Session, resident: Resident) -> None:
+    held, resident.held = resident.held, None
+    wake(session, resident)
+    for outcome in held or ():
+        resident.received += 1
+        if session.link is not None:
+            session.link.outcome(resident.turn, outcome)
 
 
 def wake(session: Session, resident: Resident) -> None:
@@ -399,6 +504,8 @@ def park(node: Node, resident: Resident) -> None:
     """A resident with nothing to execute gives its place up."""
     if resident.executing:
         resident.executing = False
+        if node.resting.held:
+            limits.release(node, resident.run_id)
         give_back(node, resident.session, resident.run_id)
 
 
@@ -412,6 +519,8 @@ def forget(node: Node, resident: Resident) -> None:
         del node.residents[resident.run_id]
     if resident.executing:
         resident.executing = False
+        if node.resting.held:
+            limits.release(node, resident.run_id)
         give_back(node, session, resident.run_id)
     elif session.suspect == resident.run_id:
         session.suspect = None

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 from cel_expr_python import cel
 
 from stepwell_server.engine import patterns
+from stepwell_server.model import ids
 from stepwell_server.model.errors import InvalidError
 from stepwell_server.model.limits import LIMITS
 
@@ -27,14 +28,18 @@ class UnjudgedError(Exception):
 
 
 class Note(NamedTuple):
-    """What broke an evaluation off: of which condition, at which event, and why."""
+    """What broke an evaluation off: of which condition, at which event or run, and why. what: it is, if no condition;
+    instead: what counts then."""
 
     condition: str
     event_id: str
     why: str
+    what: str = "condition"
+    instead: str = "it does not fit"
 
     def __str__(self) -> str:
-        return f"condition {self.condition!r} could not be judged for event {self.event_id}: {self.why}"
+        at = "run" if self.event_id.startswith(ids.RUN_PREFIX) else "event"
+        return f"{self.what} {self.condition!r} could not be judged for {at} {self.event_id}: {self.why}"
 
 
 class Unjudged:
@@ -46,7 +51,7 @@ class Unjudged:
     def note(self, owner: str, note: Note) -> None:
         """Keeps it; the first one of an owner is logged. owner: id of a function, or "run/key" of a wait."""
         if owner not in self._notes:
-            log.warning("%s: %s; it does not fit", owner, note)
+            log.warning("%s: %s; %s", owner, note, note.instead)
             if len(self._notes) >= _NOTES:
                 del self._notes[next(iter(self._notes))]
         self._notes[owner] = note
@@ -106,6 +111,14 @@ def value_of(text: str, event: dict[str, Any]) -> Any:
 def run_fits(text: str, facts: dict[str, Any]) -> bool:
     """Whether a run fits a checked condition: facts are `run`, `output` and `event`. Raises UnjudgedError."""
     return _evaluate(_compile(_RUN, text, ""), facts)
+
+
+def sure_value_of(text: str, event: dict[str, Any]) -> Any:
+    """As value_of, but what cannot be evaluated is an UnjudgedError that says why."""
+    value = _run(_compile_any(_TRIGGER, text, ""), {"event": event})
+    if value.type() == cel.Type.ERROR:
+        raise UnjudgedError(str(value.value()))
+    return value.plain_value()
 
 
 @lru_cache(maxsize=4096)

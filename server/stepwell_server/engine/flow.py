@@ -27,7 +27,7 @@ _PERIOD_MS = 1_000
 _GATHER_MS = 100
 _BATCH_MAX = 1_000
 _LABELS_MAX = 16
-_COMING = ("concurrency", "throttle", "rate_limit", "debounce", "batch", "singleton", "priority")
+_COMING = ("rate_limit", "debounce", "batch", "singleton")
 """Options that this server does not carry out yet: it refuses them rather than ignore them."""
 
 
@@ -64,6 +64,10 @@ def refuse_coming(where: str, flow: Flow) -> None:
     for option in _COMING:
         if getattr(flow, option):
             raise InvalidError("NOT_SUPPORTED", f"{where}: {option}: this server does not carry it out yet")
+    if any(limit.hold is Hold.RUN for limit in flow.concurrency):
+        raise InvalidError(
+            "NOT_SUPPORTED", f"{where}: concurrency: hold: this server does not hold for a whole run yet"
+        )
 
 
 def _check_gathering(where: str, flow: Flow) -> None:

@@ -35,6 +35,7 @@ class Housekeeping:
     async def start(self, env: str) -> None:
         """Heals what the last server left, and gives its workers one lease to come back."""
         node = self._node
+        await recover.count_held(node, env)
         await recover.sweep(node, older_than_ms=0)
         # Events come before the time-outs that fell due meanwhile (H17).
         for _ in range(_SETTLE_LOOKS):

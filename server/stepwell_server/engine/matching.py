@@ -12,6 +12,7 @@ from stepwell_server.engine import expressions, schemas
 from stepwell_server.model.errors import InvalidError
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.function import FunctionSpec, Trigger
+from stepwell_server.model.run import RunRow
 
 _KEY_TEXT_MAX = 160
 _MISSING = object()
@@ -23,6 +24,14 @@ def event_data(event: EventRow) -> Any:
         return None
     try:
         return orjson.loads(event.data) if event.data else {}
+    except orjson.JSONDecodeError:
+        return None
+
+
+def invoked_data(run: RunRow) -> Any:
+    """The input of an invoked run, decoded; None where it is not JSON."""
+    try:
+        return orjson.loads(run.input) if run.input and run.input_encoding in ("", "json") else None
     except orjson.JSONDecodeError:
         return None
 

@@ -11,14 +11,17 @@ from stepwell_server.engine.expressions import Unjudged
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.residents import Resident, Session
+from stepwell_server.engine.resting import Resting
 from stepwell_server.engine.tally import Tally
 from stepwell_server.model import ids
 from stepwell_server.model.errors import CorruptError, UnavailableError
 from stepwell_server.model.event import EventRow
+from stepwell_server.model.function import FunctionSpec
 from stepwell_server.model.journal import LookedBack, OutcomeRow
 from stepwell_server.model.run import End, RunRow
 from stepwell_server.model.session import LeaseRow
 from stepwell_server.ports.clock import Clock
+from stepwell_server.ports.limiter import Limiter
 from stepwell_server.ports.queue import Queue
 from stepwell_server.ports.store import FIRST, History, Store
 
@@ -63,6 +66,8 @@ class Environment:
     unmarked: dict[str, int] = field(default_factory=dict[str, int])
     """Batches of an event name on their way to the store without a cursor."""
     pumping: bool = False
+    limited: dict[str, FunctionSpec] = field(default_factory=dict[str, FunctionSpec])
+    """Functions whose runs have to be granted something: see engine/limits.py."""
 
 
 class Node:
@@ -77,6 +82,7 @@ class Node:
         lane: Lane,
         clock: Clock,
         queue: Queue,
+        limiter: Limiter,
         entropy: Callable[[int], bytes],
         chance: Callable[[], float],
         tuning: Tuning | None = None,
@@ -87,6 +93,8 @@ class Node:
         self.lane = lane
         self.clock = clock
         self.queue = queue
+        self.limiter = limiter
+        self.resting = Resting()
         self.entropy = entropy
         self.chance = chance
         self.tuning = tuning or Tuning()
@@ -111,6 +119,7 @@ class Node:
         self.cursor_deletes: list[Any] = []
         self.looked_back: list[LookedBack] = []
         self.wake_timers: Callable[[int], None] = lambda due_ms: None  # the timers, once they run: see engine/timers.py
+        self.look_again: Callable[[Environment], None] = lambda env: None  # the pump, once it hands out limited runs
         self._tasks: set[asyncio.Task[Any]] = set()
         self.alone_since_ms: int | None = None
         self.inbox_read = FIRST

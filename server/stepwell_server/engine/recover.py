@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from stepwell_server.engine import dispatch, fence, lookback, serve, wake
+from stepwell_server.engine import dispatch, fence, limits, lookback, serve, wake
 from stepwell_server.engine.failures import failure_json, tried
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
@@ -41,6 +41,19 @@ async def held_by(node: Node, env: str, session_id: str) -> list[RunRow]:
         before = page[-1].id
 
 
+async def count_held(node: Node, env: str) -> None:
+    """What the workers of an earlier server may still execute counts, before anything new is granted (H27).
+
+    A status is written lazily: of a run that is parked only its worker knows, until it is back or its lease is over.
+    """
+    if not node.environment(env).limited:
+        return
+    for session in await node.store.sessions(env):
+        for row in await held_by(node, env, session.id):
+            if row.status in (RunStatus.RUNNING, RunStatus.PARKED):
+                limits.count(node, row)
+
+
 async def requeue_rows(
     node: Node, env: str, rows: Sequence[RunRow], *, lost: bool, fence: tuple[Fence, ...] = ()
 ) -> None:
@@ -71,7 +84,7 @@ async def requeue_rows(
                     _move(row, RunStatus.PAUSED, losses, int(PausedReason.WORKER_LOST), _lost(losses, row.deployment))
                 )
                 continue
-            place = dispatch.ready_row(node, env, row.id, row.function_id, losses)
+            place = dispatch.ready_row(node, env, row.id, row.function_id, losses, line=row.line)
             moves.append(
                 _move(row, RunStatus.QUEUED, losses)._replace(priority=place.priority, queued_ms=place.queued_ms)
             )
@@ -80,6 +93,9 @@ async def requeue_rows(
         result = await node.lane.apply(commit)
         if result.verdict is not Verdict.APPLIED:
             return
+        for row in chunk:
+            if row.id not in node.arriving and row.id not in node.residents:
+                limits.release(node, row.id)
         for item in queued:
             dispatch.queued(node, item)
         if parked:
@@ -123,7 +139,7 @@ def requeue(node: Node, session: Session, resident: Resident, *, lost: bool) -> 
     paused = losses >= node.tuning.max_losses
     status = RunStatus.PAUSED if paused else RunStatus.QUEUED
     reason = int(PausedReason.WORKER_LOST) if paused else 0
-    row = dispatch.ready_row(node, resident.env, resident.run_id, resident.function_id, losses)
+    row = dispatch.ready_row(node, resident.env, resident.run_id, resident.function_id, losses, line=resident.run.line)
     move = Move(
         resident.env,
         resident.run_id,
@@ -198,6 +214,11 @@ async def _try(node: Node, session: Session, row: RunRow) -> None:
         return
     dispatch.reserve(node, session)
     node.arriving[row.id] = []
+    if not await limits.granted(node, row):
+        dispatch.not_taken(node, session, row.env, row.id, row.function_id)
+        await asyncio.sleep(_PLACE_S)
+        await _try(node, session, row)
+        return
     losses = 0 if row.reason == PausedReason.WORKER_LOST else row.losses
     move = Move(
         row.env, row.id, row.turn, row.turn + 1, int(RunStatus.RUNNING), 0, session.id, losses, None, "",

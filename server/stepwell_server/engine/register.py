@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from stepwell_server.engine import expressions, fence, flow, schemas
+from stepwell_server.engine import dispatch, expressions, fence, flow, lines, schemas
 from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.retry import ATTEMPTS_MAX, FACTOR_MAX
@@ -160,7 +160,7 @@ async def register(node: Node, env: Environment, app: str, deployment: str, func
     if result.verdict is Verdict.FENCED:
         raise fence.taken_over()
     registry = await node.store.registry(env.name)
-    apply(env, registry)
+    _apply(node, env, registry)
     for kept in registry.deployments:
         if kept.app == app and kept.id == deployment and _sorted(kept.spec) != _sorted(row.spec):
             raise StateError(
@@ -176,7 +176,14 @@ def _sorted(spec: bytes) -> bytes:
 
 async def refresh(node: Node, env: Environment) -> None:
     """Reads the registry anew."""
-    apply(env, await node.store.registry(env.name))
+    _apply(node, env, await node.store.registry(env.name))
+
+
+def _apply(node: Node, env: Environment, registry: Registry) -> None:
+    before = env.limited
+    apply(env, registry)
+    if env.limited != before:
+        dispatch.limits_changed(node, env)
 
 
 def apply(env: Environment, registry: Registry) -> None:
@@ -193,6 +200,7 @@ def apply(env: Environment, registry: Registry) -> None:
     for row in current.values():
         functions.extend(unpack(row))
     env.triggers = TriggerIndex(functions, env.unjudged)
+    env.limited = {function.id: function for function in functions if lines.is_limited(function)}
     env.current = {app: row.id for app, row in current.items()}
     shapes_kept(env, registry.shapes)
     env.version = registry.version

@@ -45,13 +45,14 @@ class Resident:
     cancel: why it is to be unwound, if it is. consumed: events the run has taken. decided: keys that have an outcome.
     pending: keys whose outcomes the server makes and that are not durable yet. given_up: keys whose outcomes were on
     their way to the inbox when the code gave them up. stored: the status that the store shows.
-    assigned_frame: the server frame of the stream that carried its Assign.
+    assigned_frame: the server frame of the stream that carried its Assign. limit: what a woken run waits for.
     """
 
     executing = True
     ended = False
     cancel: OutcomeRow | None = None
     assigned_frame = 0
+    limit = ""
     last_number = 0
     durable = 0
     received = 0

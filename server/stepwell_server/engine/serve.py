@@ -7,8 +7,6 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-import orjson
-
 from stepwell_server.engine import admission, dispatch, expressions, matching, wake
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.register import refresh
@@ -18,7 +16,6 @@ from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.event import CursorDelete, CursorRow, EventRow
 from stepwell_server.model.function import FunctionSpec
 from stepwell_server.model.journal import WaitRow
-from stepwell_server.model.run import RunRow
 from stepwell_server.ports.store import Probe, RunState
 
 log = logging.getLogger("stepwell.serve")
@@ -225,20 +222,12 @@ def may_take(env: Environment, wait: WaitRow, state: RunState, row: EventRow, da
         return False
     if not wait.condition:
         return True
-    trigger = matching.event_value(state.event) if state.event is not None else {"data": invoked_data(run)}
+    trigger = matching.event_value(state.event) if state.event is not None else {"data": matching.invoked_data(run)}
     try:
         return expressions.wait_fits(wait.condition, trigger, matching.event_value(row, data))
     except expressions.UnjudgedError as error:
         env.unjudged.note(f"{wait.run_id}/{wait.key}", expressions.Note(wait.condition, row.id, str(error)))
         return False
-
-
-def invoked_data(run: RunRow) -> Any:
-    """The input of an invoked run, decoded; None where it is not JSON."""
-    try:
-        return orjson.loads(run.input) if run.input and run.input_encoding in ("", "json") else None
-    except orjson.JSONDecodeError:
-        return None
 
 
 class Countdown:

@@ -9,7 +9,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import NamedTuple
 
-from stepwell_server.engine import dispatch, fence, recover, register, wake
+from stepwell_server.engine import dispatch, fence, limits, recover, register, wake
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session, Tree, base_key
 from stepwell_server.model import ids
@@ -234,8 +234,11 @@ def _resume(node: Node, session: Session, state: RunState, parked: bool) -> None
         keys = {base_key(key) for key in resident.open or ()} | {base_key(key) for key in resident.unseen or ()}
         resident.tree = Tree(False, tuple(keys), ())
         resident.stored = RunStatus(state.run.status)
+        limits.release(node, state.run.id)
     else:
         session.executing += 1
+        if resident.cancel is None:
+            limits.count(node, state.run)
     session.residents[resident.run_id] = resident
     node.residents[resident.run_id] = resident
 

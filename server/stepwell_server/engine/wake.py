@@ -61,7 +61,8 @@ def resolve(
         return
     # A run without a session: the wake writes its row too.
     commit.touches = (run_id, *commit.touches)
-    session = dispatch.pick(node.environment(env), function_id)
+    environment = node.environment(env)
+    session = dispatch.pick(environment, function_id) if function_id not in environment.limited else None
     if session is not None:
         dispatch.reserve(node, session)
         node.arriving[run_id] = []
@@ -139,7 +140,7 @@ def _resolved_queued(result: CommitResult, argument: tuple[Node, ReadyRow, Outco
             resident = node.residents.get(outcome.run_id)
             if resident is not None:
                 deliver(node, resident, outcome)
-            dispatch.queued(node, row)
+            dispatch.queued_again(node, row)
             node.changed(outcome.run_id)
     finally:
         if then is not None:
@@ -150,7 +151,9 @@ def unowned(node: Node, env: str, run_id: str, function_id: str, losses: int = 0
     """A run that no session holds has something to do: a worker with a place takes it, or it queues."""
     if run_id in node.arriving:
         return  # it is being taken: what it has to do is read after that
-    session = dispatch.pick(node.environment(env), function_id) if losses < 2 else None
+    environment = node.environment(env)
+    direct = losses < 2 and function_id not in environment.limited
+    session = dispatch.pick(environment, function_id) if direct else None
     if session is not None:
         dispatch.reserve(node, session)
         node.arriving[run_id] = []
@@ -174,7 +177,7 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, str, str, str]) 
 def _enqueued(result: CommitResult, argument: tuple[Node, ReadyRow]) -> None:
     node, row = argument
     if result.verdict is Verdict.APPLIED:
-        dispatch.queued(node, row)
+        dispatch.queued_again(node, row)
 
 
 def given_up(outcome: OutcomeRow) -> tuple[Sequence[Number], Sequence[OutcomeDelete]]:
@@ -215,14 +218,10 @@ def deliver(node: Node, resident: Resident, outcome: OutcomeRow) -> None:
         return
     if not resident.may_go_on():
         return
-    waiting = resident.undelivered()
+    resident.held = resident.undelivered()
     if session.executing < session.capacity and session.suspect is None:
-        dispatch.wake(session, resident)
-        for row in waiting:
-            resident.received += 1
-            session.link.outcome(resident.turn, row)
+        dispatch.enter(node, session, resident)
         return
-    resident.held = waiting
     session.wakes.append(resident)
     node.loop.call_later(node.tuning.home_wait_ms / 1000, move_on, node, resident)
 
@@ -252,7 +251,7 @@ def move_on(node: Node, resident: Resident) -> None:
     if resident.ended or resident.held is None or node.residents.get(resident.run_id) is not resident:
         return
     other = dispatch.pick(node.environment(resident.env), resident.function_id, resident.run.deployment)
-    if other is None or other is resident.session:
+    if other is None or other is resident.session or resident.limit:
         node.loop.call_later(node.tuning.home_wait_ms / 1000, move_on, node, resident)
         return
     release(node, resident, evict=True)

@@ -48,7 +48,7 @@ def bind(server: grpc.aio.Server, host: str, port: int) -> int:
         raise StateError("PORT_IN_USE", f"cannot listen on {host}:{port}") from error
 
 
-class StandingBy(grpc.GenericRpcHandler):
+class StandingBy(grpc.GenericRpcHandler):  # pyright: ignore[reportMissingTypeArgument] (only of the stubs)
     """Holds the address while another server holds the database: alive, not ready; every call is to come again."""
 
     def __init__(self, options: Sequence[tuple[str, Any]]) -> None:

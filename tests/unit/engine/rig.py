@@ -10,16 +10,18 @@ from typing import Any
 
 import orjson
 from stepwell_server.adapters.local.clock import SystemClock
+from stepwell_server.adapters.local.limiter import LocalLimiter
 from stepwell_server.adapters.local.queue import LocalQueue
 from stepwell_server.adapters.memory.disjoint import guarded_writes
 from stepwell_server.adapters.memory.store import MemoryStore
-from stepwell_server.engine import begin, control, ingest, register, sessions
+from stepwell_server.engine import begin, conclude, control, ingest, register, sessions
 from stepwell_server.engine.advance import Frame
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.node import Node, Tuning
 from stepwell_server.engine.residents import Session, Tree
 from stepwell_server.engine.timers import Timers
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.flow import Flow
 from stepwell_server.model.function import FunctionSpec, RetryPolicy, Trigger
 from stepwell_server.model.journal import OutcomeRow
 from stepwell_server.model.run import RunRow, RunStatus
@@ -179,6 +181,24 @@ class Worker:
         begin.wait_for_event(frame, run_id, self.turn(run_id), key, event, "", b"", "", timeout_ms)
         frame.finish()
 
+    def end(self, run_id: str) -> None:
+        """The function returns."""
+        frame = self.frame()
+        number = self.session.residents[run_id].last_number + 1
+        conclude.complete(frame, run_id, self.turn(run_id), number, b"1", "")
+        frame.finish()
+
+    def sleep(self, run_id: str, key: str = "nap") -> None:
+        """The run begins to sleep, and parks."""
+        frame = self.frame()
+        begin.sleep(frame, run_id, self.turn(run_id), key, 3_600_000, 0)
+        frame.finish()
+        self.park(run_id, key)
+
+    def executing(self) -> set[str]:
+        """Runs that execute here."""
+        return {run_id for run_id, resident in self.session.residents.items() if resident.executing}
+
     def release(self, run_id: str) -> None:
         """The run is given back."""
         frame = self.frame()
@@ -202,6 +222,7 @@ class Rig:
         ports: Any = self.store
         self.node = Node(
             id_=name, store=ports, history=ports, lane=Lane(ports), clock=SystemClock(), queue=LocalQueue(ports),
+            limiter=LocalLimiter(),
             entropy=lambda n: bytes(range(n)) if n != 10 else self._entropy(), chance=lambda: 0.5, tuning=tuning,
         )  # fmt: skip
         self.node.alone_since_ms = 0
@@ -217,10 +238,12 @@ class Rig:
         for _ in range(_TURNS):
             await asyncio.sleep(0)
 
-    def functions(self, deployment: str, names: Sequence[str], attempts: int = 1) -> list[FunctionSpec]:
+    def functions(
+        self, deployment: str, names: Sequence[str], attempts: int = 1, flow: Flow | None = None
+    ) -> list[FunctionSpec]:
         retry = RetryPolicy(attempts, 1, 1.0, 1, False)
         return [
-            FunctionSpec(f"{APP}/{name}", APP, name, (Trigger(f"on/{name}"),), retry, deployment=deployment)
+            FunctionSpec(f"{APP}/{name}", APP, name, (Trigger(f"on/{name}"),), retry, deployment=deployment, flow=flow)
             for name in names
         ]
 
@@ -234,9 +257,10 @@ class Rig:
         instance: str = "worker",
         deployment: str = "one",
         attempts: int = 1,
+        flow: Flow | None = None,
     ) -> sessions.Hello:
-        """What a worker says of itself. attempts: of its functions."""
-        specs = self.functions(deployment, functions, attempts)
+        """What a worker says of itself. attempts, flow: of its functions."""
+        specs = self.functions(deployment, functions, attempts, flow)
         return sessions.Hello(APP, deployment, instance, "hand", session_id, specs, capacity, residents, frozenset())
 
     async def connect(self, **hello: Any) -> Worker:

@@ -256,7 +256,8 @@ async def test_a_take_says_whether_it_was_the_one() -> None:
         worker = await world.connect()
         run_id = await released(world, worker)
         item = Queued(ReadyRow(ENV, run_id, "app/f", 0, 1), None)
-        assert dispatch.take(world.node, worker.session, item)
-        assert not dispatch.take(world.node, worker.session, item)
+        env = world.node.environment(ENV)
+        assert dispatch.take_all(world.node, env, worker.session, [item]) == 1
+        assert dispatch.take_all(world.node, env, worker.session, [item]) == 0
         await world.settle()
         assert worker.session.executing == 1

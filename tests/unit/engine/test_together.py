@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from stepwell_server.adapters.local.clock import SystemClock
+from stepwell_server.adapters.local.limiter import LocalLimiter
 from stepwell_server.adapters.local.queue import LocalQueue
 from stepwell_server.adapters.memory.store import MemoryStore
 from stepwell_server.engine import ingest, sessions
@@ -60,7 +61,7 @@ async def test_a_row_that_the_store_refuses_costs_its_own_run_and_not_the_others
     store = Picky()
     node = Node(
         id_="n", store=store, history=store, lane=Lane(store), clock=SystemClock(0), queue=LocalQueue(store),
-        entropy=os.urandom, chance=random.random,
+        limiter=LocalLimiter(), entropy=os.urandom, chance=random.random,
     )  # fmt: skip
     env = node.environment("dev")
     await refresh(node, env)
