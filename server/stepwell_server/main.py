@@ -36,6 +36,7 @@ from stepwell_server import __version__
 from stepwell_server.adapters.local.clock import SystemClock
 from stepwell_server.adapters.local.queue import LocalQueue
 from stepwell_server.engine import clockwork, drain
+from stepwell_server.engine.gates import Gates
 from stepwell_server.engine.housekeeping import Housekeeping
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.lease import Lease
@@ -135,6 +136,7 @@ class Server:
             id_=os.urandom(8).hex(),
             store=store,
             history=store,
+            claims=store,
             lane=Lane(store),
             clock=clock,
             queue=self._queue,
@@ -142,6 +144,7 @@ class Server:
             chance=random.random,
             tuning=self._tuning,
         )
+        Gates(node)
         self.scope = Scope(
             __version__,
             settings.profile,

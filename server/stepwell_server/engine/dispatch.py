@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
 
 from stepwell_server.engine import timeouts
 from stepwell_server.engine.failures import tried
@@ -13,11 +14,12 @@ from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.function import FunctionSpec
-from stepwell_server.model.journal import CANCEL_KEY, START_KEY, WaitRow
+from stepwell_server.model.journal import CANCEL_KEY, START_KEY, StepKind, WaitRow
 from stepwell_server.model.run import Move, Priority, ReadyRow, RunRow, RunStatus, Take
 from stepwell_server.ports.queue import Queued
 from stepwell_server.ports.store import RunState
 
+T = TypeVar("T")
 _APPLIED = Verdict.APPLIED
 _SUSPECT = int(Priority.SUSPECT)
 _HOLDABLE = frozenset({int(RunStatus.RUNNING), int(RunStatus.PARKED)})
@@ -240,7 +242,8 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, Queued, Sequence
         return
     run = item.state.run
     held = run.held(session.id, run.turn + 1, run.deployment, run.started_ms)
-    assign(node, session, RunState(held, item.state.event, (), tuple(waits)))
+    kept = tuple(wait for wait in item.state.waits if wait.kind == StepKind.CLAIM) if item.state.waits else ()
+    assign(node, session, RunState(held, item.state.event, (), (*waits, *kept)))
 
 
 def ring(node: Node, waits: Sequence[WaitRow]) -> None:
@@ -326,18 +329,19 @@ def _rehomed(result: CommitResult, argument: tuple[Node, Session, Session, RunRo
 
 async def read(node: Node, env: str, run_ids: list[str]) -> dict[str, RunState]:
     """Loads runs; waits for a store that is away, since a place is reserved for them."""
-    while True:
-        try:
-            return await node.store.load(env, run_ids)
-        except UnavailableError:
-            await asyncio.sleep(0.5)
+    return await patiently(lambda: node.store.load(env, run_ids))
 
 
 async def read_run(node: Node, env: str, run_id: str) -> RunRow | None:
     """As read, without the journal."""
+    return await patiently(lambda: node.history.run(env, run_id))
+
+
+async def patiently(read: Callable[[], Awaitable[T]]) -> T:
+    """Reads; waits for a store that is away."""
     while True:
         try:
-            return await node.history.run(env, run_id)
+            return await read()
         except UnavailableError:
             await asyncio.sleep(0.5)
 

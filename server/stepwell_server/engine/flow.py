@@ -27,7 +27,7 @@ _PERIOD_MS = 1_000
 _GATHER_MS = 100
 _BATCH_MAX = 1_000
 _LABELS_MAX = 16
-_COMING = ("concurrency", "throttle", "rate_limit", "debounce", "batch", "singleton", "priority")
+_COMING = ("concurrency", "throttle", "priority")
 """Options that this server does not carry out yet: it refuses them rather than ignore them."""
 
 
@@ -69,6 +69,8 @@ def refuse_coming(where: str, flow: Flow) -> None:
 def _check_gathering(where: str, flow: Flow) -> None:
     if flow.debounce is not None and flow.batch is not None:
         raise _bad(where, "batch", "a function gathers events by batch or by debounce, not by both")
+    if flow.singleton is not None and (flow.debounce is not None or flow.batch is not None):
+        raise _bad(where, "singleton", "not together with batch or debounce: a run that gathers has not started yet")
     if (debounce := flow.debounce) is not None:
         _span(where, "debounce", "period", debounce.period_ms, _GATHER_MS)
         _key(where, "debounce", debounce.key)

@@ -129,7 +129,7 @@ async def _unwind_timed_out(node: Node, state: RunState, wait: WaitRow) -> bool:
 
 
 def _never_started(state: RunState) -> bool:
-    return state.run.status == RunStatus.QUEUED and state.run.turn == 0
+    return state.run.turn == 0 and state.run.status in (RunStatus.QUEUED, RunStatus.PARKED)
 
 
 def _grace(node: Node, request: OutcomeRow, function_id: str) -> WaitRow:

@@ -15,11 +15,13 @@ from stepwell_server.adapters.memory.disjoint import guarded_writes
 from stepwell_server.adapters.memory.store import MemoryStore
 from stepwell_server.engine import begin, control, ingest, register, sessions
 from stepwell_server.engine.advance import Frame
+from stepwell_server.engine.gates import Gates
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.node import Node, Tuning
 from stepwell_server.engine.residents import Session, Tree
 from stepwell_server.engine.timers import Timers
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
+from stepwell_server.model.flow import Flow
 from stepwell_server.model.function import FunctionSpec, RetryPolicy, Trigger
 from stepwell_server.model.journal import OutcomeRow
 from stepwell_server.model.run import RunRow, RunStatus
@@ -74,6 +76,10 @@ class HeldStore:
     def hold_question(self, name: str) -> Held:
         """The next call of this read waits until released, and only then looks."""
         return self._add(Held(lambda _: True, asks=name))
+
+    def forget(self, held: Held) -> None:
+        """Holds no more calls back, but those that it already does."""
+        self._held.remove(held)
 
     def _add(self, held: Held) -> Held:
         self._held.append(held)
@@ -201,9 +207,11 @@ class Rig:
         self.store = store or HeldStore()
         ports: Any = self.store
         self.node = Node(
-            id_=name, store=ports, history=ports, lane=Lane(ports), clock=SystemClock(), queue=LocalQueue(ports),
-            entropy=lambda n: bytes(range(n)) if n != 10 else self._entropy(), chance=lambda: 0.5, tuning=tuning,
+            id_=name, store=ports, history=ports, claims=ports, lane=Lane(ports), clock=SystemClock(),
+            queue=LocalQueue(ports), entropy=lambda n: bytes(range(n)) if n != 10 else self._entropy(),
+            chance=lambda: 0.5, tuning=tuning,
         )  # fmt: skip
+        Gates(self.node)
         self.node.alone_since_ms = 0
         self.timers = Timers(self.node)
         self._count = 0
@@ -217,10 +225,12 @@ class Rig:
         for _ in range(_TURNS):
             await asyncio.sleep(0)
 
-    def functions(self, deployment: str, names: Sequence[str], attempts: int = 1) -> list[FunctionSpec]:
+    def functions(
+        self, deployment: str, names: Sequence[str], attempts: int = 1, flow: Flow | None = None
+    ) -> list[FunctionSpec]:
         retry = RetryPolicy(attempts, 1, 1.0, 1, False)
         return [
-            FunctionSpec(f"{APP}/{name}", APP, name, (Trigger(f"on/{name}"),), retry, deployment=deployment)
+            FunctionSpec(f"{APP}/{name}", APP, name, (Trigger(f"on/{name}"),), retry, deployment=deployment, flow=flow)
             for name in names
         ]
 
@@ -234,9 +244,10 @@ class Rig:
         instance: str = "worker",
         deployment: str = "one",
         attempts: int = 1,
+        flow: Flow | None = None,
     ) -> sessions.Hello:
-        """What a worker says of itself. attempts: of its functions."""
-        specs = self.functions(deployment, functions, attempts)
+        """What a worker says of itself. attempts, flow: of its functions."""
+        specs = self.functions(deployment, functions, attempts, flow)
         return sessions.Hello(APP, deployment, instance, "hand", session_id, specs, capacity, residents, frozenset())
 
     async def connect(self, **hello: Any) -> Worker:
@@ -252,6 +263,11 @@ class Rig:
         run_id = await control.invoke(self.node, ENV, f"{APP}/{function}", b"", "", "", b"")
         await self.settle()
         return run_id
+
+    async def cancel(self, run_id: str) -> None:
+        """Somebody asks for the end of a run; what follows has happened when this returns."""
+        await control.cancel(self.node, ENV, run_id, "")
+        await self.settle()
 
     async def send(self, name: str, data: dict[str, Any] | None = None) -> str:
         """An event; durable when this returns, and whoever it was for has it."""
