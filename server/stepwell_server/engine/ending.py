@@ -28,7 +28,6 @@ _REASONS = {
     RunStatus.FAILED: "RUN_FAILED",
     RunStatus.CANCELLED: "CANCELLED",
     RunStatus.TIMED_OUT: "TIMED_OUT",
-    RunStatus.SKIPPED: "SKIPPED",
 }
 
 
@@ -66,7 +65,8 @@ def child_outcome(
     failure: bytes | None,
     now: int,
 ) -> OutcomeRow:
-    """The outcome of an invoke."""
+    """The outcome of an invoke. A run that was skipped says itself why."""
+    told = of_child(failure, _REASONS[status]) if status in _REASONS else failure
     return OutcomeRow(
         env,
         parent_id,
@@ -76,7 +76,7 @@ def child_outcome(
         function_id,
         output if status is RunStatus.COMPLETED else None,
         encoding,
-        None if status is RunStatus.COMPLETED else of_child(failure, _REASONS[status]),
+        None if status is RunStatus.COMPLETED else told,
         1,
         created_ms,
         now,

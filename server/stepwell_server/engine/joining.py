@@ -7,6 +7,7 @@ from stepwell_server.engine.arrivals import Arrival, Plan
 from stepwell_server.engine.claims import claim_key, skipped
 from stepwell_server.engine.gathering import Gathering
 from stepwell_server.engine.node import Environment
+from stepwell_server.engine.timeouts import duration
 from stepwell_server.model.claim import ClaimRow
 from stepwell_server.model.flow import Batch
 from stepwell_server.model.function import FunctionSpec
@@ -48,7 +49,7 @@ def rate(plan: Plan, row: ClaimRow | None, arrivals: list[Arrival]) -> None:
             plan.join(arrival, "", PASSED)
         else:
             plan.start(arrival, plan.new_run(arrival))
-    message = f"there were {limit.limit} runs of the same key in the last {limit.period_ms} ms (rate_limit)"
+    message = f"there were {limit.limit} runs of the same key in the last {duration(limit.period_ms)} (rate_limit)"
     failure = skipped("RATE_LIMITED", message, limit=limit.limit, period_ms=limit.period_ms, free_ms=allowed.free_ms)
     for arrival in arrivals[allowed.passing :]:
         arrival.onward = ""

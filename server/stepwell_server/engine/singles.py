@@ -14,6 +14,7 @@ from stepwell_server.engine import dispatch, ending, unwind
 from stepwell_server.engine.arrivals import Arrival, Plan
 from stepwell_server.engine.claims import LOOK_MS, claim_wait, skipped
 from stepwell_server.engine.node import Node
+from stepwell_server.model import ids
 from stepwell_server.model.claim import ClaimRow
 from stepwell_server.model.errors import NotFoundError, UnavailableError
 from stepwell_server.model.flow import SingletonMode
@@ -73,10 +74,14 @@ def decide(plan: Plan, row: ClaimRow | None, holder: str, arrivals: Sequence[Arr
 
 
 def _came(arrival: Arrival) -> tuple[int, str]:
-    if arrival.event is not None:
-        return arrival.event.accepted_ms, arrival.event.id
-    assert arrival.state is not None, "an event or a run"
-    return arrival.state.run.created_ms, arrival.state.run.event_id or ""
+    """The order of causes: a run that waits is as old as its event, though the gate made it later."""
+    event_id = arrival.event.id if arrival.event is not None else None
+    if event_id is None:
+        assert arrival.state is not None, "an event or a run"
+        event_id = arrival.state.run.event_id
+        if event_id is None:
+            return arrival.state.run.created_ms, ""
+    return ids.time_of(event_id), event_id
 
 
 def _mode(arrival: Arrival) -> SingletonMode:

@@ -362,6 +362,25 @@ async def test_the_latest_run_of_a_burst_takes_the_place_of_the_one_that_lives()
         assert statuses(world).count(RunStatus.SKIPPED) == 5
 
 
+async def test_an_event_that_comes_with_the_run_that_waits_is_later_than_it() -> None:
+    async with rig() as world:
+        worker = await world.connect(flow=Flow(singleton=Singleton(mode=SingletonMode.CANCEL)))
+        ids = await send(world, {})
+        ids += await send(world, {})
+        alive, waiting = (run_id_for_event(ENV, event_id, F) for event_id in ids)
+        freed = world.store.hold_read("claims")
+        frame = worker.frame()
+        conclude.cancelled(frame, alive, worker.turn(alive), 1)
+        frame.finish()
+        await world.settle()
+        assert freed.calls == 1
+        (last,) = await send(world, {})
+        freed.release()
+        await world.settle()
+        assert assigned(worker)[1:] in ([run_id_for_event(ENV, last, F)], [waiting])
+        assert world.status(run_id_for_event(ENV, last, F)) in (RunStatus.RUNNING, RunStatus.PARKED)
+
+
 async def test_a_run_that_was_not_told_that_the_key_is_free_looks_for_itself() -> None:
     async with rig() as first:
         await first.connect(flow=Flow(singleton=Singleton(mode=SingletonMode.CANCEL)))
