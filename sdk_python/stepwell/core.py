@@ -46,7 +46,7 @@ class Core:
     # With more than 30 attributes an object without slots is slower.
     __slots__ = (
         "_branches", "_calls", "_due", "_executing", "_fenced_calls", "_journal", "_keys", "_outbox", "_waiting",
-        "_watermark", "event", "function", "interrupts", "limits", "loop", "now_ms", "owns_thread",
+        "_watermark", "event", "events", "function", "interrupts", "limits", "loop", "now_ms", "owns_thread",
         "policy", "result_bytes", "run_id", "state", "strict", "trace", "turn",
     )  # fmt: skip
 
@@ -61,6 +61,7 @@ class Core:
         # What Step reads.
         self.now_ms = assign.created_ms
         self.event = assign.event
+        self.events = assign.events if function.batches else ()
         self.result_bytes = limits.result_bytes
         self.policy = function.policy
         self.strict = function.strict

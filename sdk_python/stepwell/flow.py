@@ -58,7 +58,10 @@ class Throttle:
 
 @dataclass(frozen=True, slots=True)
 class RateLimit:
-    """At most `limit` runs of one key in any `period`; an event too many is recorded as a skipped run."""
+    """At most `limit` runs of one key in any `period`; an event too many is recorded as a skipped run.
+
+    A run that is invoked does not count, and is not skipped.
+    """
 
     limit: int
     period: Duration
@@ -81,7 +84,8 @@ class Debounce:
 class Batch:
     """One run for many events of one key: it starts with `max_size` of them, or `timeout` after the first.
 
-    An event that does not fit the condition `if_` starts a run alone, at once.
+    The function takes `events: list[Event[…]]`. An event that does not fit the condition `if_` starts a run alone, at
+    once. A batch of 2 MiB starts too. A run that is invoked gets one event: the input.
     """
 
     max_size: int
@@ -140,6 +144,8 @@ def to_message(options: FlowOptions) -> function_pb2.Flow | None:
             getattr(flow, name).CopyFrom(part)
     if flow.HasField("batch") and flow.HasField("debounce"):
         raise UsageError("batch: a function gathers events by batch or by debounce, not by both")
+    if flow.HasField("singleton") and (flow.HasField("batch") or flow.HasField("debounce")):
+        raise UsageError("singleton: not together with batch or debounce")
     return flow if flow.ByteSize() else None
 
 

@@ -61,9 +61,11 @@ class Function(Generic[In, Out]):
         self.strict = strict
         self.timeout_ms, self.start_timeout_ms = timeouts
         self.flow = to_message(flow)
+        self.batches = self.flow is not None and self.flow.HasField("batch")
         self.policy = to_policy(retries)
         self.is_sync = not inspect.iscoroutinefunction(fn)
         self.parameters, self.input, self.returns = _signature(fn, name, self.is_sync, names)
+        _check_events(name, self.parameters, self.batches)
         self._given = None if input_schema is None else schema.given(input_schema)
         self.decode_input = codec.convert_to(self.input) if self.input is not Any else None
         self.__name__ = name
@@ -76,8 +78,8 @@ class Function(Generic[In, Out]):
     def __repr__(self) -> str:
         return f"<stepwell function {self.id}>"
 
-    def start(self, core: Core, event: Event[Any]) -> Coroutine[Any, Any, Any]:
-        """The coroutine of one run's code. Called by the core, in the context of the run."""
+    def start(self, core: Core, event: Event[Any] | list[Event[Any]]) -> Coroutine[Any, Any, Any]:
+        """The coroutine of one run's code. Called by the core, in the context of the run. event: all of a batch."""
         step = Step(core)
         if not self.is_sync:
             return self.fn(*self._arguments(step, event))
@@ -214,6 +216,16 @@ if TYPE_CHECKING:
         @overload
         def __call__(self, fn: Callable[[Event[In]], Out], /) -> Function[In, Out]: ...
         @overload
+        def __call__(self, fn: Callable[[Step, list[Event[In]]], Coroutine[Any, Any, Out]], /) -> Function[In, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[[list[Event[In]], Step], Coroutine[Any, Any, Out]], /) -> Function[In, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[[list[Event[In]]], Coroutine[Any, Any, Out]], /) -> Function[In, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[[SyncStep, list[Event[In]]], Out], /) -> Function[In, Out]: ...
+        @overload
+        def __call__(self, fn: Callable[[list[Event[In]]], Out], /) -> Function[In, Out]: ...
+        @overload
         def __call__(self, fn: Callable[..., Any], /) -> Function[Any, Any]: ...
         def __call__(self, fn: Any, /) -> Any: ...
 
@@ -275,13 +287,14 @@ def _signature(fn: Any, name: str, is_sync: bool, names: dict[str, Any]) -> tupl
         if role is None or role in roles:
             raise RegistrationError(
                 f"function {name}: parameter {parameter.name!r} is neither its step nor its event; "
-                "name them step and event, or annotate them with Step and Event"
+                "name them step and event (of a batch: events), or annotate them with Step and Event"
             )
         if role == "step" and hint is (Step if is_sync else SyncStep):
             flavour = "SyncStep" if is_sync else "Step"
             raise RegistrationError(f"function {name}: its step is a {flavour}, because it is {'def' if is_sync else 'async def'}")  # fmt: skip  # noqa: E501
-        if role == "event" and typing.get_origin(hint) is Event:
-            data = typing.get_args(hint)[0]
+        item: Any = typing.get_args(hint)[0] if role == "events" and typing.get_args(hint) else hint
+        if role in ("event", "events") and typing.get_origin(item) is Event:
+            data = typing.get_args(item)[0]
         roles.append(role)
     return roles, data, hints.get("return", Any)
 
@@ -291,4 +304,14 @@ def _role(name: str, hint: Any) -> str | None:
         return "step"
     if hint is Event or typing.get_origin(hint) is Event:
         return "event"
-    return name if hint in (None, Any, object) and name in ("step", "event") else None
+    if hint is list or typing.get_origin(hint) is list:
+        item: Any = (*typing.get_args(hint), Event)[0]
+        return "events" if item is Event or typing.get_origin(item) is Event else None
+    return name if hint in (None, Any, object) and name in ("step", "event", "events") else None
+
+
+def _check_events(name: str, roles: list[str], batches: bool) -> None:
+    if batches and "events" not in roles:
+        raise RegistrationError(f"function {name}, batch: it gets many events: take them as `events: list[Event[…]]`")
+    if not batches and "events" in roles:
+        raise RegistrationError(f"function {name}: only one with batch= gets a list of events; take `event: Event[…]`")

@@ -69,7 +69,9 @@ class Reentry(Core):
             if outcome.key.startswith(RUN_KEY):
                 self._see(outcome.key)
         try:
-            event = from_message(self.event, self.function.decode_input)
+            event: Any = from_message(self.event, self.function.decode_input)
+            if self.function.batches:
+                event = [from_message(one, self.function.decode_input) for one in self.events] or [event]
         except StepwellError as error:
             self._emit_end(error)
         else:

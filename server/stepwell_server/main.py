@@ -37,6 +37,7 @@ from stepwell_server.adapters.local.clock import SystemClock
 from stepwell_server.adapters.local.limiter import LocalLimiter
 from stepwell_server.adapters.local.queue import LocalQueue
 from stepwell_server.engine import clockwork, drain
+from stepwell_server.engine.gates import Gates
 from stepwell_server.engine.housekeeping import Housekeeping
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.lease import Lease
@@ -163,6 +164,7 @@ class Server:
             id_=os.urandom(8).hex(),
             store=store,
             history=store,
+            claims=store,
             lane=Lane(store),
             clock=clock,
             queue=self._queue,
@@ -171,6 +173,7 @@ class Server:
             chance=random.random,
             tuning=self._tuning,
         )
+        Gates(node)
         self.scope = Scope(
             __version__,
             settings.profile,

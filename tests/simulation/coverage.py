@@ -9,13 +9,14 @@ from stepwell_server.model.run import EDGES, RunStatus
 Edge = tuple[RunStatus | None, RunStatus]
 
 _Q, _P, _X = RunStatus.QUEUED, RunStatus.PARKED, RunStatus.PAUSED
-_RESERVED = "nothing makes it yet"
+_GATE = "no function of the stories has a gate"
 _BY_A_WORKER = "only a run that executes, or is woken, ends by itself"
 _RESUMED = "a paused run is tried at once"
 
 # Edges that the chart has and no decision takes. One that is taken all the same must leave this list.
 NEVER: dict[Edge, str] = {
-    (None, RunStatus.SKIPPED): _RESERVED,
+    (None, _P): _GATE,
+    **dict.fromkeys(((before, RunStatus.SKIPPED) for before in (None, _Q, _P)), _GATE),
     **{(before, end): _BY_A_WORKER for before in (_Q, _X) for end in (RunStatus.COMPLETED, RunStatus.FAILED)},
     (_X, _Q): _RESUMED,
     (_X, _P): _RESUMED,

@@ -2737,8 +2737,8 @@ type Assign struct {
 	CreatedMs int64 `protobuf:"varint,9,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
 	// If cancelled: what Cancel would say.
 	CancelFailure *Failure `protobuf:"bytes,10,opt,name=cancel_failure,json=cancelFailure,proto3" json:"cancel_failure,omitempty"`
-	// Of a function that gathers batches: all events of the run in the order of their acceptance, the first of which is
-	// event; else empty.
+	// Of a run that gathered a batch: all its events, in the order of their ids; event is the first that came. Empty: event
+	// is the only one.
 	Events        []*Event `protobuf:"bytes,11,rep,name=events,proto3" json:"events,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

@@ -16,7 +16,7 @@ from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.flow import Flow
 from stepwell_server.model.function import FunctionSpec
-from stepwell_server.model.journal import CANCEL_KEY, START_KEY, WaitRow
+from stepwell_server.model.journal import CANCEL_KEY, START_KEY, StepKind, WaitRow
 from stepwell_server.model.run import Move, Priority, ReadyRow, RunRow, RunStatus, Take
 from stepwell_server.ports.limiter import Held
 from stepwell_server.ports.queue import Queued
@@ -299,7 +299,8 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, Queued, Take, Se
     run = item.state.run
     started = take.started_ms if run.started_ms is None else run.started_ms
     held = run.held(session.id, run.turn + 1, run.deployment or take.deployment, started)
-    assign(node, session, RunState(held, item.state.event, (), tuple(waits)))
+    kept = tuple(wait for wait in item.state.waits if wait.kind == StepKind.CLAIM) if item.state.waits else ()
+    assign(node, session, RunState(held, item.state.event, (), (*waits, *kept)))
 
 
 def ring(node: Node, waits: Sequence[WaitRow]) -> None:

@@ -8,9 +8,11 @@ from stepwell_server.engine import dispatch, fence, wake
 from stepwell_server.engine.failures import failure_json, of_child
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
+from stepwell_server.model.claim import ClaimEnd
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.journal import (
     ASK_KEY,
+    CLAIMING,
     GRACE_KEY,
     OutcomeDelete,
     OutcomeRow,
@@ -18,10 +20,15 @@ from stepwell_server.model.journal import (
     WaitDelete,
     WaitRow,
 )
+from stepwell_server.model.limits import CLAIM_LEFT_MS
 from stepwell_server.model.run import End, RunStatus
 from stepwell_server.ports.store import RunState
 
-_REASONS = {RunStatus.FAILED: "RUN_FAILED", RunStatus.CANCELLED: "CANCELLED", RunStatus.TIMED_OUT: "TIMED_OUT"}
+_REASONS = {
+    RunStatus.FAILED: "RUN_FAILED",
+    RunStatus.CANCELLED: "CANCELLED",
+    RunStatus.TIMED_OUT: "TIMED_OUT",
+}
 
 
 def parent_outcome(
@@ -58,7 +65,8 @@ def child_outcome(
     failure: bytes | None,
     now: int,
 ) -> OutcomeRow:
-    """The outcome of an invoke."""
+    """The outcome of an invoke. A run that was skipped says itself why."""
+    told = of_child(failure, _REASONS[status]) if status in _REASONS else failure
     return OutcomeRow(
         env,
         parent_id,
@@ -68,7 +76,7 @@ def child_outcome(
         function_id,
         output if status is RunStatus.COMPLETED else None,
         encoding,
-        None if status is RunStatus.COMPLETED else of_child(failure, _REASONS[status]),
+        None if status is RunStatus.COMPLETED else told,
         1,
         created_ms,
         now,
@@ -112,6 +120,20 @@ def order_cancels(commit: Commit, waits: Iterable[WaitRow], now: int, reason: st
         commit.touches = (*commit.touches, *(f"{order.run_id}/{ASK_KEY}" for order in orders))
 
 
+def let_go(commit: Commit, waits: Iterable[WaitRow], now: int) -> None:
+    """Adds to the commit that ends a run that it lets go of the claims which it holds, or gathers for."""
+    claims = [wait for wait in waits if wait.kind in CLAIMING]
+    if claims:
+        commit.claim_ends = [ClaimEnd(wait.env, wait.target, wait.run_id, now + CLAIM_LEFT_MS) for wait in claims]
+        commit.touches = (*commit.touches, *(f"claim:{wait.target}" for wait in claims))
+
+
+def freed(node: Node, commit: Commit) -> None:
+    """Claims that a commit let go of are somebody else's now."""
+    for claim in commit.claim_ends:
+        node.gates.freed(claim.env, claim.key)
+
+
 def close_open(resident: Resident, commit: Commit) -> None:
     """The end of a run closes what is open, and orders that its children be cancelled unless they are detached."""
     env, run_id = resident.env, resident.run_id
@@ -119,7 +141,9 @@ def close_open(resident: Resident, commit: Commit) -> None:
     if resident.cancel is not None:
         keys[GRACE_KEY] = None  # it came with the request, whether the run was in memory then or not
     if keys:
-        order_cancels(commit, (resident.open or {}).values(), commit.ends[0].ended_ms, "its parent has ended")
+        open_ = (resident.open or {}).values()
+        order_cancels(commit, open_, commit.ends[0].ended_ms, "its parent has ended")
+        let_go(commit, open_, commit.ends[0].ended_ms)
         commit.wait_deletes = [*commit.wait_deletes, *(WaitDelete(env, run_id, key) for key in keys)]
         commit.touches = (*commit.touches, *(f"{run_id}/{key}" for key in keys))
     rows = list((resident.unseen or {}).values())
@@ -157,6 +181,7 @@ def _ended_now(result: CommitResult, argument: tuple[Node, Session, Resident, Ou
     node, session, resident, parent, commit = argument
     if result.verdict is Verdict.APPLIED:
         dispatch.ring(node, commit.waits)
+        freed(node, commit)
         ended(node, resident, commit.ends[0], parent)
     elif result.verdict is Verdict.FENCED:
         fence.fenced(node, session)
@@ -186,6 +211,7 @@ async def end_unowned(node: Node, state: RunState, status: RunStatus, failure: b
         outcome_deletes=[OutcomeDelete(run.env, run.id, key) for key in unseen],
     )
     order_cancels(commit, state.waits, now, "its parent has ended")
+    let_go(commit, state.waits, now)
     parent: OutcomeRow | None = None
     if run.parent_id is not None and run.parent_key is not None:
         parent = child_outcome(
@@ -200,5 +226,6 @@ async def end_unowned(node: Node, state: RunState, status: RunStatus, failure: b
     if parent is not None:
         wake.child_ended(node, parent)
     dispatch.ring(node, commit.waits)
+    freed(node, commit)
     node.has_ended(run, end)
     return True

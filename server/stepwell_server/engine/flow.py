@@ -27,8 +27,6 @@ _PERIOD_MS = 1_000
 _GATHER_MS = 100
 _BATCH_MAX = 1_000
 _LABELS_MAX = 16
-_COMING = ("rate_limit", "debounce", "batch", "singleton")
-"""Options that this server does not carry out yet: it refuses them rather than ignore them."""
 
 
 def check(where: str, flow: Flow) -> None:
@@ -59,20 +57,11 @@ def check(where: str, flow: Flow) -> None:
         expressions.check_value(flow.priority, f"{where}: priority")
 
 
-def refuse_coming(where: str, flow: Flow) -> None:
-    """Raises InvalidError (NOT_SUPPORTED) for an option that would be ignored."""
-    for option in _COMING:
-        if getattr(flow, option):
-            raise InvalidError("NOT_SUPPORTED", f"{where}: {option}: this server does not carry it out yet")
-    if any(limit.hold is Hold.RUN for limit in flow.concurrency):
-        raise InvalidError(
-            "NOT_SUPPORTED", f"{where}: concurrency: hold: this server does not hold for a whole run yet"
-        )
-
-
 def _check_gathering(where: str, flow: Flow) -> None:
     if flow.debounce is not None and flow.batch is not None:
         raise _bad(where, "batch", "a function gathers events by batch or by debounce, not by both")
+    if flow.singleton is not None and (flow.debounce is not None or flow.batch is not None):
+        raise _bad(where, "singleton", "not together with batch or debounce: a run that gathers has not started yet")
     if (debounce := flow.debounce) is not None:
         _span(where, "debounce", "period", debounce.period_ms, _GATHER_MS)
         _key(where, "debounce", debounce.key)

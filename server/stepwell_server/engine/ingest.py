@@ -284,7 +284,7 @@ def accept(
 def accepting(
     node: Node, env: Environment, events: list[tuple[EventRow, Any]], decider: DedupRow | None
 ) -> tuple[Commit, list[admission.Start], serve.Accepted]:
-    """The commit of a batch of events, the runs in it, and those that are too many for it (they follow)."""
+    """The commit of a batch of events, the runs in it, and those that follow it: too many, or with a gate to pass."""
     now = events[0][0].accepted_ms
     starts: list[admission.Start] = []
     rest: list[tuple[FunctionSpec, EventRow]] = []
@@ -293,7 +293,7 @@ def accepting(
         size += len(row.data)
         env.last_event[row.name] = max(env.last_event.get(row.name, ""), row.id)
         for function in env.triggers.fitting(row, data):
-            if len(starts) < serve.RUNS_AT_ONCE:
+            if len(starts) < serve.RUNS_AT_ONCE and (function.flow is None or not function.flow.gated):
                 starts.append(
                     admission.start(node, env, function, ids.run_id_for_event(env.name, row.id, function.id), row, now)
                 )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from stepwell_server.engine import dispatch, failures, matching, serve, wake
+from stepwell_server.engine import failures, loading, matching, serve, wake
 from stepwell_server.engine.node import Node
 from stepwell_server.model import ids
 from stepwell_server.model.errors import UnavailableError
@@ -66,7 +66,7 @@ async def _search(node: Node, wait: WaitRow, after: str) -> tuple[bool, str]:
     for _ in range(node.tuning.lookback_pages):
         events = await _page(node, wait, after, page_size)
         fitting = [event for event in events if _fits(node, wait, event)]
-        state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id) if fitting else None
+        state = (await loading.read(node, wait.env, [wait.run_id])).get(wait.run_id) if fitting else None
         for event in fitting:
             if state is not None and serve.may_take(env, wait, state, event, matching.event_data(event)):
                 output = matching.event_json(event)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from stepwell_server.engine.expressions import Unjudged
 from stepwell_server.engine.lane import Lane
@@ -17,13 +17,13 @@ from stepwell_server.model import ids
 from stepwell_server.model.errors import CorruptError, UnavailableError
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.function import FunctionSpec
-from stepwell_server.model.journal import LookedBack, OutcomeRow
+from stepwell_server.model.journal import LookedBack, OutcomeRow, WaitRow
 from stepwell_server.model.run import End, RunRow
 from stepwell_server.model.session import LeaseRow
 from stepwell_server.ports.clock import Clock
 from stepwell_server.ports.limiter import Limiter
 from stepwell_server.ports.queue import Queue
-from stepwell_server.ports.store import FIRST, History, Store
+from stepwell_server.ports.store import FIRST, Claims, History, RunState, Store
 
 T = TypeVar("T")
 
@@ -70,6 +70,29 @@ class Environment:
     """Functions whose runs have to be granted something: see engine/limits.py."""
 
 
+class Gates(Protocol):
+    """What the gates of functions are told (engine/gates.py)."""
+
+    def admit(
+        self, env: Environment, pairs: Sequence[tuple[FunctionSpec, EventRow]], then: Callable[[], None], *, again: bool
+    ) -> None:
+        """Durable events came to the gates of functions. then: called once for each that is decided. again: some may
+        have been decided before."""
+        ...
+
+    def waiting(self, state: RunState) -> None:
+        """A run that waits at a gate is durable."""
+        ...
+
+    async def due(self, wait: WaitRow) -> None:
+        """A run at a gate is to be looked at."""
+        ...
+
+    def freed(self, env_name: str, key: str) -> None:
+        """A claim was let go of."""
+        ...
+
+
 class Node:
     """One server process: its ports, its environments, its sessions. One loop, no locks."""
 
@@ -79,6 +102,7 @@ class Node:
         id_: str,
         store: Store,
         history: History,
+        claims: Claims,
         lane: Lane,
         clock: Clock,
         queue: Queue,
@@ -90,6 +114,7 @@ class Node:
         self.id = id_
         self.store = store
         self.history = history
+        self.claims = claims
         self.lane = lane
         self.clock = clock
         self.queue = queue
@@ -120,6 +145,7 @@ class Node:
         self.looked_back: list[LookedBack] = []
         self.wake_timers: Callable[[int], None] = lambda due_ms: None  # the timers, once they run: see engine/timers.py
         self.look_again: Callable[[Environment], None] = lambda env: None  # the pump, once it hands out limited runs
+        self.gates: Gates
         self._tasks: set[asyncio.Task[Any]] = set()
         self.alone_since_ms: int | None = None
         self.inbox_read = FIRST

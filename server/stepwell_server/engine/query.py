@@ -42,6 +42,8 @@ class Waiting(IntEnum):
     EXECUTING = 7
     LEASE = 8
     PAUSED = 9
+    LIMIT = 10
+    GATHERING = 11
 
 
 class Reason(NamedTuple):
@@ -103,6 +105,8 @@ def reasons(node: Node, state: RunState) -> list[Reason]:
         return [Reason(Waiting.PAUSED, "", _paused(run))]
     found = [_open(node, wait) for wait in state.waits if wait.kind not in INNER]
     if status is RunStatus.PARKED:
+        if gate := next((wait for wait in state.waits if wait.kind == StepKind.GATE), None):
+            return [_at_gate(gate, run)]
         came = any(outcome.number is None for outcome in state.outcomes)
         resident = node.residents.get(run.id)
         if came and (resident is None or resident.may_go_on()):
@@ -149,6 +153,15 @@ def _place(node: Node, run: RunRow) -> Reason:
     return Reason(Waiting.CAPACITY, "", message)
 
 
+def _at_gate(wait: WaitRow, run: RunRow) -> Reason:
+    if wait.target.startswith("single:"):
+        message = f"another run of {run.function_id} with the same key lives"
+        return Reason(Waiting.LIMIT, "", message)
+    until = wait.due_ms or 0
+    what = "a batch" if run.gathers else "the last of a flurry"
+    return Reason(Waiting.GATHERING, "", f"gathers events for {what}", until_ms=until)
+
+
 def _open(node: Node, wait: WaitRow) -> Reason:
     until = wait.due_ms or 0
     if wait.kind == StepKind.SLEEP:
@@ -184,7 +197,7 @@ def journal(state: RunState) -> list[Entry]:
 
 
 async def event_with_runs(node: Node, env: str, event_id: str) -> tuple[EventRow, list[str]]:
-    """An event and the runs that it started; raises NotFoundError."""
+    """An event and the runs that it started or joined; raises NotFoundError."""
     known = event_id.startswith(ids.EVENT_PREFIX) and _ID.match(event_id, len(ids.EVENT_PREFIX))
     events = await node.history.events(env, [event_id]) if known else ()
     if not events:
@@ -195,5 +208,7 @@ async def event_with_runs(node: Node, env: str, event_id: str) -> tuple[EventRow
         page = await node.history.list_runs(env, RunFilter(event_id=event_id, before=before, limit=LIMITS.page_size))
         run_ids.extend(row.id for row in page)
         if len(page) < LIMITS.page_size:
+            joined = await node.claims.joined(env, [event_id])
+            run_ids.extend(row.run_id for row in joined if row.run_id and row.run_id not in run_ids)
             return events[0], run_ids
         before = page[-1].id

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Sequence
 
-from stepwell_server.engine import dispatch, fence, limits, lookback, serve, wake
+from stepwell_server.engine import dispatch, fence, limits, loading, lookback, serve, wake
 from stepwell_server.engine.failures import failure_json, tried
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
@@ -63,7 +63,7 @@ async def requeue_rows(
         queued: list[ReadyRow] = []
         parked: list[str] = []
         chunk = rows[at : at + _CHUNK]
-        states = await dispatch.read(node, env, [row.id for row in chunk])
+        states = await loading.read(node, env, [row.id for row in chunk])
         for row in chunk:
             state = states.get(row.id)
             idle = (
@@ -106,7 +106,7 @@ async def requeue_rows(
 
 async def _woken_meanwhile(node: Node, env: str, run_ids: list[str]) -> None:
     """What came for parked runs while they changed hands was for nobody: look in a new snapshot (H16)."""
-    states = await dispatch.read(node, env, run_ids)
+    states = await loading.read(node, env, run_ids)
     for state in states.values():
         if state.run.status == RunStatus.PARKED and any(outcome.number is None for outcome in state.outcomes):
             wake.unowned(node, env, state.run.id, state.run.function_id, state.run.losses)
@@ -290,7 +290,7 @@ def _reread(node: Node, unseen: Sequence[Unseen]) -> int:
 async def _tell(node: Node, resident: Resident, keys: set[str]) -> None:
     # A command that numbers one of them may be on its way to the store: what is read after it tells.
     await node.lane.apply(Commit(resident.env, touches=(resident.run_id,), fences=resident.session.fence))
-    state = (await dispatch.read(node, resident.env, [resident.run_id])).get(resident.run_id)
+    state = (await loading.read(node, resident.env, [resident.run_id])).get(resident.run_id)
     if state is None or node.residents.get(resident.run_id) is not resident:
         return
     for outcome in state.outcomes:
@@ -301,6 +301,6 @@ async def _tell(node: Node, resident: Resident, keys: set[str]) -> None:
 
 
 async def _wake_lost(node: Node, env: str, run_id: str) -> None:
-    row = await dispatch.read_run(node, env, run_id)
+    row = await loading.read_run(node, env, run_id)
     if row is not None and row.status == RunStatus.PARKED and row.session_id is None:
         wake.unowned(node, env, run_id, row.function_id, row.losses)

@@ -53,7 +53,6 @@ def check_functions(app: str, functions: Sequence[FunctionSpec]) -> None:
         _check_timeouts(where, function)
         if function.flow is not None:
             flow.check(where, function.flow)
-            flow.refuse_coming(where, function.flow)
         flow.check_labels(where, function.labels)
         for option, schema in (("input_schema", function.input_schema), ("output_schema", function.output_schema)):
             if schema:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from stepwell_server.engine import admission, dispatch, expressions, matching, wake
+from stepwell_server.engine import admission, expressions, loading, matching, wake
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.register import refresh
 from stepwell_server.model import ids
@@ -25,13 +25,14 @@ _TIDY_S = 1.0
 
 class Accepted(NamedTuple):
     """A batch of accepted events. cursor: None where there is nothing to serve. rest: runs that its commit had no room
-    for. triggers: the registry that it was matched with."""
+    for, or that have a gate to pass. triggers: the registry that it was matched with. again: some of it may be done."""
 
     env: Environment
     events: list[tuple[EventRow, Any]]
     cursor: CursorRow | None
     rest: list[tuple[FunctionSpec, EventRow]]
     triggers: matching.TriggerIndex
+    again: bool = False
 
 
 def accepted(node: Node, batch: Accepted) -> None:
@@ -40,6 +41,11 @@ def accepted(node: Node, batch: Accepted) -> None:
         node.unserved.append(batch)
         if len(node.unserved) == 1:
             node.loop.call_soon(_serve_start, node)
+
+
+def is_gated(function: FunctionSpec) -> bool:
+    """Whether an event has to pass a gate before it starts a run of the function."""
+    return function.flow is not None and function.flow.gated
 
 
 async def serve_again(node: Node, cursor: CursorRow, events: list[EventRow]) -> None:
@@ -52,9 +58,9 @@ async def serve_again(node: Node, cursor: CursorRow, events: list[EventRow]) -> 
     for at in range(0, len(rest), RUNS_AT_ONCE):
         part = rest[at : at + RUNS_AT_ONCE]
         run_ids = [ids.run_id_for_event(env.name, row.id, function.id) for function, row in part]
-        there = await dispatch.read(node, env.name, run_ids)
+        there = await loading.read(node, env.name, run_ids)
         missing.extend(pair for pair, run_id in zip(part, run_ids, strict=True) if run_id not in there)
-    accepted(node, Accepted(env, pairs, cursor, missing, env.triggers))
+    accepted(node, Accepted(env, pairs, cursor, missing, env.triggers, again=True))
 
 
 def _serve_start(node: Node) -> None:
@@ -98,6 +104,12 @@ async def _serve_env(node: Node, env: Environment, items: list[Accepted]) -> Non
             _wake_for(node, env, row, data, waits, keys.get(row.id, ()), left)
         if rest:
             now = node.clock.now_ms()
+            gated = [pair for pair in rest if is_gated(pair[0])]
+            if gated:
+                rest = [pair for pair in rest if not is_gated(pair[0])]
+                for _ in gated:
+                    left.more()
+                node.gates.admit(env, gated, left.one, again=item.again)
             for at in range(0, len(rest), RUNS_AT_ONCE):
                 _start_more(node, env, rest[at : at + RUNS_AT_ONCE], now, left)
         left.armed()
@@ -196,7 +208,7 @@ async def _judge(
     """Waits with a condition, or opened after the event came: is it theirs, and did their run not take it before?"""
     node.busy += 1
     try:
-        states = await dispatch.read(node, env.name, list({wait.run_id for wait in waits}))
+        states = await loading.read(node, env.name, list({wait.run_id for wait in waits}))
     finally:
         node.busy -= 1
     now = node.clock.now_ms()
@@ -219,6 +231,8 @@ def may_take(env: Environment, wait: WaitRow, state: RunState, row: EventRow, da
     if row.id <= run.event_id if run.event_id is not None else row.accepted_ms < run.created_ms:
         return False
     if any(outcome.event_id == row.id and outcome.number is not None for outcome in state.outcomes):
+        return False
+    if any(event.id == row.id for event in state.events):
         return False
     if not wait.condition:
         return True

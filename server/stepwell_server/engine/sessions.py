@@ -9,7 +9,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import NamedTuple
 
-from stepwell_server.engine import dispatch, fence, limits, recover, register, wake
+from stepwell_server.engine import dispatch, fence, limits, loading, recover, register, wake
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session, Tree, base_key
 from stepwell_server.model import ids
@@ -199,7 +199,7 @@ async def _reconcile(
     states: list[RunState] = []
     try:
         for at in range(0, len(kept), 256):
-            states.extend((await dispatch.read(node, env.name, kept[at : at + 256])).values())
+            states.extend((await loading.read(node, env.name, kept[at : at + 256])).values())
     finally:
         for run_id, outcomes in came.items():
             if node.adopting.get(run_id) is outcomes:

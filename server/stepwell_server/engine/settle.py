@@ -113,6 +113,8 @@ def _durable(node: Node, session: Session, draft: Draft) -> None:
 
 def _follow_ups(node: Node, draft: Draft, commit: Commit) -> None:
     """Timers, look-backs, children and events that a commit brought."""
+    if commit.claim_ends:
+        ending.freed(node, commit)
     if commit.waits:
         dispatch.ring(node, commit.waits)
         for wait in draft.waits or ():

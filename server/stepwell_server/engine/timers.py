@@ -122,6 +122,8 @@ class Timers:
             await unwind.timed_out(self._node, row)
         elif row.kind == StepKind.GRACE:
             await unwind.grace_over(self._node, row)
+        elif row.kind == StepKind.GATE:
+            await self._node.gates.due(row)
         else:
             await unwind.asked(self._node, row)
 

@@ -6,7 +6,7 @@ is over.
 
 from __future__ import annotations
 
-from stepwell_server.engine import dispatch, ending, fence, query, wake
+from stepwell_server.engine import dispatch, ending, fence, loading, query, wake
 from stepwell_server.engine.node import Node
 from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.errors import InvalidError, NotFoundError, UnavailableError
@@ -98,7 +98,7 @@ async def _request(node: Node, state: RunState, failure: bytes) -> None:
 async def timed_out(node: Node, wait: WaitRow) -> None:
     """A time-out of a function has fired for a run. Whatever ended the run, or began to end it, before wins."""
     for _ in range(_TRIES):
-        state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id)
+        state = (await loading.read(node, wait.env, [wait.run_id])).get(wait.run_id)
         if state is None or state.run.status not in _LIVE or wait not in state.waits:
             break
         if wait.key == START_KEY and not _never_started(state):
@@ -129,7 +129,7 @@ async def _unwind_timed_out(node: Node, state: RunState, wait: WaitRow) -> bool:
 
 
 def _never_started(state: RunState) -> bool:
-    return state.run.status == RunStatus.QUEUED and state.run.turn == 0
+    return state.run.turn == 0 and state.run.status in (RunStatus.QUEUED, RunStatus.PARKED)
 
 
 def _grace(node: Node, request: OutcomeRow, function_id: str) -> WaitRow:
@@ -147,7 +147,7 @@ async def grace_over(node: Node, wait: WaitRow) -> None:
     resident = node.residents.get(wait.run_id)
     request = resident.cancel if resident is not None else None
     if request is None:
-        state = (await dispatch.read(node, wait.env, [wait.run_id])).get(wait.run_id)
+        state = (await loading.read(node, wait.env, [wait.run_id])).get(wait.run_id)
         request = query.unwinding(state) if state is not None else None
         if state is None or request is None or state.run.status not in _LIVE:
             # A run that ended just before the request was durable has never seen it.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from stepwell_server.engine import dispatch
+from stepwell_server.engine import dispatch, loading
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
@@ -283,7 +283,7 @@ async def _find(node: Node, outcome: OutcomeRow) -> None:
     """What the store holds under the key is told, if the code has not seen it yet."""
     node.busy += 1
     try:
-        state = (await dispatch.read(node, outcome.env, [outcome.run_id])).get(outcome.run_id)
+        state = (await loading.read(node, outcome.env, [outcome.run_id])).get(outcome.run_id)
     finally:
         node.busy -= 1
     for row in state.outcomes if state is not None else ():

@@ -95,3 +95,8 @@ class Flow:
     batch: Batch | None = None
     singleton: Singleton | None = None
     priority: str = ""
+
+    @property
+    def gated(self) -> bool:
+        """Whether an event has to pass a gate before it starts a run."""
+        return not (self.rate_limit is None and self.debounce is None and self.batch is None and self.singleton is None)

@@ -9,6 +9,8 @@ CANCEL_KEY = "$cancel"
 GRACE_KEY = "$grace"
 ASK_KEY = "$ask"
 START_KEY = "$start"
+GATE_KEY = "$gate"
+CLAIM_KEY = "$claim"
 RUN_KEY = "$run"
 
 
@@ -28,10 +30,15 @@ class StepKind(IntEnum):
     CANCEL = 100
     GRACE = 101
     TIMEOUT = 102
+    GATE = 103
+    CLAIM = 104
 
 
-INNER = frozenset({int(StepKind.CANCEL), int(StepKind.GRACE), int(StepKind.TIMEOUT)})
+INNER = frozenset(int(kind) for kind in StepKind if kind >= StepKind.CANCEL)
 """Kinds that no worker hears of as a step."""
+
+CLAIMING = frozenset({int(StepKind.GATE), int(StepKind.CLAIM)})
+"""Kinds of waits that name a claim, which the end of their run lets go of."""
 
 UNWINDING = frozenset({int(StepKind.CANCEL), int(StepKind.TIMEOUT)})
 """Kinds of the outcome $cancel: somebody asked for the end of the run, or its time was over."""
@@ -91,6 +98,8 @@ class WaitRow(NamedTuple):
     CANCEL: the run is to be cancelled, because its parent no longer wants it; due at once.
     TIMEOUT: a time-out of the function, failure = what the run then ends with. Under $start that of the start; under
     $cancel that of the whole run, so that a request to cancel and the time-out are one key of which the first wins.
+    GATE: the run has not started: it gathers events or waits at a gate; target = key of the claim, due_ms = when it is
+    looked at. CLAIM: the run holds the claim of that key until its end.
     after_event: the look-back considers events with greater ids; None once it has looked back (H17).
     function_id: of the run, so that a wake knows who can take it.
     """

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 KIB = 1024
 MIB = 1024 * KIB
 DAY_MS = 86_400_000
+CLAIM_LEFT_MS = 600_000
+"""For so long the row of a claim stays that nobody holds, so that whoever read it meets its next version."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +34,7 @@ class Limits:
     frame_bytes: int = 4 * MIB
     frame_soft_bytes: int = 64 * KIB
     frame_items: int = 128
+    batch_bytes: int = 2 * MIB
     wait_ms: int = 366 * DAY_MS
     dedup_ms: int = DAY_MS
     page_size: int = 1_000

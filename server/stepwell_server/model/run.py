@@ -6,7 +6,7 @@ new ───▶ │ QUEUED │ ──────────▶ │ RUNNING �
              ▲    lost, drained               woken with a place      │
              └────────────────────────────────────────────────────────┘ woken without a place
 any live ──▶ PAUSED ──▶ QUEUED | PARKED          any live ──▶ COMPLETED | FAILED | CANCELLED | TIMED_OUT
-new ──▶ QUEUED | RUNNING | SKIPPED
+new ──▶ QUEUED | RUNNING | SKIPPED | PARKED (it gathers events, or waits at a gate)        QUEUED | PARKED ──▶ SKIPPED
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ _TERMINAL = ENDS - {RunStatus.SKIPPED}
 
 # The state chart as a table: from → to. None is "new".
 EDGES: dict[RunStatus | None, frozenset[RunStatus]] = {
-    None: frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.SKIPPED}),
-    RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.PAUSED}) | _TERMINAL,
+    None: frozenset({RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.PARKED, RunStatus.SKIPPED}),
+    RunStatus.QUEUED: frozenset({RunStatus.RUNNING, RunStatus.PAUSED}) | ENDS,
     RunStatus.RUNNING: frozenset({RunStatus.PARKED, RunStatus.QUEUED, RunStatus.PAUSED}) | _TERMINAL,
-    RunStatus.PARKED: frozenset({RunStatus.RUNNING, RunStatus.QUEUED, RunStatus.PAUSED}) | _TERMINAL,
+    RunStatus.PARKED: frozenset({RunStatus.RUNNING, RunStatus.QUEUED, RunStatus.PAUSED}) | ENDS,
     RunStatus.PAUSED: frozenset({RunStatus.QUEUED, RunStatus.PARKED, RunStatus.RUNNING}) | _TERMINAL,
 }
 

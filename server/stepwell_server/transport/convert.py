@@ -92,18 +92,22 @@ def new_event(message: event_pb2.NewEvent) -> NewEvent:
 
 def event_message(row: EventRow) -> event_pb2.Event:
     """An accepted event."""
-    message = event_pb2.Event(
-        id=row.id,
-        name=row.name,
-        sender_id=row.sender_id,
-        time_ms=row.time_ms,
-        accepted_ms=row.accepted_ms,
-    )
+    message = event_pb2.Event()
+    event_into(message, row)
+    return message
+
+
+def event_into(message: event_pb2.Event, row: EventRow) -> None:
+    """Fills in an accepted event."""
+    message.id = row.id
+    message.name = row.name
+    message.sender_id = row.sender_id
+    message.time_ms = row.time_ms
+    message.accepted_ms = row.accepted_ms
     message.data.data = row.data or b"{}"
     message.data.encoding = row.encoding
     if row.metadata:
         message.metadata.update(orjson.loads(row.metadata))
-    return message
 
 
 def input_message(message: event_pb2.Event, state: RunState) -> None:

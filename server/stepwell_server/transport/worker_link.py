@@ -15,6 +15,7 @@ from stepwell_server.ports.store import RunState
 from stepwell_server.transport import convert
 
 _LAST_FRAME_S = 1.0
+_EVENT_BYTES = 128
 
 
 class WorkerLink:
@@ -73,6 +74,8 @@ class WorkerLink:
         told = (o for o in state.outcomes if o.number != GIVEN_UP)
         journal = [outcome for outcome in told if outcome.number is not None or outcome.kind not in INNER]
         size = 256 + len(state.event.data if state.event is not None else run.input or b"")
+        if state.events:
+            size += sum(len(event.data) + len(event.metadata) + _EVENT_BYTES for event in state.events)
         message = self._work(size).assigns.add(
             run_id=run.id,
             turn=run.turn,
@@ -83,12 +86,14 @@ class WorkerLink:
         if cancel is not None:
             message.cancel_failure.CopyFrom(convert.failure_message(cancel.failure))
         convert.input_message(message.event, state)
+        for event in state.events:
+            convert.event_into(message.events.add(), event)
         waits = [wait for wait in state.waits if wait.kind not in INNER]
         if not journal and not waits:
             return
         part: step_pb2.Assign | step_pb2.JournalPart = message
         room = LIMITS.frame_soft_bytes - self._bytes
-        count = 0
+        count = len(state.events)  # behind a batch the journal begins a part of its own: the two may not fit one frame
         for item in (*journal, *waits):
             cost = 96 + (len(item.output or b"") + len(item.failure or b"") if isinstance(item, OutcomeRow) else 0)
             if count and (cost > room or count >= LIMITS.frame_items):

@@ -16,6 +16,7 @@ from stepwell_server.adapters.memory.disjoint import guarded_writes
 from stepwell_server.adapters.memory.store import MemoryStore
 from stepwell_server.engine import begin, conclude, control, ingest, register, sessions
 from stepwell_server.engine.advance import Frame
+from stepwell_server.engine.gates import Gates
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.node import Node, Tuning
 from stepwell_server.engine.residents import Session, Tree
@@ -76,6 +77,10 @@ class HeldStore:
     def hold_question(self, name: str) -> Held:
         """The next call of this read waits until released, and only then looks."""
         return self._add(Held(lambda _: True, asks=name))
+
+    def forget(self, held: Held) -> None:
+        """Holds no more calls back, but those that it already does."""
+        self._held.remove(held)
 
     def _add(self, held: Held) -> Held:
         self._held.append(held)
@@ -221,10 +226,11 @@ class Rig:
         self.store = store or HeldStore()
         ports: Any = self.store
         self.node = Node(
-            id_=name, store=ports, history=ports, lane=Lane(ports), clock=SystemClock(), queue=LocalQueue(ports),
-            limiter=LocalLimiter(),
+            id_=name, store=ports, history=ports, claims=ports, lane=Lane(ports), clock=SystemClock(),
+            queue=LocalQueue(ports), limiter=LocalLimiter(),
             entropy=lambda n: bytes(range(n)) if n != 10 else self._entropy(), chance=lambda: 0.5, tuning=tuning,
         )  # fmt: skip
+        Gates(self.node)
         self.node.alone_since_ms = 0
         self.timers = Timers(self.node)
         self._count = 0
@@ -276,6 +282,11 @@ class Rig:
         run_id = await control.invoke(self.node, ENV, f"{APP}/{function}", b"", "", "", b"")
         await self.settle()
         return run_id
+
+    async def cancel(self, run_id: str) -> None:
+        """Somebody asks for the end of a run; what follows has happened when this returns."""
+        await control.cancel(self.node, ENV, run_id, "")
+        await self.settle()
 
     async def send(self, name: str, data: dict[str, Any] | None = None) -> str:
         """An event; durable when this returns, and whoever it was for has it."""

@@ -12,9 +12,10 @@ from stepwell.v1 import function_pb2
 def registered(**options: Any) -> function_pb2.FunctionSpec:
     app = stepwell.App("shop")
 
-    @app.function(name="a", on="x", **options)
-    async def _(step: stepwell.Step) -> None: ...
+    async def one(step: stepwell.Step) -> None: ...
+    async def many(step: stepwell.Step, events: list[stepwell.Event[Any]]) -> None: ...
 
+    app.function(name="a", on="x", **options)(many if "batch" in options else one)
     return app.specs()[0]
 
 
@@ -29,7 +30,6 @@ def test_every_option_is_said() -> None:
         throttle=stepwell.Throttle(5, "1m", burst=2),
         rate_limit=stepwell.RateLimit(1, "1d", key="event.data.user"),
         debounce=stepwell.Debounce("30s", max_wait="5m"),
-        singleton=stepwell.Singleton(mode="cancel"),
         priority="event.data.vip ? 120 : 0",
     ).flow
     assert [(one.limit, one.key, one.scope, one.hold) for one in flow.concurrency] == [
@@ -39,7 +39,8 @@ def test_every_option_is_said() -> None:
     assert (flow.throttle.limit, flow.throttle.period_ms, flow.throttle.burst) == (5, 60_000, 2)
     assert (flow.rate_limit.limit, flow.rate_limit.period_ms, flow.rate_limit.key) == (1, 86_400_000, "event.data.user")
     assert (flow.debounce.period_ms, flow.debounce.max_wait_ms) == (30_000, 300_000)
-    assert flow.singleton.mode == function_pb2.Singleton.MODE_CANCEL
+    single = registered(singleton=stepwell.Singleton(mode="cancel")).flow.singleton
+    assert single.mode == function_pb2.Singleton.MODE_CANCEL
     assert flow.priority == "event.data.vip ? 120 : 0"
     batch = registered(batch=stepwell.Batch(100, "5s", key="event.data.tenant", if_="event.data.n > 1")).flow.batch
     assert (batch.max_size, batch.timeout_ms, batch.key, batch.condition) == (
@@ -63,6 +64,7 @@ def test_every_option_is_said() -> None:
         ({"debounce": stepwell.Debounce("10s", max_wait="1s")}, "debounce: max_wait '1s' is not 10000 ms"),
         ({"batch": stepwell.Batch(1, "1s")}, "batch: max_size 1"),
         ({"batch": stepwell.Batch(5, "1s"), "debounce": stepwell.Debounce("1s")}, "by batch or by debounce"),
+        ({"singleton": True, "debounce": stepwell.Debounce("1s")}, "singleton: not together with batch or debounce"),
         ({"singleton": "yes"}, "singleton: 'yes' is neither True nor a Singleton"),
         ({"priority": 5}, "priority: 5 is not a CEL expression"),
         ({"priority": "x" * 3000}, "priority: an expression is at most 2048 bytes"),

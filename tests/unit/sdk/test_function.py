@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from pydantic import BaseModel
-from stepwell import App, Event, RegistrationError, Retry, Step, SyncStep, Trigger
+from stepwell import App, Batch, Event, RegistrationError, Retry, Step, SyncStep, Trigger
 
 
 @dataclass
@@ -61,6 +61,21 @@ def test_the_event_is_read_as_its_annotation_says() -> None:
     assert here.parameters == ["event", "step"]
     assert here.decode_input is not None
     assert here.decode_input({"n": 1}) == Local(1)
+
+
+def test_a_function_that_gathers_batches_takes_a_list_of_events() -> None:
+    app = App("shop")
+
+    @app.function(on="a", batch=Batch(10, "5s"))
+    async def typed(step: Step, events: list[Event[Charge]]) -> None: ...
+
+    @app.function(on="a", batch=Batch(10, "5s"))
+    def plain(events, step): ...  # type: ignore[no-untyped-def]  # pyright: ignore
+
+    assert (typed.parameters, plain.parameters) == (["step", "events"], ["events", "step"])
+    assert typed.decode_input is not None
+    assert typed.decode_input({"amount": 1}) == Charge(amount=1)
+    assert b'"amount"' in app.specs()[0].triggers[0].schema
 
 
 @pytest.mark.parametrize(
@@ -134,6 +149,21 @@ def test_wrong_functions_are_refused() -> None:
             app.function(on="a")(fn)  # type: ignore[arg-type]
     with pytest.raises(RegistrationError, match="app name"):
         App("a b")
+
+
+def test_a_list_of_events_and_a_batch_belong_together() -> None:
+    async def one(step: Step, event: Event[Charge]) -> None: ...
+    async def none(step: Step) -> None: ...
+    async def many(step: Step, events: list[Event[Charge]]) -> None: ...
+    async def numbers(step: Step, events: list[int]) -> None: ...
+
+    for fn in (one, none):
+        with pytest.raises(RegistrationError, match=f"function {fn.__name__}, batch: .* `events: list"):
+            App("shop").function(on="a", batch=Batch(10, "5s"))(fn)
+    with pytest.raises(RegistrationError, match="function many: only one with batch= gets a list of events"):
+        App("shop").function(on="a")(many)
+    with pytest.raises(RegistrationError, match="parameter 'events' is neither"):
+        App("shop").function(on="a", batch=Batch(10, "5s"))(numbers)
 
 
 def test_importing_does_no_work() -> None:

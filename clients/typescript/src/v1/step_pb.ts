@@ -1646,8 +1646,8 @@ export type Assign = Message<"stepwell.v1.Assign"> & {
   cancelFailure?: Failure | undefined;
 
   /**
-   * Of a function that gathers batches: all events of the run in the order of their acceptance, the first of which is
-   * event; else empty.
+   * Of a run that gathered a batch: all its events, in the order of their ids; event is the first that came. Empty: event
+   * is the only one.
    *
    * @generated from field: repeated stepwell.v1.Event events = 11;
    */
