@@ -1,36 +1,27 @@
 // The end of a trace over three languages: each span becomes a line of JSON in the file SPANS.
 
-import {
-  BasicTracerProvider,
-  type ReadableSpan,
-  SimpleSpanProcessor,
-  type SpanExporter,
-} from "@opentelemetry/sdk-trace-base";
+import { BasicTracerProvider, type SpanProcessor } from "@opentelemetry/sdk-trace-base";
 import { appendFileSync } from "node:fs";
 import { App } from "../../../src/index.js";
 import { IdGenerator, tracing } from "../../../src/tracing.js";
 
-const exporter: SpanExporter = {
-  export(spans: ReadableSpan[], done) {
-    for (const span of spans) {
-      const { traceId, spanId } = span.spanContext();
-      const line = {
-        name: span.name,
-        trace: traceId,
-        span: spanId,
-        parent: span.parentSpanContext?.spanId ?? "",
-        attributes: span.attributes,
-      };
-      appendFileSync(process.env["SPANS"] ?? "", `${JSON.stringify(line)}\n`);
-    }
-    done({ code: 0 });
+const lines: SpanProcessor = {
+  onStart: () => undefined,
+  onEnd(span) {
+    const { traceId, spanId } = span.spanContext();
+    const line = {
+      name: span.name,
+      trace: traceId,
+      span: spanId,
+      parent: span.parentSpanContext?.spanId ?? "",
+      attributes: span.attributes,
+    };
+    appendFileSync(process.env["SPANS"] ?? "", `${JSON.stringify(line)}\n`);
   },
+  forceFlush: () => Promise.resolve(),
   shutdown: () => Promise.resolve(),
 };
-const provider = new BasicTracerProvider({
-  idGenerator: new IdGenerator(),
-  spanProcessors: [new SimpleSpanProcessor(exporter)],
-});
+const provider = new BasicTracerProvider({ idGenerator: new IdGenerator(), spanProcessors: [lines] });
 
 const app = new App("last");
 
