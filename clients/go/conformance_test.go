@@ -38,15 +38,18 @@ type transcript struct {
 }
 
 type assignment struct {
-	Event struct {
-		ID   string
-		Name string
-		Data raw
-	}
+	Event         started
+	Events        []started
 	Journal       []outcome
 	Open          []struct{ Key, Kind, Target string }
 	Cancelled     bool
 	CancelFailure *failed `json:"cancel_failure"`
+}
+
+type started struct {
+	ID   string
+	Name string
+	Data raw
 }
 
 type outcome struct {
@@ -219,23 +222,33 @@ func (f *failed) message() *stepwellv1.Failure {
 	return &stepwellv1.Failure{Type: f.Type, Message: f.Message, Reason: f.Reason}
 }
 
-func (a assignment) message() *stepwellv1.Assign {
+func (s started) message() *stepwellv1.Event {
 	event := &stepwellv1.Event{Id: "evt_1", Name: "test/start", TimeMs: 1000, Data: &stepwellv1.Payload{Data: []byte("{}")}}
-	if a.Event.ID != "" {
-		event.Id = a.Event.ID
+	if s.ID != "" {
+		event.Id = s.ID
 	}
-	if a.Event.Name != "" {
-		event.Name = a.Event.Name
+	if s.Name != "" {
+		event.Name = s.Name
 	}
-	if a.Event.Data != nil {
-		event.Data.Data = a.Event.Data
+	if s.Data != nil {
+		event.Data.Data = s.Data
 	}
-	if string(a.Event.Data) == "null" {
+	if string(s.Data) == "null" {
 		event.Data = nil
 	}
+	return event
+}
+
+func (a assignment) message() *stepwellv1.Assign {
 	message := &stepwellv1.Assign{
-		RunId: "run_1", Turn: 1, FunctionId: "test/program", CreatedMs: 1000, Cancelled: a.Cancelled, Event: event,
+		RunId: "run_1", Turn: 1, FunctionId: "test/program", CreatedMs: 1000, Cancelled: a.Cancelled, Event: a.Event.message(),
 		CancelFailure: a.CancelFailure.message(),
+	}
+	for _, one := range a.Events {
+		message.Events = append(message.Events, one.message())
+	}
+	if len(message.Events) > 0 {
+		message.Event = message.Events[0]
 	}
 	for _, one := range a.Journal {
 		message.Journal = append(message.Journal, one.message())

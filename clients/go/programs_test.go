@@ -48,14 +48,26 @@ var programs = sw.NewApp("test",
 	program("strict_nothing", strictNothing, sw.Strict()), program("strict_values", strictValues, sw.Strict()),
 	program("strict_calls", strictCalls, sw.Strict()), program("chance", chance),
 	program("two_waits", twoWaits), program("late_question", lateQuestion), program("unasked", unasked),
+	named("batch", sw.BatchFunction("batch", sw.On(), sw.Batch{MaxSize: 10, Timeout: time.Second}, batch)),
 )
 
 var byName = map[string]sw.Declared{}
 
 func program[Out any](name string, code func(sw.Context, sw.Event[fields]) (Out, error), opts ...sw.FunctionOption) sw.Declared {
-	declared := sw.Function(name, sw.On(), code, opts...)
+	return named(name, sw.Function(name, sw.On(), code, opts...))
+}
+
+func named(name string, declared sw.Declared) sw.Declared {
 	byName[name] = declared
 	return declared
+}
+
+func batch(ctx sw.Context, events []sw.Event[fields]) ([]any, error) {
+	var ids, numbers []any
+	for _, one := range events {
+		ids, numbers = append(ids, one.ID), append(numbers, one.Data["n"])
+	}
+	return numbers, do(ctx, "note", ids...)
 }
 
 func sequential(ctx sw.Context, _ sw.Event[fields]) (map[string]raw, error) {

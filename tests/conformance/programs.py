@@ -8,6 +8,7 @@ from typing import Any
 
 from stepwell import (
     App,
+    Batch,
     Event,
     InvokeError,
     InvokeTimeoutError,
@@ -316,3 +317,9 @@ async def late_question(step: Step) -> Json:
 async def unasked(step: Step) -> Json:
     step.run(body, name="never awaited")
     return await step.run(body, name="a")
+
+
+@program(batch=Batch(10, "1s"))
+async def batch(step: Step, events: list[Event[Any]]) -> Json:
+    await step.run(body, *(one.id for one in events), name="note")
+    return [one.data["n"] for one in events]

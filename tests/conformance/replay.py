@@ -109,13 +109,19 @@ def _failure_message(spec: Json) -> common_pb2.Failure:
     return common_pb2.Failure(**spec)
 
 
-def assign(spec: Json) -> step_pb2.Assign:
-    event = {"id": "evt_1", "name": "test/start", "data": {}, **spec.get("event", {})}
+def _event(spec: Json) -> event_pb2.Event:
+    event = {"id": "evt_1", "name": "test/start", "data": {}, **spec}
     data = common_pb2.Payload() if event["data"] is None else _payload(event["data"])
+    return event_pb2.Event(id=event["id"], name=event["name"], data=data, time_ms=1000)
+
+
+def assign(spec: Json) -> step_pb2.Assign:
+    events = [_event(item) for item in spec.get("events", [])]
     return step_pb2.Assign(
         run_id="run_1", turn=1, function_id="test/program", created_ms=1000, cancelled=spec.get("cancelled", False),
         cancel_failure=_failure_message(spec["cancel_failure"]) if "cancel_failure" in spec else None,
-        event=event_pb2.Event(id=event["id"], name=event["name"], data=data, time_ms=1000),
+        event=events[0] if events else _event(spec.get("event", {})),
+        events=events,
         journal=[outcome(item) for item in spec.get("journal", [])],
         open=[
             step_pb2.OpenKey(key=o["key"], kind=f"STEP_KIND_{o['kind']}", target=o.get("target", ""))

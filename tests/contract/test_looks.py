@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 import pytest
 from stepwell_server.adapters.local.clock import SystemClock
+from stepwell_server.adapters.local.limiter import LocalLimiter
 from stepwell_server.adapters.local.queue import LocalQueue
 from stepwell_server.engine import listing, scan, trouble
 from stepwell_server.engine.lane import Lane
@@ -35,8 +36,8 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def node_of(store: FullStore) -> Node:
     return Node(
-        id_="n", store=store, history=store, lane=Lane(store), clock=SystemClock(), queue=LocalQueue(store),
-        entropy=os.urandom, chance=random.random,
+        id_="n", store=store, history=store, claims=store, lane=Lane(store), clock=SystemClock(),
+        queue=LocalQueue(store), limiter=LocalLimiter(), entropy=os.urandom, chance=random.random,
     )  # fmt: skip
 
 

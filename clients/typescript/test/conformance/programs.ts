@@ -262,3 +262,8 @@ app.function({ id: "unasked" }, async ({ step }) => {
   void run(step, "never awaited");
   return await run(step, "a");
 });
+
+app.function({ id: "batch", batch: { maxSize: 10, timeout: "1s" } }, async ({ events, step }) => {
+  await run(step, "note", ...events.map((one) => one.id));
+  return events.map((one) => one.data.n);
+});

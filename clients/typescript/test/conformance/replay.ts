@@ -1,6 +1,6 @@
 // Plays a transcript against the TypeScript core and says what it did, in the transcript's own words.
 
-import { create } from "@bufbuild/protobuf";
+import { type MessageInitShape, create } from "@bufbuild/protobuf";
 import { decode, encode } from "../../src/codec.js";
 import type { Body } from "../../src/context.js";
 import { type App, NonRetriableError, RetryAfterError, StepTimeoutError } from "../../src/index.js";
@@ -8,6 +8,7 @@ import type { Command } from "../../src/outbox.js";
 import { quiescent } from "../../src/quiescence.js";
 import { Reentry, type Turns } from "../../src/reentry.js";
 import { type Failure, FailureSchema, type Payload } from "../../src/v1/common_pb.js";
+import type { EventSchema } from "../../src/v1/event_pb.js";
 import {
   type Assign,
   AssignSchema,
@@ -101,7 +102,7 @@ export function outcome(spec: Json): Outcome {
 }
 
 export function assign(spec: Json): Assign {
-  const event = { id: "evt_1", name: "test/start", data: {}, ...spec.event };
+  const events = (spec.events ?? []).map(started);
   return create(AssignSchema, {
     runId: "run_1",
     turn: 1,
@@ -109,12 +110,8 @@ export function assign(spec: Json): Assign {
     createdMs: 1000n,
     cancelled: spec.cancelled ?? false,
     ...("cancel_failure" in spec && { cancelFailure: camel(spec.cancel_failure) }),
-    event: {
-      id: event.id,
-      name: event.name,
-      timeMs: 1000n,
-      data: event.data === null ? {} : { data: encode(event.data, "data") },
-    },
+    event: events[0] ?? started(spec.event),
+    events,
     journal: (spec.journal ?? []).map(outcome),
     open: (spec.open ?? []).map(({ key, kind, target = "" }: Json) => ({
       key,
@@ -122,6 +119,11 @@ export function assign(spec: Json): Assign {
       target,
     })),
   });
+}
+
+function started(spec: Json): MessageInitShape<typeof EventSchema> {
+  const { id, name, data } = { id: "evt_1", name: "test/start", data: {}, ...spec };
+  return { id, name, timeMs: 1000n, data: data === null ? {} : { data: encode(data, "data") } };
 }
 
 /** Members of a message by their names in TypeScript. */
