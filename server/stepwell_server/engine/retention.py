@@ -99,12 +99,15 @@ class Forgetting:
 
     async def _runs(self, env: str, kept: Mapping[str, int]) -> int:
         now = self._node.clock.now_ms()
-        expiries = [Expiry(status, now - kept[kind]) for kind, status in STATUSES.items() if kept[kind]]
+        # An event that is served again must find the run that it started or joined, which ended after it came.
+        cursor = (await self._store.oldest(env)).cursor
+        unserved_ms = ids.time_of(cursor) if cursor else now
+        expiries = [
+            Expiry(status, min(now - kept[kind], unserved_ms)) for kind, status in STATUSES.items() if kept[kind]
+        ]
         if not expiries:
             return 0
-        cursor = (await self._store.oldest(env)).cursor
-        end = ids.RUN_PREFIX + ids.time_part(max(expiry.before_ms for expiry in expiries))
-        before = min(end, ids.RUN_PREFIX + cursor[4:16]) if cursor else end
+        before = ids.RUN_PREFIX + ids.time_part(max(expiry.before_ms for expiry in expiries))
         removed, page = 0, Page(ids.RUN_PREFIX, 0)
         while page.last:
             page = await self._store.forget_runs(env, page.last, before, expiries, _PAGE)
