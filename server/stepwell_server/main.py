@@ -44,6 +44,7 @@ from stepwell_server.engine.lease import Lease
 from stepwell_server.engine.node import Node, Tuning
 from stepwell_server.engine.readiness import Readiness
 from stepwell_server.engine.register import refresh
+from stepwell_server.engine.retention import Forgetting
 from stepwell_server.engine.timers import Timers
 from stepwell_server.model.errors import InvalidError, StateError
 from stepwell_server.settings import Settings
@@ -193,6 +194,8 @@ class Server:
         await refresh(node, node.environment(settings.environment))
         await self._housekeeping.start(settings.environment)
         await self._timers.start()
+        self._forgetting = Forgetting(node, store.retention)
+        self._forgetting.start(settings.environment)
 
     async def _listen(self, host: str, port: int) -> None:
         node, scope = self.node, self.scope
@@ -233,7 +236,7 @@ class Server:
             log.warning("leaving while work is in flight: the workers bring it to the next server")
 
     def _stop_services(self) -> None:
-        for service in ("_timers", "_housekeeping", "_readiness"):
+        for service in ("_timers", "_housekeeping", "_forgetting", "_readiness"):
             if hasattr(self, service):
                 getattr(self, service).stop()
 

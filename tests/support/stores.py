@@ -24,6 +24,7 @@ from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import OutcomeRow, WaitRow
 from stepwell_server.model.run import RunRow
 from stepwell_server.model.session import LeaseRow, SessionRow, SettingRow
+from stepwell_server.ports.retention import Retention
 from stepwell_server.ports.store import Claims, History, Store
 
 NAMES = ("memory", "sqlite", "postgres")
@@ -58,6 +59,7 @@ class FullStore(Store, History, Claims, Protocol):
     """What every adapter offers."""
 
     flushers: int
+    retention: Retention
 
     async def close(self) -> None: ...
 

@@ -21,6 +21,323 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// What is kept for a while.
+type Kept int32
+
+const (
+	// Never sent.
+	Kept_KEPT_UNSPECIFIED Kept = 0
+	// Runs that ended with an output.
+	Kept_KEPT_COMPLETED Kept = 1
+	// Runs that ended with a failure.
+	Kept_KEPT_FAILED Kept = 2
+	// Runs that were cancelled.
+	Kept_KEPT_CANCELLED Kept = 3
+	// Runs whose time was over.
+	Kept_KEPT_TIMED_OUT Kept = 4
+	// Runs that never started.
+	Kept_KEPT_SKIPPED Kept = 5
+	// Events; those as old as the oldest run stay with it.
+	Kept_KEPT_EVENTS Kept = 6
+)
+
+// Enum value maps for Kept.
+var (
+	Kept_name = map[int32]string{
+		0: "KEPT_UNSPECIFIED",
+		1: "KEPT_COMPLETED",
+		2: "KEPT_FAILED",
+		3: "KEPT_CANCELLED",
+		4: "KEPT_TIMED_OUT",
+		5: "KEPT_SKIPPED",
+		6: "KEPT_EVENTS",
+	}
+	Kept_value = map[string]int32{
+		"KEPT_UNSPECIFIED": 0,
+		"KEPT_COMPLETED":   1,
+		"KEPT_FAILED":      2,
+		"KEPT_CANCELLED":   3,
+		"KEPT_TIMED_OUT":   4,
+		"KEPT_SKIPPED":     5,
+		"KEPT_EVENTS":      6,
+	}
+)
+
+func (x Kept) Enum() *Kept {
+	p := new(Kept)
+	*p = x
+	return p
+}
+
+func (x Kept) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Kept) Descriptor() protoreflect.EnumDescriptor {
+	return file_stepwell_v1_admin_proto_enumTypes[0].Descriptor()
+}
+
+func (Kept) Type() protoreflect.EnumType {
+	return &file_stepwell_v1_admin_proto_enumTypes[0]
+}
+
+func (x Kept) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Kept.Descriptor instead.
+func (Kept) EnumDescriptor() ([]byte, []int) {
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
+// How long one kind is kept.
+type RetentionRule struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The kind.
+	Kept Kept `protobuf:"varint,1,opt,name=kept,proto3,enum=stepwell.v1.Kept" json:"kept,omitempty"`
+	// For this long after its end, or its acceptance: at least an hour. 0: for ever.
+	KeepMs        uint64 `protobuf:"varint,2,opt,name=keep_ms,json=keepMs,proto3" json:"keep_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RetentionRule) Reset() {
+	*x = RetentionRule{}
+	mi := &file_stepwell_v1_admin_proto_msgTypes[0]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RetentionRule) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RetentionRule) ProtoMessage() {}
+
+func (x *RetentionRule) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_admin_proto_msgTypes[0]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RetentionRule.ProtoReflect.Descriptor instead.
+func (*RetentionRule) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{0}
+}
+
+func (x *RetentionRule) GetKept() Kept {
+	if x != nil {
+		return x.Kept
+	}
+	return Kept_KEPT_UNSPECIFIED
+}
+
+func (x *RetentionRule) GetKeepMs() uint64 {
+	if x != nil {
+		return x.KeepMs
+	}
+	return 0
+}
+
+// Asks how long things are kept.
+type GetRetentionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Environment; empty means the server's default.
+	Environment   string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRetentionRequest) Reset() {
+	*x = GetRetentionRequest{}
+	mi := &file_stepwell_v1_admin_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRetentionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRetentionRequest) ProtoMessage() {}
+
+func (x *GetRetentionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_admin_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRetentionRequest.ProtoReflect.Descriptor instead.
+func (*GetRetentionRequest) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *GetRetentionRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+// How long things are kept.
+type GetRetentionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of each kind.
+	Rules         []*RetentionRule `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRetentionResponse) Reset() {
+	*x = GetRetentionResponse{}
+	mi := &file_stepwell_v1_admin_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRetentionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRetentionResponse) ProtoMessage() {}
+
+func (x *GetRetentionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_admin_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRetentionResponse.ProtoReflect.Descriptor instead.
+func (*GetRetentionResponse) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *GetRetentionResponse) GetRules() []*RetentionRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// Changes how long things are kept.
+type SetRetentionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Environment; empty means the server's default.
+	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// At most one of a kind; the kinds that are not named stay as they are.
+	Rules         []*RetentionRule `protobuf:"bytes,2,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRetentionRequest) Reset() {
+	*x = SetRetentionRequest{}
+	mi := &file_stepwell_v1_admin_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRetentionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRetentionRequest) ProtoMessage() {}
+
+func (x *SetRetentionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_admin_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRetentionRequest.ProtoReflect.Descriptor instead.
+func (*SetRetentionRequest) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *SetRetentionRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *SetRetentionRequest) GetRules() []*RetentionRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
+// How long things are kept from now on.
+type SetRetentionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// One of each kind.
+	Rules         []*RetentionRule `protobuf:"bytes,1,rep,name=rules,proto3" json:"rules,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *SetRetentionResponse) Reset() {
+	*x = SetRetentionResponse{}
+	mi := &file_stepwell_v1_admin_proto_msgTypes[4]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *SetRetentionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*SetRetentionResponse) ProtoMessage() {}
+
+func (x *SetRetentionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_admin_proto_msgTypes[4]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use SetRetentionResponse.ProtoReflect.Descriptor instead.
+func (*SetRetentionResponse) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{4}
+}
+
+func (x *SetRetentionResponse) GetRules() []*RetentionRule {
+	if x != nil {
+		return x.Rules
+	}
+	return nil
+}
+
 // A worker's session.
 type Worker struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -56,7 +373,7 @@ type Worker struct {
 
 func (x *Worker) Reset() {
 	*x = Worker{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[0]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -68,7 +385,7 @@ func (x *Worker) String() string {
 func (*Worker) ProtoMessage() {}
 
 func (x *Worker) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[0]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -81,7 +398,7 @@ func (x *Worker) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Worker.ProtoReflect.Descriptor instead.
 func (*Worker) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{0}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Worker) GetSessionId() string {
@@ -186,7 +503,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[1]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -198,7 +515,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[1]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -211,7 +528,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{1}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ListWorkersRequest) GetEnvironment() string {
@@ -232,7 +549,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[2]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -244,7 +561,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[2]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -257,7 +574,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{2}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -280,7 +597,7 @@ type AdvanceClockRequest struct {
 
 func (x *AdvanceClockRequest) Reset() {
 	*x = AdvanceClockRequest{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[3]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -292,7 +609,7 @@ func (x *AdvanceClockRequest) String() string {
 func (*AdvanceClockRequest) ProtoMessage() {}
 
 func (x *AdvanceClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[3]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -305,7 +622,7 @@ func (x *AdvanceClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceClockRequest.ProtoReflect.Descriptor instead.
 func (*AdvanceClockRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{3}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *AdvanceClockRequest) GetAdvanceMs() uint64 {
@@ -339,7 +656,7 @@ type AdvanceClockResponse struct {
 
 func (x *AdvanceClockResponse) Reset() {
 	*x = AdvanceClockResponse{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[4]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +668,7 @@ func (x *AdvanceClockResponse) String() string {
 func (*AdvanceClockResponse) ProtoMessage() {}
 
 func (x *AdvanceClockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[4]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +681,7 @@ func (x *AdvanceClockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceClockResponse.ProtoReflect.Descriptor instead.
 func (*AdvanceClockResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{4}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *AdvanceClockResponse) GetNowMs() int64 {
@@ -404,7 +721,7 @@ type GetServerInfoRequest struct {
 
 func (x *GetServerInfoRequest) Reset() {
 	*x = GetServerInfoRequest{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[5]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -416,7 +733,7 @@ func (x *GetServerInfoRequest) String() string {
 func (*GetServerInfoRequest) ProtoMessage() {}
 
 func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[5]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -429,7 +746,7 @@ func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{5}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 // What this server is.
@@ -455,7 +772,7 @@ type GetServerInfoResponse struct {
 
 func (x *GetServerInfoResponse) Reset() {
 	*x = GetServerInfoResponse{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[6]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -467,7 +784,7 @@ func (x *GetServerInfoResponse) String() string {
 func (*GetServerInfoResponse) ProtoMessage() {}
 
 func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[6]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -480,7 +797,7 @@ func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetServerInfoResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *GetServerInfoResponse) GetVersion() string {
@@ -536,7 +853,19 @@ var File_stepwell_v1_admin_proto protoreflect.FileDescriptor
 
 const file_stepwell_v1_admin_proto_rawDesc = "" +
 	"\n" +
-	"\x17stepwell/v1/admin.proto\x12\vstepwell.v1\"\xf0\x02\n" +
+	"\x17stepwell/v1/admin.proto\x12\vstepwell.v1\"O\n" +
+	"\rRetentionRule\x12%\n" +
+	"\x04kept\x18\x01 \x01(\x0e2\x11.stepwell.v1.KeptR\x04kept\x12\x17\n" +
+	"\akeep_ms\x18\x02 \x01(\x04R\x06keepMs\"7\n" +
+	"\x13GetRetentionRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\"H\n" +
+	"\x14GetRetentionResponse\x120\n" +
+	"\x05rules\x18\x01 \x03(\v2\x1a.stepwell.v1.RetentionRuleR\x05rules\"i\n" +
+	"\x13SetRetentionRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x120\n" +
+	"\x05rules\x18\x02 \x03(\v2\x1a.stepwell.v1.RetentionRuleR\x05rules\"H\n" +
+	"\x14SetRetentionResponse\x120\n" +
+	"\x05rules\x18\x01 \x03(\v2\x1a.stepwell.v1.RetentionRuleR\x05rules\"\xf0\x02\n" +
 	"\x06Worker\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x10\n" +
@@ -577,11 +906,21 @@ const file_stepwell_v1_admin_proto_rawDesc = "" +
 	"\bdatabase\x18\x04 \x01(\tR\bdatabase\x12\x15\n" +
 	"\x06now_ms\x18\x05 \x01(\x03R\x05nowMs\x12\x14\n" +
 	"\x05ready\x18\x06 \x01(\bR\x05ready\x12\x1b\n" +
-	"\tnot_ready\x18\a \x01(\tR\bnotReady2\x8d\x02\n" +
+	"\tnot_ready\x18\a \x01(\tR\bnotReady*\x8c\x01\n" +
+	"\x04Kept\x12\x14\n" +
+	"\x10KEPT_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eKEPT_COMPLETED\x10\x01\x12\x0f\n" +
+	"\vKEPT_FAILED\x10\x02\x12\x12\n" +
+	"\x0eKEPT_CANCELLED\x10\x03\x12\x12\n" +
+	"\x0eKEPT_TIMED_OUT\x10\x04\x12\x10\n" +
+	"\fKEPT_SKIPPED\x10\x05\x12\x0f\n" +
+	"\vKEPT_EVENTS\x10\x062\xb7\x03\n" +
 	"\fAdminService\x12P\n" +
 	"\vListWorkers\x12\x1f.stepwell.v1.ListWorkersRequest\x1a .stepwell.v1.ListWorkersResponse\x12S\n" +
 	"\fAdvanceClock\x12 .stepwell.v1.AdvanceClockRequest\x1a!.stepwell.v1.AdvanceClockResponse\x12V\n" +
-	"\rGetServerInfo\x12!.stepwell.v1.GetServerInfoRequest\x1a\".stepwell.v1.GetServerInfoResponseb\x06proto3"
+	"\rGetServerInfo\x12!.stepwell.v1.GetServerInfoRequest\x1a\".stepwell.v1.GetServerInfoResponse\x12S\n" +
+	"\fGetRetention\x12 .stepwell.v1.GetRetentionRequest\x1a!.stepwell.v1.GetRetentionResponse\x12S\n" +
+	"\fSetRetention\x12 .stepwell.v1.SetRetentionRequest\x1a!.stepwell.v1.SetRetentionResponseb\x06proto3"
 
 var (
 	file_stepwell_v1_admin_proto_rawDescOnce sync.Once
@@ -595,29 +934,44 @@ func file_stepwell_v1_admin_proto_rawDescGZIP() []byte {
 	return file_stepwell_v1_admin_proto_rawDescData
 }
 
-var file_stepwell_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_stepwell_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
+var file_stepwell_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
 var file_stepwell_v1_admin_proto_goTypes = []any{
-	(*Worker)(nil),                // 0: stepwell.v1.Worker
-	(*ListWorkersRequest)(nil),    // 1: stepwell.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),   // 2: stepwell.v1.ListWorkersResponse
-	(*AdvanceClockRequest)(nil),   // 3: stepwell.v1.AdvanceClockRequest
-	(*AdvanceClockResponse)(nil),  // 4: stepwell.v1.AdvanceClockResponse
-	(*GetServerInfoRequest)(nil),  // 5: stepwell.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil), // 6: stepwell.v1.GetServerInfoResponse
+	(Kept)(0),                     // 0: stepwell.v1.Kept
+	(*RetentionRule)(nil),         // 1: stepwell.v1.RetentionRule
+	(*GetRetentionRequest)(nil),   // 2: stepwell.v1.GetRetentionRequest
+	(*GetRetentionResponse)(nil),  // 3: stepwell.v1.GetRetentionResponse
+	(*SetRetentionRequest)(nil),   // 4: stepwell.v1.SetRetentionRequest
+	(*SetRetentionResponse)(nil),  // 5: stepwell.v1.SetRetentionResponse
+	(*Worker)(nil),                // 6: stepwell.v1.Worker
+	(*ListWorkersRequest)(nil),    // 7: stepwell.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),   // 8: stepwell.v1.ListWorkersResponse
+	(*AdvanceClockRequest)(nil),   // 9: stepwell.v1.AdvanceClockRequest
+	(*AdvanceClockResponse)(nil),  // 10: stepwell.v1.AdvanceClockResponse
+	(*GetServerInfoRequest)(nil),  // 11: stepwell.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil), // 12: stepwell.v1.GetServerInfoResponse
 }
 var file_stepwell_v1_admin_proto_depIdxs = []int32{
-	0, // 0: stepwell.v1.ListWorkersResponse.workers:type_name -> stepwell.v1.Worker
-	1, // 1: stepwell.v1.AdminService.ListWorkers:input_type -> stepwell.v1.ListWorkersRequest
-	3, // 2: stepwell.v1.AdminService.AdvanceClock:input_type -> stepwell.v1.AdvanceClockRequest
-	5, // 3: stepwell.v1.AdminService.GetServerInfo:input_type -> stepwell.v1.GetServerInfoRequest
-	2, // 4: stepwell.v1.AdminService.ListWorkers:output_type -> stepwell.v1.ListWorkersResponse
-	4, // 5: stepwell.v1.AdminService.AdvanceClock:output_type -> stepwell.v1.AdvanceClockResponse
-	6, // 6: stepwell.v1.AdminService.GetServerInfo:output_type -> stepwell.v1.GetServerInfoResponse
-	4, // [4:7] is the sub-list for method output_type
-	1, // [1:4] is the sub-list for method input_type
-	1, // [1:1] is the sub-list for extension type_name
-	1, // [1:1] is the sub-list for extension extendee
-	0, // [0:1] is the sub-list for field type_name
+	0,  // 0: stepwell.v1.RetentionRule.kept:type_name -> stepwell.v1.Kept
+	1,  // 1: stepwell.v1.GetRetentionResponse.rules:type_name -> stepwell.v1.RetentionRule
+	1,  // 2: stepwell.v1.SetRetentionRequest.rules:type_name -> stepwell.v1.RetentionRule
+	1,  // 3: stepwell.v1.SetRetentionResponse.rules:type_name -> stepwell.v1.RetentionRule
+	6,  // 4: stepwell.v1.ListWorkersResponse.workers:type_name -> stepwell.v1.Worker
+	7,  // 5: stepwell.v1.AdminService.ListWorkers:input_type -> stepwell.v1.ListWorkersRequest
+	9,  // 6: stepwell.v1.AdminService.AdvanceClock:input_type -> stepwell.v1.AdvanceClockRequest
+	11, // 7: stepwell.v1.AdminService.GetServerInfo:input_type -> stepwell.v1.GetServerInfoRequest
+	2,  // 8: stepwell.v1.AdminService.GetRetention:input_type -> stepwell.v1.GetRetentionRequest
+	4,  // 9: stepwell.v1.AdminService.SetRetention:input_type -> stepwell.v1.SetRetentionRequest
+	8,  // 10: stepwell.v1.AdminService.ListWorkers:output_type -> stepwell.v1.ListWorkersResponse
+	10, // 11: stepwell.v1.AdminService.AdvanceClock:output_type -> stepwell.v1.AdvanceClockResponse
+	12, // 12: stepwell.v1.AdminService.GetServerInfo:output_type -> stepwell.v1.GetServerInfoResponse
+	3,  // 13: stepwell.v1.AdminService.GetRetention:output_type -> stepwell.v1.GetRetentionResponse
+	5,  // 14: stepwell.v1.AdminService.SetRetention:output_type -> stepwell.v1.SetRetentionResponse
+	10, // [10:15] is the sub-list for method output_type
+	5,  // [5:10] is the sub-list for method input_type
+	5,  // [5:5] is the sub-list for extension type_name
+	5,  // [5:5] is the sub-list for extension extendee
+	0,  // [0:5] is the sub-list for field type_name
 }
 
 func init() { file_stepwell_v1_admin_proto_init() }
@@ -630,13 +984,14 @@ func file_stepwell_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stepwell_v1_admin_proto_rawDesc), len(file_stepwell_v1_admin_proto_rawDesc)),
-			NumEnums:      0,
-			NumMessages:   7,
+			NumEnums:      1,
+			NumMessages:   12,
 			NumExtensions: 0,
 			NumServices:   1,
 		},
 		GoTypes:           file_stepwell_v1_admin_proto_goTypes,
 		DependencyIndexes: file_stepwell_v1_admin_proto_depIdxs,
+		EnumInfos:         file_stepwell_v1_admin_proto_enumTypes,
 		MessageInfos:      file_stepwell_v1_admin_proto_msgTypes,
 	}.Build()
 	File_stepwell_v1_admin_proto = out.File

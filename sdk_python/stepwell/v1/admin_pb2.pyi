@@ -1,10 +1,62 @@
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class Kept(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    KEPT_UNSPECIFIED: _ClassVar[Kept]
+    KEPT_COMPLETED: _ClassVar[Kept]
+    KEPT_FAILED: _ClassVar[Kept]
+    KEPT_CANCELLED: _ClassVar[Kept]
+    KEPT_TIMED_OUT: _ClassVar[Kept]
+    KEPT_SKIPPED: _ClassVar[Kept]
+    KEPT_EVENTS: _ClassVar[Kept]
+KEPT_UNSPECIFIED: Kept
+KEPT_COMPLETED: Kept
+KEPT_FAILED: Kept
+KEPT_CANCELLED: Kept
+KEPT_TIMED_OUT: Kept
+KEPT_SKIPPED: Kept
+KEPT_EVENTS: Kept
+
+class RetentionRule(_message.Message):
+    __slots__ = ("kept", "keep_ms")
+    KEPT_FIELD_NUMBER: _ClassVar[int]
+    KEEP_MS_FIELD_NUMBER: _ClassVar[int]
+    kept: Kept
+    keep_ms: int
+    def __init__(self, kept: _Optional[_Union[Kept, str]] = ..., keep_ms: _Optional[int] = ...) -> None: ...
+
+class GetRetentionRequest(_message.Message):
+    __slots__ = ("environment",)
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    def __init__(self, environment: _Optional[str] = ...) -> None: ...
+
+class GetRetentionResponse(_message.Message):
+    __slots__ = ("rules",)
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    rules: _containers.RepeatedCompositeFieldContainer[RetentionRule]
+    def __init__(self, rules: _Optional[_Iterable[_Union[RetentionRule, _Mapping]]] = ...) -> None: ...
+
+class SetRetentionRequest(_message.Message):
+    __slots__ = ("environment", "rules")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    rules: _containers.RepeatedCompositeFieldContainer[RetentionRule]
+    def __init__(self, environment: _Optional[str] = ..., rules: _Optional[_Iterable[_Union[RetentionRule, _Mapping]]] = ...) -> None: ...
+
+class SetRetentionResponse(_message.Message):
+    __slots__ = ("rules",)
+    RULES_FIELD_NUMBER: _ClassVar[int]
+    rules: _containers.RepeatedCompositeFieldContainer[RetentionRule]
+    def __init__(self, rules: _Optional[_Iterable[_Union[RetentionRule, _Mapping]]] = ...) -> None: ...
 
 class Worker(_message.Message):
     __slots__ = ("session_id", "app", "deployment", "instance", "sdk", "connected", "draining", "capacity", "executing", "parked", "opened_ms", "function_ids", "silent_ms")

@@ -50,6 +50,16 @@ class AdminServiceStub(object):
                 request_serializer=stepwell_dot_v1_dot_admin__pb2.GetServerInfoRequest.SerializeToString,
                 response_deserializer=stepwell_dot_v1_dot_admin__pb2.GetServerInfoResponse.FromString,
                 _registered_method=True)
+        self.GetRetention = channel.unary_unary(
+                '/stepwell.v1.AdminService/GetRetention',
+                request_serializer=stepwell_dot_v1_dot_admin__pb2.GetRetentionRequest.SerializeToString,
+                response_deserializer=stepwell_dot_v1_dot_admin__pb2.GetRetentionResponse.FromString,
+                _registered_method=True)
+        self.SetRetention = channel.unary_unary(
+                '/stepwell.v1.AdminService/SetRetention',
+                request_serializer=stepwell_dot_v1_dot_admin__pb2.SetRetentionRequest.SerializeToString,
+                response_deserializer=stepwell_dot_v1_dot_admin__pb2.SetRetentionResponse.FromString,
+                _registered_method=True)
 
 
 class AdminServiceServicer(object):
@@ -77,6 +87,20 @@ class AdminServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetRetention(self, request, context):
+        """How long ended runs and events are kept.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetRetention(self, request, context):
+        """Changes some of it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_AdminServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +118,16 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.GetServerInfo,
                     request_deserializer=stepwell_dot_v1_dot_admin__pb2.GetServerInfoRequest.FromString,
                     response_serializer=stepwell_dot_v1_dot_admin__pb2.GetServerInfoResponse.SerializeToString,
+            ),
+            'GetRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetRetention,
+                    request_deserializer=stepwell_dot_v1_dot_admin__pb2.GetRetentionRequest.FromString,
+                    response_serializer=stepwell_dot_v1_dot_admin__pb2.GetRetentionResponse.SerializeToString,
+            ),
+            'SetRetention': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetRetention,
+                    request_deserializer=stepwell_dot_v1_dot_admin__pb2.SetRetentionRequest.FromString,
+                    response_serializer=stepwell_dot_v1_dot_admin__pb2.SetRetentionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +212,60 @@ class AdminService(object):
             '/stepwell.v1.AdminService/GetServerInfo',
             stepwell_dot_v1_dot_admin__pb2.GetServerInfoRequest.SerializeToString,
             stepwell_dot_v1_dot_admin__pb2.GetServerInfoResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwell.v1.AdminService/GetRetention',
+            stepwell_dot_v1_dot_admin__pb2.GetRetentionRequest.SerializeToString,
+            stepwell_dot_v1_dot_admin__pb2.GetRetentionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetRetention(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwell.v1.AdminService/SetRetention',
+            stepwell_dot_v1_dot_admin__pb2.SetRetentionRequest.SerializeToString,
+            stepwell_dot_v1_dot_admin__pb2.SetRetentionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from stepwell_server.cli import events, failed, functions, health, migrate, operate, runs, servers
+from stepwell_server.cli import events, failed, functions, health, migrate, operate, retention, runs, servers
 from stepwell_server.cli.failures import one_line
 
 EPILOG = """\b
@@ -43,6 +43,7 @@ def build() -> typer.Typer:
     root.add_typer(runs.commands, name="runs")
     failed.add_to(root)
     operate.add_to(root)
+    root.add_typer(retention.commands, name="retention")
 
     @root.callback()
     def root_command() -> None:

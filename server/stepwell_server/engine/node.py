@@ -43,6 +43,7 @@ class Tuning:
     lookback_ms: int = 2_000
     max_losses: int = 5
     drain_ms: int = 2_000
+    retention_ms: int = 60_000
 
 
 @dataclass(slots=True)

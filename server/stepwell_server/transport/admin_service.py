@@ -7,8 +7,9 @@ from typing import Any
 import grpc.aio
 from stepwell.v1 import admin_pb2, admin_pb2_grpc
 
-from stepwell_server.engine import clockwork
+from stepwell_server.engine import clockwork, retention
 from stepwell_server.engine.node import Node
+from stepwell_server.engine.patience import within
 from stepwell_server.engine.timers import Timers
 from stepwell_server.model.errors import InvalidError, StateError
 from stepwell_server.model.limits import DAY_MS
@@ -62,6 +63,38 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
 
         return await status.answered(context, work)
 
+    async def GetRetention(
+        self, request: admin_pb2.GetRetentionRequest, context: Context
+    ) -> admin_pb2.GetRetentionResponse:
+        """See the proto."""
+
+        async def work() -> admin_pb2.GetRetentionResponse:
+            env = self._scope.environment(request.environment)
+            return admin_pb2.GetRetentionResponse(rules=_rules(await retention.rules(self._node, env)))
+
+        return await status.answered(context, work)
+
+    async def SetRetention(
+        self, request: admin_pb2.SetRetentionRequest, context: Context
+    ) -> admin_pb2.SetRetentionResponse:
+        """See the proto."""
+
+        async def work() -> admin_pb2.SetRetentionResponse:
+            env = self._scope.environment(request.environment)
+            self._node.check_accepting()
+            changes: dict[str, int] = {}
+            for n, rule in enumerate(request.rules):
+                kind = _KINDS.get(rule.kept)
+                if kind is None or kind in changes:
+                    said = "not known" if kind is None else "named twice"
+                    fields = ((f"rules[{n}].kept", said),)
+                    raise InvalidError("BAD_RETENTION", "what is kept cannot be told", fields=fields)
+                changes[kind] = rule.keep_ms
+            kept = await within(self._node, retention.keep(self._node, env, changes))
+            return admin_pb2.SetRetentionResponse(rules=_rules(kept))
+
+        return await status.answered(context, work)
+
     async def GetServerInfo(
         self, request: admin_pb2.GetServerInfoRequest, context: Context
     ) -> admin_pb2.GetServerInfoResponse:
@@ -76,3 +109,12 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             ready=not self._node.not_ready,
             not_ready=self._node.not_ready,
         )
+
+
+_KINDS: dict[int, str] = {
+    number: name.removeprefix("KEPT_").lower() for name, number in admin_pb2.Kept.items() if number
+}
+
+
+def _rules(kept: dict[str, int]) -> list[admin_pb2.RetentionRule]:
+    return [admin_pb2.RetentionRule(kept=number, keep_ms=kept[kind]) for number, kind in _KINDS.items()]  # pyright: ignore

@@ -2,15 +2,134 @@
 // @generated from file stepwell/v1/admin.proto (package stepwell.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file stepwell/v1/admin.proto.
  */
 export const file_stepwell_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChdzdGVwd2VsbC92MS9hZG1pbi5wcm90bxILc3RlcHdlbGwudjEi8gEKBldvcmtlchISCgpzZXNzaW9uX2lkGAEgASgJEgsKA2FwcBgCIAEoCRISCgpkZXBsb3ltZW50GAMgASgJEhAKCGluc3RhbmNlGAQgASgJEgsKA3NkaxgFIAEoCRIRCgljb25uZWN0ZWQYBiABKAgSEAoIZHJhaW5pbmcYByABKAgSEAoIY2FwYWNpdHkYCCABKA0SEQoJZXhlY3V0aW5nGAkgASgNEg4KBnBhcmtlZBgKIAEoDRIRCglvcGVuZWRfbXMYCyABKAMSFAoMZnVuY3Rpb25faWRzGAwgAygJEhEKCXNpbGVudF9tcxgNIAEoBCIpChJMaXN0V29ya2Vyc1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkiOwoTTGlzdFdvcmtlcnNSZXNwb25zZRIkCgd3b3JrZXJzGAEgAygLMhMuc3RlcHdlbGwudjEuV29ya2VyIj4KE0FkdmFuY2VDbG9ja1JlcXVlc3QSEgoKYWR2YW5jZV9tcxgBIAEoBBITCgtkZWFkbGluZV9tcxgCIAEoDSJaChRBZHZhbmNlQ2xvY2tSZXNwb25zZRIOCgZub3dfbXMYASABKAMSEQoJb2Zmc2V0X21zGAIgASgDEhAKCGNvbXBsZXRlGAMgASgIEg0KBWZpcmVkGAQgASgEIhYKFEdldFNlcnZlckluZm9SZXF1ZXN0IpoBChVHZXRTZXJ2ZXJJbmZvUmVzcG9uc2USDwoHdmVyc2lvbhgBIAEoCRIPCgdwcm9maWxlGAIgASgJEhsKE2RlZmF1bHRfZW52aXJvbm1lbnQYAyABKAkSEAoIZGF0YWJhc2UYBCABKAkSDgoGbm93X21zGAUgASgDEg0KBXJlYWR5GAYgASgIEhEKCW5vdF9yZWFkeRgHIAEoCTKNAgoMQWRtaW5TZXJ2aWNlElAKC0xpc3RXb3JrZXJzEh8uc3RlcHdlbGwudjEuTGlzdFdvcmtlcnNSZXF1ZXN0GiAuc3RlcHdlbGwudjEuTGlzdFdvcmtlcnNSZXNwb25zZRJTCgxBZHZhbmNlQ2xvY2sSIC5zdGVwd2VsbC52MS5BZHZhbmNlQ2xvY2tSZXF1ZXN0GiEuc3RlcHdlbGwudjEuQWR2YW5jZUNsb2NrUmVzcG9uc2USVgoNR2V0U2VydmVySW5mbxIhLnN0ZXB3ZWxsLnYxLkdldFNlcnZlckluZm9SZXF1ZXN0GiIuc3RlcHdlbGwudjEuR2V0U2VydmVySW5mb1Jlc3BvbnNlYgZwcm90bzM");
+  fileDesc("ChdzdGVwd2VsbC92MS9hZG1pbi5wcm90bxILc3RlcHdlbGwudjEiQQoNUmV0ZW50aW9uUnVsZRIfCgRrZXB0GAEgASgOMhEuc3RlcHdlbGwudjEuS2VwdBIPCgdrZWVwX21zGAIgASgEIioKE0dldFJldGVudGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkiQQoUR2V0UmV0ZW50aW9uUmVzcG9uc2USKQoFcnVsZXMYASADKAsyGi5zdGVwd2VsbC52MS5SZXRlbnRpb25SdWxlIlUKE1NldFJldGVudGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSKQoFcnVsZXMYAiADKAsyGi5zdGVwd2VsbC52MS5SZXRlbnRpb25SdWxlIkEKFFNldFJldGVudGlvblJlc3BvbnNlEikKBXJ1bGVzGAEgAygLMhouc3RlcHdlbGwudjEuUmV0ZW50aW9uUnVsZSLyAQoGV29ya2VyEhIKCnNlc3Npb25faWQYASABKAkSCwoDYXBwGAIgASgJEhIKCmRlcGxveW1lbnQYAyABKAkSEAoIaW5zdGFuY2UYBCABKAkSCwoDc2RrGAUgASgJEhEKCWNvbm5lY3RlZBgGIAEoCBIQCghkcmFpbmluZxgHIAEoCBIQCghjYXBhY2l0eRgIIAEoDRIRCglleGVjdXRpbmcYCSABKA0SDgoGcGFya2VkGAogASgNEhEKCW9wZW5lZF9tcxgLIAEoAxIUCgxmdW5jdGlvbl9pZHMYDCADKAkSEQoJc2lsZW50X21zGA0gASgEIikKEkxpc3RXb3JrZXJzUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCSI7ChNMaXN0V29ya2Vyc1Jlc3BvbnNlEiQKB3dvcmtlcnMYASADKAsyEy5zdGVwd2VsbC52MS5Xb3JrZXIiPgoTQWR2YW5jZUNsb2NrUmVxdWVzdBISCgphZHZhbmNlX21zGAEgASgEEhMKC2RlYWRsaW5lX21zGAIgASgNIloKFEFkdmFuY2VDbG9ja1Jlc3BvbnNlEg4KBm5vd19tcxgBIAEoAxIRCglvZmZzZXRfbXMYAiABKAMSEAoIY29tcGxldGUYAyABKAgSDQoFZmlyZWQYBCABKAQiFgoUR2V0U2VydmVySW5mb1JlcXVlc3QimgEKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEg8KB3Byb2ZpbGUYAiABKAkSGwoTZGVmYXVsdF9lbnZpcm9ubWVudBgDIAEoCRIQCghkYXRhYmFzZRgEIAEoCRIOCgZub3dfbXMYBSABKAMSDQoFcmVhZHkYBiABKAgSEQoJbm90X3JlYWR5GAcgASgJKowBCgRLZXB0EhQKEEtFUFRfVU5TUEVDSUZJRUQQABISCg5LRVBUX0NPTVBMRVRFRBABEg8KC0tFUFRfRkFJTEVEEAISEgoOS0VQVF9DQU5DRUxMRUQQAxISCg5LRVBUX1RJTUVEX09VVBAEEhAKDEtFUFRfU0tJUFBFRBAFEg8KC0tFUFRfRVZFTlRTEAYytwMKDEFkbWluU2VydmljZRJQCgtMaXN0V29ya2VycxIfLnN0ZXB3ZWxsLnYxLkxpc3RXb3JrZXJzUmVxdWVzdBogLnN0ZXB3ZWxsLnYxLkxpc3RXb3JrZXJzUmVzcG9uc2USUwoMQWR2YW5jZUNsb2NrEiAuc3RlcHdlbGwudjEuQWR2YW5jZUNsb2NrUmVxdWVzdBohLnN0ZXB3ZWxsLnYxLkFkdmFuY2VDbG9ja1Jlc3BvbnNlElYKDUdldFNlcnZlckluZm8SIS5zdGVwd2VsbC52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLkdldFNlcnZlckluZm9SZXNwb25zZRJTCgxHZXRSZXRlbnRpb24SIC5zdGVwd2VsbC52MS5HZXRSZXRlbnRpb25SZXF1ZXN0GiEuc3RlcHdlbGwudjEuR2V0UmV0ZW50aW9uUmVzcG9uc2USUwoMU2V0UmV0ZW50aW9uEiAuc3RlcHdlbGwudjEuU2V0UmV0ZW50aW9uUmVxdWVzdBohLnN0ZXB3ZWxsLnYxLlNldFJldGVudGlvblJlc3BvbnNlYgZwcm90bzM");
+
+/**
+ * How long one kind is kept.
+ *
+ * @generated from message stepwell.v1.RetentionRule
+ */
+export type RetentionRule = Message<"stepwell.v1.RetentionRule"> & {
+  /**
+   * The kind.
+   *
+   * @generated from field: stepwell.v1.Kept kept = 1;
+   */
+  kept: Kept;
+
+  /**
+   * For this long after its end, or its acceptance: at least an hour. 0: for ever.
+   *
+   * @generated from field: uint64 keep_ms = 2;
+   */
+  keepMs: bigint;
+};
+
+/**
+ * Describes the message stepwell.v1.RetentionRule.
+ * Use `create(RetentionRuleSchema)` to create a new message.
+ */
+export const RetentionRuleSchema: GenMessage<RetentionRule> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_admin, 0);
+
+/**
+ * Asks how long things are kept.
+ *
+ * @generated from message stepwell.v1.GetRetentionRequest
+ */
+export type GetRetentionRequest = Message<"stepwell.v1.GetRetentionRequest"> & {
+  /**
+   * Environment; empty means the server's default.
+   *
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+};
+
+/**
+ * Describes the message stepwell.v1.GetRetentionRequest.
+ * Use `create(GetRetentionRequestSchema)` to create a new message.
+ */
+export const GetRetentionRequestSchema: GenMessage<GetRetentionRequest> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_admin, 1);
+
+/**
+ * How long things are kept.
+ *
+ * @generated from message stepwell.v1.GetRetentionResponse
+ */
+export type GetRetentionResponse = Message<"stepwell.v1.GetRetentionResponse"> & {
+  /**
+   * One of each kind.
+   *
+   * @generated from field: repeated stepwell.v1.RetentionRule rules = 1;
+   */
+  rules: RetentionRule[];
+};
+
+/**
+ * Describes the message stepwell.v1.GetRetentionResponse.
+ * Use `create(GetRetentionResponseSchema)` to create a new message.
+ */
+export const GetRetentionResponseSchema: GenMessage<GetRetentionResponse> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_admin, 2);
+
+/**
+ * Changes how long things are kept.
+ *
+ * @generated from message stepwell.v1.SetRetentionRequest
+ */
+export type SetRetentionRequest = Message<"stepwell.v1.SetRetentionRequest"> & {
+  /**
+   * Environment; empty means the server's default.
+   *
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * At most one of a kind; the kinds that are not named stay as they are.
+   *
+   * @generated from field: repeated stepwell.v1.RetentionRule rules = 2;
+   */
+  rules: RetentionRule[];
+};
+
+/**
+ * Describes the message stepwell.v1.SetRetentionRequest.
+ * Use `create(SetRetentionRequestSchema)` to create a new message.
+ */
+export const SetRetentionRequestSchema: GenMessage<SetRetentionRequest> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_admin, 3);
+
+/**
+ * How long things are kept from now on.
+ *
+ * @generated from message stepwell.v1.SetRetentionResponse
+ */
+export type SetRetentionResponse = Message<"stepwell.v1.SetRetentionResponse"> & {
+  /**
+   * One of each kind.
+   *
+   * @generated from field: repeated stepwell.v1.RetentionRule rules = 1;
+   */
+  rules: RetentionRule[];
+};
+
+/**
+ * Describes the message stepwell.v1.SetRetentionResponse.
+ * Use `create(SetRetentionResponseSchema)` to create a new message.
+ */
+export const SetRetentionResponseSchema: GenMessage<SetRetentionResponse> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_admin, 4);
 
 /**
  * A worker's session.
@@ -115,7 +234,7 @@ export type Worker = Message<"stepwell.v1.Worker"> & {
  * Use `create(WorkerSchema)` to create a new message.
  */
 export const WorkerSchema: GenMessage<Worker> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 0);
+  messageDesc(file_stepwell_v1_admin, 5);
 
 /**
  * Asks for the workers.
@@ -136,7 +255,7 @@ export type ListWorkersRequest = Message<"stepwell.v1.ListWorkersRequest"> & {
  * Use `create(ListWorkersRequestSchema)` to create a new message.
  */
 export const ListWorkersRequestSchema: GenMessage<ListWorkersRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 1);
+  messageDesc(file_stepwell_v1_admin, 6);
 
 /**
  * The workers.
@@ -157,7 +276,7 @@ export type ListWorkersResponse = Message<"stepwell.v1.ListWorkersResponse"> & {
  * Use `create(ListWorkersResponseSchema)` to create a new message.
  */
 export const ListWorkersResponseSchema: GenMessage<ListWorkersResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 2);
+  messageDesc(file_stepwell_v1_admin, 7);
 
 /**
  * Moves the clock.
@@ -185,7 +304,7 @@ export type AdvanceClockRequest = Message<"stepwell.v1.AdvanceClockRequest"> & {
  * Use `create(AdvanceClockRequestSchema)` to create a new message.
  */
 export const AdvanceClockRequestSchema: GenMessage<AdvanceClockRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 3);
+  messageDesc(file_stepwell_v1_admin, 8);
 
 /**
  * Where the clock stopped.
@@ -227,7 +346,7 @@ export type AdvanceClockResponse = Message<"stepwell.v1.AdvanceClockResponse"> &
  * Use `create(AdvanceClockResponseSchema)` to create a new message.
  */
 export const AdvanceClockResponseSchema: GenMessage<AdvanceClockResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 4);
+  messageDesc(file_stepwell_v1_admin, 9);
 
 /**
  * Asks what this server is.
@@ -242,7 +361,7 @@ export type GetServerInfoRequest = Message<"stepwell.v1.GetServerInfoRequest"> &
  * Use `create(GetServerInfoRequestSchema)` to create a new message.
  */
 export const GetServerInfoRequestSchema: GenMessage<GetServerInfoRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 5);
+  messageDesc(file_stepwell_v1_admin, 10);
 
 /**
  * What this server is.
@@ -305,7 +424,69 @@ export type GetServerInfoResponse = Message<"stepwell.v1.GetServerInfoResponse">
  * Use `create(GetServerInfoResponseSchema)` to create a new message.
  */
 export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 6);
+  messageDesc(file_stepwell_v1_admin, 11);
+
+/**
+ * What is kept for a while.
+ *
+ * @generated from enum stepwell.v1.Kept
+ */
+export enum Kept {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: KEPT_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Runs that ended with an output.
+   *
+   * @generated from enum value: KEPT_COMPLETED = 1;
+   */
+  COMPLETED = 1,
+
+  /**
+   * Runs that ended with a failure.
+   *
+   * @generated from enum value: KEPT_FAILED = 2;
+   */
+  FAILED = 2,
+
+  /**
+   * Runs that were cancelled.
+   *
+   * @generated from enum value: KEPT_CANCELLED = 3;
+   */
+  CANCELLED = 3,
+
+  /**
+   * Runs whose time was over.
+   *
+   * @generated from enum value: KEPT_TIMED_OUT = 4;
+   */
+  TIMED_OUT = 4,
+
+  /**
+   * Runs that never started.
+   *
+   * @generated from enum value: KEPT_SKIPPED = 5;
+   */
+  SKIPPED = 5,
+
+  /**
+   * Events; those as old as the oldest run stay with it.
+   *
+   * @generated from enum value: KEPT_EVENTS = 6;
+   */
+  EVENTS = 6,
+}
+
+/**
+ * Describes the enum stepwell.v1.Kept.
+ */
+export const KeptSchema: GenEnum<Kept> = /*@__PURE__*/
+  enumDesc(file_stepwell_v1_admin, 0);
 
 /**
  * For operators.
@@ -342,6 +523,26 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof GetServerInfoRequestSchema;
     output: typeof GetServerInfoResponseSchema;
+  },
+  /**
+   * How long ended runs and events are kept.
+   *
+   * @generated from rpc stepwell.v1.AdminService.GetRetention
+   */
+  getRetention: {
+    methodKind: "unary";
+    input: typeof GetRetentionRequestSchema;
+    output: typeof GetRetentionResponseSchema;
+  },
+  /**
+   * Changes some of it.
+   *
+   * @generated from rpc stepwell.v1.AdminService.SetRetention
+   */
+  setRetention: {
+    methodKind: "unary";
+    input: typeof SetRetentionRequestSchema;
+    output: typeof SetRetentionResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_stepwell_v1_admin, 0);

@@ -12,6 +12,7 @@ from stepwell_server.adapters.memory.decide import decide, holds
 from stepwell_server.adapters.memory.disjoint import assert_disjoint
 from stepwell_server.adapters.memory.history import MemoryHistory
 from stepwell_server.adapters.memory.refuse import refusal
+from stepwell_server.adapters.memory.retention import MemoryRetention
 from stepwell_server.adapters.memory.tables import Tables
 from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.commit import FENCED, Commit, CommitResult, Verdict
@@ -33,6 +34,7 @@ class MemoryStore(MemoryHistory):
 
     def __init__(self) -> None:
         self.tables = Tables()
+        self.retention = MemoryRetention(self.tables)
         self.commits = 0
 
     @property

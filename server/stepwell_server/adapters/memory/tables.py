@@ -175,6 +175,15 @@ class Tables:
             self.member[env, event_id, function_id] = run_id
             insort(self.members.setdefault((env, run_id), []), event_id)
 
+    def forget_run(self, env: str, run_id: str) -> None:
+        """Takes an ended run out, with all it has."""
+        del self.run[env, run_id]
+        discard(self.run_ids[env], run_id)
+        self.outcome.pop((env, run_id), None)
+        self.inbox.pop((env, run_id), None)
+        self.members.pop((env, run_id), None)
+        self.member = {key: of for key, of in self.member.items() if (key[0], of) != (env, run_id)}
+
     def all_outcomes(self) -> Iterator[OutcomeRow]:
         for rows in self.outcome.values():
             yield from rows.values()

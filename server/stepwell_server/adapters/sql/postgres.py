@@ -14,6 +14,7 @@ from stepwell_server.adapters.sql.postgres_errors import from_postgres
 from stepwell_server.adapters.sql.postgres_history import PostgresHistory
 from stepwell_server.adapters.sql.postgres_link import READ_SETTINGS, WRITE_SETTINGS, Connection, Connections, Target
 from stepwell_server.adapters.sql.postgres_schema import prepare
+from stepwell_server.adapters.sql.retention import SqlRetention
 from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.commit import APPLIED, FENCED, Commit, CommitResult, Verdict
 from stepwell_server.model.errors import InvalidError, ServerError
@@ -77,6 +78,8 @@ class PostgresStore(PostgresHistory):
         self.rows = 0
         self._flushers = Connections(target, self.flushers, WRITE_SETTINGS, postgres_arrays.install)
         self._arrivals = Arrivals(time.time_ns)
+        self._tidying = Connections(target, 1, WRITE_SETTINGS)
+        self.retention = SqlRetention(self._fetch, self._forget)
 
     @classmethod
     async def open(cls, url: str) -> PostgresStore:
@@ -99,8 +102,12 @@ class PostgresStore(PostgresHistory):
 
     async def close(self) -> None:
         """Ends the connections. Safe to call twice."""
-        await self._flushers.close()
-        await self._reads.close()
+        for connections in (self._flushers, self._tidying, self._reads):
+            await connections.close()
+
+    async def _forget(self, sql: str, *values: Any) -> int:
+        status = await self._tidying.run(lambda db: db.execute(sql, *values))
+        return int(status.rsplit(" ", 1)[-1])
 
     async def commit(self, commits: Sequence[Commit], owner: Fence | None = None) -> list[CommitResult]:
         results: dict[int, CommitResult] = {}

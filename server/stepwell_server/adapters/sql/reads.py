@@ -136,3 +136,21 @@ PURGE_SESSIONS = (
     f"DELETE FROM sessions WHERE (env, id) IN (SELECT env, id FROM sessions WHERE closed_ms <= $1::bigint - {DAY_MS} "
     "ORDER BY closed_ms LIMIT $2)"
 )
+
+# Retention. Pages go by the primary key; what is deleted is named by id.
+OLDEST = (
+    "SELECT coalesce((SELECT id FROM cursors WHERE env = $1 ORDER BY id LIMIT 1), ''), "
+    "coalesce((SELECT id FROM runs WHERE env = $1 ORDER BY id LIMIT 1), '')"
+)
+RUN_PAGE = "SELECT id, status, ended_ms FROM runs WHERE env = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4"
+EVENT_PAGE = (
+    "SELECT id, EXISTS (SELECT 1 FROM members AS m WHERE m.env = $1 AND m.event_id = e.id) FROM events AS e "
+    "WHERE env = $1 AND id > $2 AND id < $3 ORDER BY id LIMIT $4"
+)
+FORGET_OUTCOMES = (
+    "DELETE FROM outcomes WHERE (env, run_id, key) IN (SELECT env, run_id, key FROM outcomes "
+    "WHERE env = $1 AND run_id = ANY($2::text[]) LIMIT $3)"
+)
+FORGET_MEMBERS = "DELETE FROM members WHERE env = $1 AND run_id = ANY($2::text[])"
+FORGET_RUNS = "DELETE FROM runs WHERE env = $1 AND id = ANY($2::text[]) AND ended_ms IS NOT NULL"
+FORGET_EVENTS = "DELETE FROM events WHERE env = $1 AND id = ANY($2::text[])"

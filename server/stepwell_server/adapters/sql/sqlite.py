@@ -12,6 +12,7 @@ from typing import Any
 
 from stepwell_server.adapters.sql import reads, sqlite_open
 from stepwell_server.adapters.sql.reads import lite
+from stepwell_server.adapters.sql.retention import SqlRetention
 from stepwell_server.adapters.sql.rows import run_row, wait_row, wait_rows
 from stepwell_server.adapters.sql.sqlite_apply import apply
 from stepwell_server.adapters.sql.sqlite_checkpoint import Checkpointer
@@ -71,6 +72,7 @@ class SqliteStore(SqliteHistory):
         self._lock: sqlite_open.FileLock | None = None
         self._writer = SqliteThread("stepwell-writer", partial(sqlite_open.writer, path, synchronous))
         self._reader = SqliteThread("stepwell-reader", partial(sqlite_open.reader, path))
+        self.retention = SqlRetention(self._fetch_as, self._forget)
         self._checkpointer = Checkpointer(partial(sqlite_open.checkpointer, path))
 
     @classmethod
@@ -143,6 +145,19 @@ class SqliteStore(SqliteHistory):
         self.rows += rows
         self._checkpointer.wrote(rows, sum([commit.size for commit in commits]))
         return results
+
+    async def _fetch_as(self, sql: str, *values: Any) -> list[Any]:
+        return await self._fetch(lite(sql), values)
+
+    async def _forget(self, sql: str, *values: Any) -> int:
+        bound = tuple(json.dumps(value) if isinstance(value, list) else value for value in values)
+
+        def work(db: sqlite3.Connection) -> int:
+            gone = db.execute(lite(sql), bound).rowcount
+            self._checkpointer.wrote(gone, 0)
+            return gone
+
+        return await self._writer.run(work)
 
     async def purge(self, now_ms: int, limit: int) -> int:
         def work(db: sqlite3.Connection) -> int:
