@@ -6,6 +6,7 @@ import re
 from enum import IntEnum
 from typing import NamedTuple
 
+from stepwell_server.engine import usage
 from stepwell_server.engine.failures import cut_after, message_of
 from stepwell_server.engine.ingest import check_text
 from stepwell_server.engine.node import Node
@@ -28,6 +29,7 @@ from stepwell_server.model.run import LIVE, RunRow, RunStatus
 from stepwell_server.ports.store import RunFilter, RunState
 
 _LIVE = frozenset(int(status) for status in LIVE)
+_PARTS = 3
 _ID = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 
 
@@ -43,6 +45,7 @@ class Waiting(IntEnum):
     EXECUTING = 7
     LEASE = 8
     PAUSED = 9
+    LIMIT = 10
 
 
 class Reason(NamedTuple):
@@ -142,7 +145,12 @@ def _place(node: Node, run: RunRow) -> Reason:
     serving = node.environment(run.env).serving.get(run.function_id) or []
     connected = [session for session in serving if session.link is not None and not session.draining]
     if not connected:
-        return Reason(Waiting.NO_WORKER, "", f"no connected worker serves {run.function_id}")
+        function = node.environment(run.env).triggers.known.get(run.function_id)
+        asked = " ".join(f"{name}={value}" for name, value in function.labels) if function is not None else ""
+        which = f"no connected worker with labels {asked}" if asked else "no connected worker"
+        return Reason(Waiting.NO_WORKER, "", f"{which} serves {run.function_id}")
+    if (held := usage.held(node, run)) is not None:
+        return Reason(Waiting.LIMIT, "", held.message, until_ms=held.until_ms)
     alone = sum(session.suspect is not None for session in connected)
     message = f"all {len(connected)} workers that serve {run.function_id} are full"
     if alone:
@@ -234,10 +242,23 @@ def check_event_pattern(name: str) -> None:
         raise InvalidError("BAD_NAME", message, fields=(("name", "a wildcard is allowed only at the end"),))
 
 
+def check_limits_page(size: int, after: str, function_id: str, app: str) -> None:
+    """Raises InvalidError for a bad page size or token of a list of limits, or text that no name can hold."""
+    check_text(function_id, "function_id", 2 * LIMITS.name_bytes, empty=True)
+    check_text(app, "app", LIMITS.name_bytes, empty=True)
+    _check_size(size)
+    if after and after.count("|") < _PARTS:
+        raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours", fields=(("page_token", "unknown"),))
+
+
 def _check_page(limit: int, before: str, prefix: str) -> None:
+    _check_size(limit)
+    if before and not (before.startswith(prefix) and _ID.match(before, len(prefix))):
+        raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours", fields=(("page_token", "unknown"),))
+
+
+def _check_size(limit: int) -> None:
     if not 1 <= limit <= LIMITS.page_size:
         raise InvalidError(
             "BAD_PAGE_SIZE", f"page_size is not 1 to {LIMITS.page_size}", fields=(("page_size", "out of range"),)
         )
-    if before and not (before.startswith(prefix) and _ID.match(before, len(prefix))):
-        raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours", fields=(("page_token", "unknown"),))

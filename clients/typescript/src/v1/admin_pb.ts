@@ -2,15 +2,15 @@
 // @generated from file stepwell/v1/admin.proto (package stepwell.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import type { Message } from "@bufbuild/protobuf";
 
 /**
  * Describes the file stepwell/v1/admin.proto.
  */
 export const file_stepwell_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChdzdGVwd2VsbC92MS9hZG1pbi5wcm90bxILc3RlcHdlbGwudjEi8gEKBldvcmtlchISCgpzZXNzaW9uX2lkGAEgASgJEgsKA2FwcBgCIAEoCRISCgpkZXBsb3ltZW50GAMgASgJEhAKCGluc3RhbmNlGAQgASgJEgsKA3NkaxgFIAEoCRIRCgljb25uZWN0ZWQYBiABKAgSEAoIZHJhaW5pbmcYByABKAgSEAoIY2FwYWNpdHkYCCABKA0SEQoJZXhlY3V0aW5nGAkgASgNEg4KBnBhcmtlZBgKIAEoDRIRCglvcGVuZWRfbXMYCyABKAMSFAoMZnVuY3Rpb25faWRzGAwgAygJEhEKCXNpbGVudF9tcxgNIAEoBCIpChJMaXN0V29ya2Vyc1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkiOwoTTGlzdFdvcmtlcnNSZXNwb25zZRIkCgd3b3JrZXJzGAEgAygLMhMuc3RlcHdlbGwudjEuV29ya2VyIj4KE0FkdmFuY2VDbG9ja1JlcXVlc3QSEgoKYWR2YW5jZV9tcxgBIAEoBBITCgtkZWFkbGluZV9tcxgCIAEoDSJaChRBZHZhbmNlQ2xvY2tSZXNwb25zZRIOCgZub3dfbXMYASABKAMSEQoJb2Zmc2V0X21zGAIgASgDEhAKCGNvbXBsZXRlGAMgASgIEg0KBWZpcmVkGAQgASgEIhYKFEdldFNlcnZlckluZm9SZXF1ZXN0IngKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEg8KB3Byb2ZpbGUYAiABKAkSGwoTZGVmYXVsdF9lbnZpcm9ubWVudBgDIAEoCRIQCghkYXRhYmFzZRgEIAEoCRIOCgZub3dfbXMYBSABKAMyjQIKDEFkbWluU2VydmljZRJQCgtMaXN0V29ya2VycxIfLnN0ZXB3ZWxsLnYxLkxpc3RXb3JrZXJzUmVxdWVzdBogLnN0ZXB3ZWxsLnYxLkxpc3RXb3JrZXJzUmVzcG9uc2USUwoMQWR2YW5jZUNsb2NrEiAuc3RlcHdlbGwudjEuQWR2YW5jZUNsb2NrUmVxdWVzdBohLnN0ZXB3ZWxsLnYxLkFkdmFuY2VDbG9ja1Jlc3BvbnNlElYKDUdldFNlcnZlckluZm8SIS5zdGVwd2VsbC52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLkdldFNlcnZlckluZm9SZXNwb25zZWIGcHJvdG8z");
+  fileDesc("ChdzdGVwd2VsbC92MS9hZG1pbi5wcm90bxILc3RlcHdlbGwudjEi0gIKBldvcmtlchISCgpzZXNzaW9uX2lkGAEgASgJEgsKA2FwcBgCIAEoCRISCgpkZXBsb3ltZW50GAMgASgJEhAKCGluc3RhbmNlGAQgASgJEgsKA3NkaxgFIAEoCRIRCgljb25uZWN0ZWQYBiABKAgSEAoIZHJhaW5pbmcYByABKAgSEAoIY2FwYWNpdHkYCCABKA0SEQoJZXhlY3V0aW5nGAkgASgNEg4KBnBhcmtlZBgKIAEoDRIRCglvcGVuZWRfbXMYCyABKAMSFAoMZnVuY3Rpb25faWRzGAwgAygJEhEKCXNpbGVudF9tcxgNIAEoBBIvCgZsYWJlbHMYDiADKAsyHy5zdGVwd2VsbC52MS5Xb3JrZXIuTGFiZWxzRW50cnkaLQoLTGFiZWxzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASKZAgoFTGltaXQSCgoCaWQYASABKAkSJQoEa2luZBgCIAEoDjIXLnN0ZXB3ZWxsLnYxLkxpbWl0LktpbmQSDAoEbmFtZRgDIAEoCRITCgtmdW5jdGlvbl9pZBgEIAEoCRILCgNhcHAYBSABKAkSDQoFdmFsdWUYBiABKAwSDAoEdXNlZBgHIAEoDRINCgVib3VuZBgIIAEoDRIPCgd3YWl0aW5nGAkgASgNEgwKBG1vcmUYCiABKAgSDwoHZnJlZV9tcxgLIAEoAyJRCgRLaW5kEhQKEEtJTkRfVU5TUEVDSUZJRUQQABISCg5LSU5EX0VYRUNVVElORxABEgwKCEtJTkRfUlVOEAISEQoNS0lORF9USFJPVFRMRRADInEKEUxpc3RMaW1pdHNSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhMKC2Z1bmN0aW9uX2lkGAIgASgJEgsKA2FwcBgDIAEoCRIRCglwYWdlX3NpemUYBCABKA0SEgoKcGFnZV90b2tlbhgFIAEoCSJRChJMaXN0TGltaXRzUmVzcG9uc2USIgoGbGltaXRzGAEgAygLMhIuc3RlcHdlbGwudjEuTGltaXQSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIikKEkxpc3RXb3JrZXJzUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCSI7ChNMaXN0V29ya2Vyc1Jlc3BvbnNlEiQKB3dvcmtlcnMYASADKAsyEy5zdGVwd2VsbC52MS5Xb3JrZXIiPgoTQWR2YW5jZUNsb2NrUmVxdWVzdBISCgphZHZhbmNlX21zGAEgASgEEhMKC2RlYWRsaW5lX21zGAIgASgNIloKFEFkdmFuY2VDbG9ja1Jlc3BvbnNlEg4KBm5vd19tcxgBIAEoAxIRCglvZmZzZXRfbXMYAiABKAMSEAoIY29tcGxldGUYAyABKAgSDQoFZmlyZWQYBCABKAQiFgoUR2V0U2VydmVySW5mb1JlcXVlc3QieAoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDwoHcHJvZmlsZRgCIAEoCRIbChNkZWZhdWx0X2Vudmlyb25tZW50GAMgASgJEhAKCGRhdGFiYXNlGAQgASgJEg4KBm5vd19tcxgFIAEoAzLcAgoMQWRtaW5TZXJ2aWNlElAKC0xpc3RXb3JrZXJzEh8uc3RlcHdlbGwudjEuTGlzdFdvcmtlcnNSZXF1ZXN0GiAuc3RlcHdlbGwudjEuTGlzdFdvcmtlcnNSZXNwb25zZRJTCgxBZHZhbmNlQ2xvY2sSIC5zdGVwd2VsbC52MS5BZHZhbmNlQ2xvY2tSZXF1ZXN0GiEuc3RlcHdlbGwudjEuQWR2YW5jZUNsb2NrUmVzcG9uc2USTQoKTGlzdExpbWl0cxIeLnN0ZXB3ZWxsLnYxLkxpc3RMaW1pdHNSZXF1ZXN0Gh8uc3RlcHdlbGwudjEuTGlzdExpbWl0c1Jlc3BvbnNlElYKDUdldFNlcnZlckluZm8SIS5zdGVwd2VsbC52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLkdldFNlcnZlckluZm9SZXNwb25zZWIGcHJvdG8z");
 
 /**
  * A worker's session.
@@ -108,6 +108,13 @@ export type Worker = Message<"stepwell.v1.Worker"> & {
    * @generated from field: uint64 silent_ms = 13;
    */
   silentMs: bigint;
+
+  /**
+   * What the worker said it is, for functions that ask for it.
+   *
+   * @generated from field: map<string, string> labels = 14;
+   */
+  labels: { [key: string]: string };
 };
 
 /**
@@ -116,6 +123,215 @@ export type Worker = Message<"stepwell.v1.Worker"> & {
  */
 export const WorkerSchema: GenMessage<Worker> = /*@__PURE__*/
   messageDesc(file_stepwell_v1_admin, 0);
+
+/**
+ * A limit for one value of its key.
+ *
+ * @generated from message stepwell.v1.Limit
+ */
+export type Limit = Message<"stepwell.v1.Limit"> & {
+  /**
+   * Its id; the order of lists.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * What it limits.
+   *
+   * @generated from field: stepwell.v1.Limit.Kind kind = 2;
+   */
+  kind: Limit_Kind;
+
+  /**
+   * As people call it: "user=7", or its scope where it has no key.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * The function whose runs it counts; empty where it counts those of more than one.
+   *
+   * @generated from field: string function_id = 4;
+   */
+  functionId: string;
+
+  /**
+   * The app whose runs it counts; empty where it counts those of more than one.
+   *
+   * @generated from field: string app = 5;
+   */
+  app: string;
+
+  /**
+   * The value of its key, as JSON; empty where it has none.
+   *
+   * @generated from field: bytes value = 6;
+   */
+  value: Uint8Array;
+
+  /**
+   * Runs that hold a slot.
+   *
+   * @generated from field: uint32 used = 7;
+   */
+  used: number;
+
+  /**
+   * Slots, or starts in a period, as they were asked for last.
+   *
+   * @generated from field: uint32 bound = 8;
+   */
+  bound: number;
+
+  /**
+   * Runs that wait for it.
+   *
+   * @generated from field: uint32 waiting = 9;
+   */
+  waiting: number;
+
+  /**
+   * More runs than that may wait for it.
+   *
+   * @generated from field: bool more = 10;
+   */
+  more: boolean;
+
+  /**
+   * Of a throttle, when the next start is allowed; 0 where that is now.
+   *
+   * @generated from field: int64 free_ms = 11;
+   */
+  freeMs: bigint;
+};
+
+/**
+ * Describes the message stepwell.v1.Limit.
+ * Use `create(LimitSchema)` to create a new message.
+ */
+export const LimitSchema: GenMessage<Limit> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_admin, 1);
+
+/**
+ * What a limit limits.
+ *
+ * @generated from enum stepwell.v1.Limit.Kind
+ */
+export enum Limit_Kind {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Runs that execute.
+   *
+   * @generated from enum value: KIND_EXECUTING = 1;
+   */
+  EXECUTING = 1,
+
+  /**
+   * Runs that have started and not ended.
+   *
+   * @generated from enum value: KIND_RUN = 2;
+   */
+  RUN = 2,
+
+  /**
+   * Starts.
+   *
+   * @generated from enum value: KIND_THROTTLE = 3;
+   */
+  THROTTLE = 3,
+}
+
+/**
+ * Describes the enum stepwell.v1.Limit.Kind.
+ */
+export const Limit_KindSchema: GenEnum<Limit_Kind> = /*@__PURE__*/
+  enumDesc(file_stepwell_v1_admin, 1, 0);
+
+/**
+ * Asks for limits.
+ *
+ * @generated from message stepwell.v1.ListLimitsRequest
+ */
+export type ListLimitsRequest = Message<"stepwell.v1.ListLimitsRequest"> & {
+  /**
+   * Environment; empty means the server's default.
+   *
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * Only those of this function alone.
+   *
+   * @generated from field: string function_id = 2;
+   */
+  functionId: string;
+
+  /**
+   * Only those of this app and of its functions.
+   *
+   * @generated from field: string app = 3;
+   */
+  app: string;
+
+  /**
+   * At most so many, up to 1,000; default 100.
+   *
+   * @generated from field: uint32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * From the response before.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message stepwell.v1.ListLimitsRequest.
+ * Use `create(ListLimitsRequestSchema)` to create a new message.
+ */
+export const ListLimitsRequestSchema: GenMessage<ListLimitsRequest> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_admin, 2);
+
+/**
+ * Limits, by id.
+ *
+ * @generated from message stepwell.v1.ListLimitsResponse
+ */
+export type ListLimitsResponse = Message<"stepwell.v1.ListLimitsResponse"> & {
+  /**
+   * The limits.
+   *
+   * @generated from field: repeated stepwell.v1.Limit limits = 1;
+   */
+  limits: Limit[];
+
+  /**
+   * Asks for the next page; empty after the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message stepwell.v1.ListLimitsResponse.
+ * Use `create(ListLimitsResponseSchema)` to create a new message.
+ */
+export const ListLimitsResponseSchema: GenMessage<ListLimitsResponse> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_admin, 3);
 
 /**
  * Asks for the workers.
@@ -136,7 +352,7 @@ export type ListWorkersRequest = Message<"stepwell.v1.ListWorkersRequest"> & {
  * Use `create(ListWorkersRequestSchema)` to create a new message.
  */
 export const ListWorkersRequestSchema: GenMessage<ListWorkersRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 1);
+  messageDesc(file_stepwell_v1_admin, 4);
 
 /**
  * The workers.
@@ -157,7 +373,7 @@ export type ListWorkersResponse = Message<"stepwell.v1.ListWorkersResponse"> & {
  * Use `create(ListWorkersResponseSchema)` to create a new message.
  */
 export const ListWorkersResponseSchema: GenMessage<ListWorkersResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 2);
+  messageDesc(file_stepwell_v1_admin, 5);
 
 /**
  * Moves the clock.
@@ -185,7 +401,7 @@ export type AdvanceClockRequest = Message<"stepwell.v1.AdvanceClockRequest"> & {
  * Use `create(AdvanceClockRequestSchema)` to create a new message.
  */
 export const AdvanceClockRequestSchema: GenMessage<AdvanceClockRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 3);
+  messageDesc(file_stepwell_v1_admin, 6);
 
 /**
  * Where the clock stopped.
@@ -227,7 +443,7 @@ export type AdvanceClockResponse = Message<"stepwell.v1.AdvanceClockResponse"> &
  * Use `create(AdvanceClockResponseSchema)` to create a new message.
  */
 export const AdvanceClockResponseSchema: GenMessage<AdvanceClockResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 4);
+  messageDesc(file_stepwell_v1_admin, 7);
 
 /**
  * Asks what this server is.
@@ -242,7 +458,7 @@ export type GetServerInfoRequest = Message<"stepwell.v1.GetServerInfoRequest"> &
  * Use `create(GetServerInfoRequestSchema)` to create a new message.
  */
 export const GetServerInfoRequestSchema: GenMessage<GetServerInfoRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 5);
+  messageDesc(file_stepwell_v1_admin, 8);
 
 /**
  * What this server is.
@@ -291,7 +507,7 @@ export type GetServerInfoResponse = Message<"stepwell.v1.GetServerInfoResponse">
  * Use `create(GetServerInfoResponseSchema)` to create a new message.
  */
 export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 6);
+  messageDesc(file_stepwell_v1_admin, 9);
 
 /**
  * For operators.
@@ -318,6 +534,16 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof AdvanceClockRequestSchema;
     output: typeof AdvanceClockResponseSchema;
+  },
+  /**
+   * The limits that runs use now, or wait for.
+   *
+   * @generated from rpc stepwell.v1.AdminService.ListLimits
+   */
+  listLimits: {
+    methodKind: "unary";
+    input: typeof ListLimitsRequestSchema;
+    output: typeof ListLimitsResponseSchema;
   },
   /**
    * What this server is.
