@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple, TypeAlias
 
 from stepwell.v1 import function_pb2, step_pb2
@@ -106,13 +106,14 @@ class Introduction(NamedTuple):
     instance: str
     sdk_version: str
     functions: Sequence[function_pb2.FunctionSpec]
+    labels: Mapping[str, str] = {}
 
     def missing(self, capabilities: Iterable[str]) -> str:
         """What a server would have to have and has not, and the first function that needs it; empty if all is there."""
         timed = next((one.name for one in self.functions if one.timeout_ms or one.start_timeout_ms), "")
         if timed and TIMEOUTS not in capabilities:
             return f"{TIMEOUTS} of functions, which {timed} has"
-        flowing = next((one.name for one in self.functions if one.HasField("flow")), "")
+        flowing = next((one.name for one in self.functions if one.HasField("flow") or one.labels), "")
         return f"{FLOW} of functions, which {flowing} has" if flowing and FLOW not in capabilities else ""
 
 
@@ -131,6 +132,7 @@ def hello_frames(
         functions=worker.functions,
         capacity=capacity,
         capabilities=[TIMEOUTS, FLOW],
+        labels=worker.labels,
     )
     at = 0
     while True:

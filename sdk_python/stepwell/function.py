@@ -15,7 +15,7 @@ from stepwell.call import resolve_hints
 from stepwell.duration import Duration, DurationError, to_ms
 from stepwell.errors import RegistrationError, UsageError
 from stepwell.event import Event, check_event_name
-from stepwell.flow import FlowOptions, to_message
+from stepwell.flow import FlowOptions, to_labels, to_message
 from stepwell.retry import Retries, to_policy
 from stepwell.step import Step
 from stepwell.sync_step import Baton, SyncStep
@@ -51,7 +51,7 @@ class Function(Generic[In, Out]):
     def __init__(
         self, app: str, fn: Callable[..., Any], name: str, triggers: tuple[Trigger, ...], retries: Retries,
         strict: bool, timeouts: tuple[int, int], input_schema: Mapping[str, Any] | None, names: dict[str, Any],
-        flow: FlowOptions,
+        flow: FlowOptions, labels: Mapping[str, str] | None,
     ) -> None:  # fmt: skip
         self.app = app
         self.name = name
@@ -62,6 +62,7 @@ class Function(Generic[In, Out]):
         self.timeout_ms, self.start_timeout_ms = timeouts
         self.flow = to_message(flow)
         self.batches = self.flow is not None and self.flow.HasField("batch")
+        self.labels = to_labels(labels or {})
         self.policy = to_policy(retries)
         self.is_sync = not inspect.iscoroutinefunction(fn)
         self.parameters, self.input, self.returns = _signature(fn, name, self.is_sync, names)
@@ -104,6 +105,7 @@ class Function(Generic[In, Out]):
             timeout_ms=self.timeout_ms,
             start_timeout_ms=self.start_timeout_ms,
             flow=self.flow,
+            labels=self.labels,
         )
 
 
@@ -125,12 +127,14 @@ class App:
     def function(
         self, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False,
         timeout: Duration | None = None, start_timeout: Duration | None = None,
-        input_schema: Mapping[str, Any] | None = None, **flow: Unpack[FlowOptions],
+        input_schema: Mapping[str, Any] | None = None, labels: Mapping[str, str] | None = None,
+        **flow: Unpack[FlowOptions],
     ) -> _Decorator: ...  # fmt: skip
     def function(  # pyright: ignore[reportInconsistentOverload]
         self, fn: Any = None, /, *, on: On = (), name: str | None = None, retries: Retries = 3, strict: bool = False,
         timeout: Duration | None = None, start_timeout: Duration | None = None,
-        input_schema: Mapping[str, Any] | None = None, **flow: Unpack[FlowOptions],
+        input_schema: Mapping[str, Any] | None = None, labels: Mapping[str, str] | None = None,
+        **flow: Unpack[FlowOptions],
     ) -> Any:  # fmt: skip
         """Registers a function: `on` is what starts it (nothing: it is only invoked), `retries` the default of its
         steps and of an exception that leaves it, `strict` makes a changed input of a recorded step a mismatch too.
@@ -142,7 +146,7 @@ class App:
         `input_schema` is another one, and {} takes anything.
 
         `concurrency`, `throttle`, `rate_limit`, `debounce`, `batch`, `singleton` and `priority` limit, gather and order
-        the runs: see stepwell.flow.
+        the runs: see stepwell.flow. Only workers that have all `labels`, with these values, serve it.
 
         Raises RegistrationError naming the function and the option that is wrong.
         """
@@ -151,7 +155,7 @@ class App:
 
         def register(fn: Any) -> Function[Any, Any]:
             return self._register(
-                fn, on, name, retries, strict, (timeout, start_timeout), input_schema, dict(names), flow
+                fn, on, name, retries, strict, (timeout, start_timeout), input_schema, dict(names), flow, labels
             )
 
         return register(fn) if fn is not None else register
@@ -159,7 +163,7 @@ class App:
     def _register(
         self, fn: Any, on: On, name: str | None, retries: Retries, strict: bool,
         timeouts: tuple[Duration | None, Duration | None], input_schema: Mapping[str, Any] | None,
-        names: dict[str, Any], flow: FlowOptions,
+        names: dict[str, Any], flow: FlowOptions, labels: Mapping[str, str] | None,
     ) -> Function[Any, Any]:  # fmt: skip
         if not inspect.isfunction(fn):
             raise RegistrationError(f"@app.function is for functions, not for {fn!r}; write @app.function(on=…)")
@@ -174,7 +178,7 @@ class App:
         limits = _timeout_ms(name, "timeout", timeouts[0]), _timeout_ms(name, "start_timeout", timeouts[1])
         try:
             function: Function[Any, Any] = Function(
-                self.name, fn, name, triggers, retries, strict, limits, input_schema, names, flow
+                self.name, fn, name, triggers, retries, strict, limits, input_schema, names, flow, labels
             )
         except RegistrationError:
             raise

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypedDict
+
+from stepwell.errors import UsageError
+from stepwell.flow import to_labels
 
 DEFAULT_ADDRESS = "127.0.0.1:7777"
 CAPACITY_MAX = 100_000
@@ -33,6 +37,7 @@ class WorkerOptions(TypedDict, total=False):
     threads: int
     max_parked: int
     drain_s: float
+    labels: Mapping[str, str] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,8 @@ class WorkerSettings:
     """Parked runs kept in memory; the longest parked beyond that are given back."""
     drain_s: float
     """After a stop signal, how long executing bodies may take to finish."""
+    labels: Mapping[str, str]
+    """What this worker is; it serves the functions that ask for no other label."""
 
     @classmethod
     def resolve(
@@ -66,6 +73,7 @@ class WorkerSettings:
         threads: int = 32,
         max_parked: int = 1000,
         drain_s: float = 30.0,
+        labels: Mapping[str, str] | None = None,
     ) -> WorkerSettings:
         """Fills what was not given from the environment variables and the defaults."""
         if capacity < 1 or threads < 1 or max_parked < 0 or drain_s < 0:
@@ -81,4 +89,16 @@ class WorkerSettings:
             threads=threads,
             max_parked=max_parked,
             drain_s=drain_s,
+            labels=to_labels(labels if labels is not None else parse_labels(os.environ.get("STEPWELL_LABELS", ""))),
         )
+
+
+def parse_labels(text: str) -> dict[str, str]:
+    """STEPWELL_LABELS: "gpu=a100,region=eu". Raises UsageError."""
+    labels: dict[str, str] = {}
+    for part in filter(None, (part.strip() for part in text.split(","))):
+        name, given, value = part.partition("=")
+        if not given or name.strip() in labels:
+            raise UsageError(f"STEPWELL_LABELS: {part!r} is not name=value, or its name stands twice")
+        labels[name.strip()] = value.strip()
+    return labels

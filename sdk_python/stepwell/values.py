@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import Enum
@@ -368,6 +369,7 @@ class WorkerInfo:
     opened: datetime
     function_ids: tuple[str, ...]
     silent: timedelta
+    labels: Mapping[str, str]
 
     @classmethod
     def from_message(cls, message: admin_pb2.Worker) -> WorkerInfo:
@@ -386,6 +388,7 @@ class WorkerInfo:
             from_unix_ms(message.opened_ms),
             tuple(message.function_ids),
             timedelta(milliseconds=message.silent_ms),
+            dict(message.labels),
         )
 
 

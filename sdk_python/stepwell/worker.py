@@ -52,6 +52,7 @@ class Worker:
             instance=settings.instance,
             sdk_version=stepwell.__version__,
             functions=specs,
+            labels=settings.labels,
         )
 
     async def run(self) -> None:

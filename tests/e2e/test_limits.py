@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import itertools
+import json
+import subprocess
+import sys
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 from stepwell.client import Client
 from stepwell.event import NewEvent
 from stepwell.values import RunStatus
 
 from tests.e2e.conftest import APPS
-from tests.support.servers import Server, Worker, ended, reached, running, until
+from tests.support.servers import Server, Worker, ended, environment, reached, running, until
 
 APP = APPS / "limited.py"
 
@@ -156,3 +160,47 @@ def test_h27_the_limit_holds_while_the_server_is_killed_and_starts_again(databas
             for worker in workers:
                 worker.kill()
     assert most_at_once(effects, "two") == 2
+
+
+def test_what_limits_a_run_is_seen_from_outside(database: str, tmp_path: Path) -> None:
+    effects = tmp_path / "effects"
+    with running(Server(database, tmp_path), APP, EFFECTS=str(effects), BODY_S="60") as (client, worker):
+        runs = sent(client, "limited/user", *({"user": 7} for _ in range(3)))
+        until(lambda: noted(effects), "the first one executes")
+        told = [[(one.kind, one.message) for one in client.get_run(run_id).waiting_for] for run_id in runs]
+        assert sorted(told)[1:] == [[("LIMIT", "limit user=7: 1 of 1 in use")]] * 2
+        (limit,) = shown_limits(worker.server, "--function", "limited/user")
+        assert (limit["name"], limit["used"], limit["bound"], limit["waiting"]) == ("user=7", 1, 1, 2)
+        assert limit["kind"] == "executing"
+        assert shown_limits(worker.server, "--function", "limited/other") == []
+        assert "1 of 1" in stepwell(worker.server, "limits")
+        for run_id in runs:
+            client.cancel_run(run_id)
+        until(lambda: not shown_limits(worker.server), "every slot is given back")
+
+
+def stepwell(server: Server, *arguments: str) -> str:
+    command = [sys.executable, "-m", "stepwell", *arguments, "--address", server.address]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment(), cwd=server.directory)
+    return done.stdout
+
+
+def shown_limits(server: Server, *arguments: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in stepwell(server, "limits", "--output", "json", *arguments).splitlines()]
+
+
+def test_a_function_with_labels_waits_for_a_worker_that_has_them(database: str, tmp_path: Path) -> None:
+    effects = tmp_path / "effects"
+    with running(Server(database, tmp_path), APP, EFFECTS=str(effects)) as (client, worker):
+        (run_id,) = sent(client, "limited/labelled", {})
+        run = client.get_run(run_id)
+        assert [one.message for one in run.waiting_for] == [
+            "no connected worker with labels gpu=a100 serves limited/labelled"
+        ]
+        with worker.server.worker(APP, "gpu", EFFECTS=str(effects), STEPWELL_LABELS="gpu=a100, region=eu") as other:
+            info = other.connected(client)
+            assert info.labels == {"gpu": "a100", "region": "eu"}
+            assert "limited/labelled" in info.function_ids
+            assert "limited/labelled" not in worker.connected(client).function_ids
+            all_completed(client, [run_id])
+        assert {pid for *_, pid in noted(effects)} == {str(other.pid)}

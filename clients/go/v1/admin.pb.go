@@ -90,6 +90,63 @@ func (Kept) EnumDescriptor() ([]byte, []int) {
 	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{0}
 }
 
+// What a limit limits.
+type Limit_Kind int32
+
+const (
+	// Never sent.
+	Limit_KIND_UNSPECIFIED Limit_Kind = 0
+	// Runs that execute.
+	Limit_KIND_EXECUTING Limit_Kind = 1
+	// Runs that have started and not ended.
+	Limit_KIND_RUN Limit_Kind = 2
+	// Starts.
+	Limit_KIND_THROTTLE Limit_Kind = 3
+)
+
+// Enum value maps for Limit_Kind.
+var (
+	Limit_Kind_name = map[int32]string{
+		0: "KIND_UNSPECIFIED",
+		1: "KIND_EXECUTING",
+		2: "KIND_RUN",
+		3: "KIND_THROTTLE",
+	}
+	Limit_Kind_value = map[string]int32{
+		"KIND_UNSPECIFIED": 0,
+		"KIND_EXECUTING":   1,
+		"KIND_RUN":         2,
+		"KIND_THROTTLE":    3,
+	}
+)
+
+func (x Limit_Kind) Enum() *Limit_Kind {
+	p := new(Limit_Kind)
+	*p = x
+	return p
+}
+
+func (x Limit_Kind) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Limit_Kind) Descriptor() protoreflect.EnumDescriptor {
+	return file_stepwell_v1_admin_proto_enumTypes[1].Descriptor()
+}
+
+func (Limit_Kind) Type() protoreflect.EnumType {
+	return &file_stepwell_v1_admin_proto_enumTypes[1]
+}
+
+func (x Limit_Kind) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Limit_Kind.Descriptor instead.
+func (Limit_Kind) EnumDescriptor() ([]byte, []int) {
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{6, 0}
+}
+
 // How long one kind is kept.
 type RetentionRule struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -366,7 +423,9 @@ type Worker struct {
 	// Functions it serves.
 	FunctionIds []string `protobuf:"bytes,12,rep,name=function_ids,json=functionIds,proto3" json:"function_ids,omitempty"`
 	// Time since the server heard of it.
-	SilentMs      uint64 `protobuf:"varint,13,opt,name=silent_ms,json=silentMs,proto3" json:"silent_ms,omitempty"`
+	SilentMs uint64 `protobuf:"varint,13,opt,name=silent_ms,json=silentMs,proto3" json:"silent_ms,omitempty"`
+	// What the worker said it is, for functions that ask for it.
+	Labels        map[string]string `protobuf:"bytes,14,rep,name=labels,proto3" json:"labels,omitempty" protobuf_key:"bytes,1,opt,name=key" protobuf_val:"bytes,2,opt,name=value"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -492,6 +551,286 @@ func (x *Worker) GetSilentMs() uint64 {
 	return 0
 }
 
+func (x *Worker) GetLabels() map[string]string {
+	if x != nil {
+		return x.Labels
+	}
+	return nil
+}
+
+// A limit for one value of its key.
+type Limit struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Its id; the order of lists.
+	Id string `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
+	// What it limits.
+	Kind Limit_Kind `protobuf:"varint,2,opt,name=kind,proto3,enum=stepwell.v1.Limit_Kind" json:"kind,omitempty"`
+	// As people call it: "user=7", or its scope where it has no key.
+	Name string `protobuf:"bytes,3,opt,name=name,proto3" json:"name,omitempty"`
+	// The function whose runs it counts; empty where it counts those of more than one.
+	FunctionId string `protobuf:"bytes,4,opt,name=function_id,json=functionId,proto3" json:"function_id,omitempty"`
+	// The app whose runs it counts; empty where it counts those of more than one.
+	App string `protobuf:"bytes,5,opt,name=app,proto3" json:"app,omitempty"`
+	// The value of its key, as JSON; empty where it has none.
+	Value []byte `protobuf:"bytes,6,opt,name=value,proto3" json:"value,omitempty"`
+	// Runs that hold a slot.
+	Used uint32 `protobuf:"varint,7,opt,name=used,proto3" json:"used,omitempty"`
+	// Slots, or starts in a period, as they were asked for last.
+	Bound uint32 `protobuf:"varint,8,opt,name=bound,proto3" json:"bound,omitempty"`
+	// Runs that wait for it.
+	Waiting uint32 `protobuf:"varint,9,opt,name=waiting,proto3" json:"waiting,omitempty"`
+	// More runs than that may wait for it.
+	More bool `protobuf:"varint,10,opt,name=more,proto3" json:"more,omitempty"`
+	// Of a throttle, when the next start is allowed; 0 where that is now.
+	FreeMs        int64 `protobuf:"varint,11,opt,name=free_ms,json=freeMs,proto3" json:"free_ms,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Limit) Reset() {
+	*x = Limit{}
+	mi := &file_stepwell_v1_admin_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Limit) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Limit) ProtoMessage() {}
+
+func (x *Limit) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_admin_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Limit.ProtoReflect.Descriptor instead.
+func (*Limit) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Limit) GetId() string {
+	if x != nil {
+		return x.Id
+	}
+	return ""
+}
+
+func (x *Limit) GetKind() Limit_Kind {
+	if x != nil {
+		return x.Kind
+	}
+	return Limit_KIND_UNSPECIFIED
+}
+
+func (x *Limit) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Limit) GetFunctionId() string {
+	if x != nil {
+		return x.FunctionId
+	}
+	return ""
+}
+
+func (x *Limit) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *Limit) GetValue() []byte {
+	if x != nil {
+		return x.Value
+	}
+	return nil
+}
+
+func (x *Limit) GetUsed() uint32 {
+	if x != nil {
+		return x.Used
+	}
+	return 0
+}
+
+func (x *Limit) GetBound() uint32 {
+	if x != nil {
+		return x.Bound
+	}
+	return 0
+}
+
+func (x *Limit) GetWaiting() uint32 {
+	if x != nil {
+		return x.Waiting
+	}
+	return 0
+}
+
+func (x *Limit) GetMore() bool {
+	if x != nil {
+		return x.More
+	}
+	return false
+}
+
+func (x *Limit) GetFreeMs() int64 {
+	if x != nil {
+		return x.FreeMs
+	}
+	return 0
+}
+
+// Asks for limits.
+type ListLimitsRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Environment; empty means the server's default.
+	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// Only those of this function alone.
+	FunctionId string `protobuf:"bytes,2,opt,name=function_id,json=functionId,proto3" json:"function_id,omitempty"`
+	// Only those of this app and of its functions.
+	App string `protobuf:"bytes,3,opt,name=app,proto3" json:"app,omitempty"`
+	// At most so many, up to 1,000; default 100.
+	PageSize uint32 `protobuf:"varint,4,opt,name=page_size,json=pageSize,proto3" json:"page_size,omitempty"`
+	// From the response before.
+	PageToken     string `protobuf:"bytes,5,opt,name=page_token,json=pageToken,proto3" json:"page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLimitsRequest) Reset() {
+	*x = ListLimitsRequest{}
+	mi := &file_stepwell_v1_admin_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLimitsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLimitsRequest) ProtoMessage() {}
+
+func (x *ListLimitsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_admin_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLimitsRequest.ProtoReflect.Descriptor instead.
+func (*ListLimitsRequest) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *ListLimitsRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ListLimitsRequest) GetFunctionId() string {
+	if x != nil {
+		return x.FunctionId
+	}
+	return ""
+}
+
+func (x *ListLimitsRequest) GetApp() string {
+	if x != nil {
+		return x.App
+	}
+	return ""
+}
+
+func (x *ListLimitsRequest) GetPageSize() uint32 {
+	if x != nil {
+		return x.PageSize
+	}
+	return 0
+}
+
+func (x *ListLimitsRequest) GetPageToken() string {
+	if x != nil {
+		return x.PageToken
+	}
+	return ""
+}
+
+// Limits, by id.
+type ListLimitsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The limits.
+	Limits []*Limit `protobuf:"bytes,1,rep,name=limits,proto3" json:"limits,omitempty"`
+	// Asks for the next page; empty after the last.
+	NextPageToken string `protobuf:"bytes,2,opt,name=next_page_token,json=nextPageToken,proto3" json:"next_page_token,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListLimitsResponse) Reset() {
+	*x = ListLimitsResponse{}
+	mi := &file_stepwell_v1_admin_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListLimitsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListLimitsResponse) ProtoMessage() {}
+
+func (x *ListLimitsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_admin_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListLimitsResponse.ProtoReflect.Descriptor instead.
+func (*ListLimitsResponse) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *ListLimitsResponse) GetLimits() []*Limit {
+	if x != nil {
+		return x.Limits
+	}
+	return nil
+}
+
+func (x *ListLimitsResponse) GetNextPageToken() string {
+	if x != nil {
+		return x.NextPageToken
+	}
+	return ""
+}
+
 // Asks for the workers.
 type ListWorkersRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -503,7 +842,7 @@ type ListWorkersRequest struct {
 
 func (x *ListWorkersRequest) Reset() {
 	*x = ListWorkersRequest{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[6]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -515,7 +854,7 @@ func (x *ListWorkersRequest) String() string {
 func (*ListWorkersRequest) ProtoMessage() {}
 
 func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[6]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -528,7 +867,7 @@ func (x *ListWorkersRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersRequest.ProtoReflect.Descriptor instead.
 func (*ListWorkersRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{6}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *ListWorkersRequest) GetEnvironment() string {
@@ -549,7 +888,7 @@ type ListWorkersResponse struct {
 
 func (x *ListWorkersResponse) Reset() {
 	*x = ListWorkersResponse{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[7]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -561,7 +900,7 @@ func (x *ListWorkersResponse) String() string {
 func (*ListWorkersResponse) ProtoMessage() {}
 
 func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[7]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -574,7 +913,7 @@ func (x *ListWorkersResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWorkersResponse.ProtoReflect.Descriptor instead.
 func (*ListWorkersResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{7}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *ListWorkersResponse) GetWorkers() []*Worker {
@@ -597,7 +936,7 @@ type AdvanceClockRequest struct {
 
 func (x *AdvanceClockRequest) Reset() {
 	*x = AdvanceClockRequest{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[8]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -609,7 +948,7 @@ func (x *AdvanceClockRequest) String() string {
 func (*AdvanceClockRequest) ProtoMessage() {}
 
 func (x *AdvanceClockRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[8]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -622,7 +961,7 @@ func (x *AdvanceClockRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceClockRequest.ProtoReflect.Descriptor instead.
 func (*AdvanceClockRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{8}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AdvanceClockRequest) GetAdvanceMs() uint64 {
@@ -656,7 +995,7 @@ type AdvanceClockResponse struct {
 
 func (x *AdvanceClockResponse) Reset() {
 	*x = AdvanceClockResponse{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[9]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -668,7 +1007,7 @@ func (x *AdvanceClockResponse) String() string {
 func (*AdvanceClockResponse) ProtoMessage() {}
 
 func (x *AdvanceClockResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[9]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -681,7 +1020,7 @@ func (x *AdvanceClockResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvanceClockResponse.ProtoReflect.Descriptor instead.
 func (*AdvanceClockResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{9}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AdvanceClockResponse) GetNowMs() int64 {
@@ -721,7 +1060,7 @@ type GetServerInfoRequest struct {
 
 func (x *GetServerInfoRequest) Reset() {
 	*x = GetServerInfoRequest{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[10]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -733,7 +1072,7 @@ func (x *GetServerInfoRequest) String() string {
 func (*GetServerInfoRequest) ProtoMessage() {}
 
 func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[10]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -746,7 +1085,7 @@ func (x *GetServerInfoRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoRequest.ProtoReflect.Descriptor instead.
 func (*GetServerInfoRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{10}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{13}
 }
 
 // What this server is.
@@ -772,7 +1111,7 @@ type GetServerInfoResponse struct {
 
 func (x *GetServerInfoResponse) Reset() {
 	*x = GetServerInfoResponse{}
-	mi := &file_stepwell_v1_admin_proto_msgTypes[11]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -784,7 +1123,7 @@ func (x *GetServerInfoResponse) String() string {
 func (*GetServerInfoResponse) ProtoMessage() {}
 
 func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_admin_proto_msgTypes[11]
+	mi := &file_stepwell_v1_admin_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -797,7 +1136,7 @@ func (x *GetServerInfoResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetServerInfoResponse.ProtoReflect.Descriptor instead.
 func (*GetServerInfoResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{11}
+	return file_stepwell_v1_admin_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetServerInfoResponse) GetVersion() string {
@@ -865,7 +1204,7 @@ const file_stepwell_v1_admin_proto_rawDesc = "" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x120\n" +
 	"\x05rules\x18\x02 \x03(\v2\x1a.stepwell.v1.RetentionRuleR\x05rules\"H\n" +
 	"\x14SetRetentionResponse\x120\n" +
-	"\x05rules\x18\x01 \x03(\v2\x1a.stepwell.v1.RetentionRuleR\x05rules\"\xf0\x02\n" +
+	"\x05rules\x18\x01 \x03(\v2\x1a.stepwell.v1.RetentionRuleR\x05rules\"\xe4\x03\n" +
 	"\x06Worker\x12\x1d\n" +
 	"\n" +
 	"session_id\x18\x01 \x01(\tR\tsessionId\x12\x10\n" +
@@ -883,7 +1222,41 @@ const file_stepwell_v1_admin_proto_rawDesc = "" +
 	" \x01(\rR\x06parked\x12\x1b\n" +
 	"\topened_ms\x18\v \x01(\x03R\bopenedMs\x12!\n" +
 	"\ffunction_ids\x18\f \x03(\tR\vfunctionIds\x12\x1b\n" +
-	"\tsilent_ms\x18\r \x01(\x04R\bsilentMs\"6\n" +
+	"\tsilent_ms\x18\r \x01(\x04R\bsilentMs\x127\n" +
+	"\x06labels\x18\x0e \x03(\v2\x1f.stepwell.v1.Worker.LabelsEntryR\x06labels\x1a9\n" +
+	"\vLabelsEntry\x12\x10\n" +
+	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"\xe5\x02\n" +
+	"\x05Limit\x12\x0e\n" +
+	"\x02id\x18\x01 \x01(\tR\x02id\x12+\n" +
+	"\x04kind\x18\x02 \x01(\x0e2\x17.stepwell.v1.Limit.KindR\x04kind\x12\x12\n" +
+	"\x04name\x18\x03 \x01(\tR\x04name\x12\x1f\n" +
+	"\vfunction_id\x18\x04 \x01(\tR\n" +
+	"functionId\x12\x10\n" +
+	"\x03app\x18\x05 \x01(\tR\x03app\x12\x14\n" +
+	"\x05value\x18\x06 \x01(\fR\x05value\x12\x12\n" +
+	"\x04used\x18\a \x01(\rR\x04used\x12\x14\n" +
+	"\x05bound\x18\b \x01(\rR\x05bound\x12\x18\n" +
+	"\awaiting\x18\t \x01(\rR\awaiting\x12\x12\n" +
+	"\x04more\x18\n" +
+	" \x01(\bR\x04more\x12\x17\n" +
+	"\afree_ms\x18\v \x01(\x03R\x06freeMs\"Q\n" +
+	"\x04Kind\x12\x14\n" +
+	"\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n" +
+	"\x0eKIND_EXECUTING\x10\x01\x12\f\n" +
+	"\bKIND_RUN\x10\x02\x12\x11\n" +
+	"\rKIND_THROTTLE\x10\x03\"\xa4\x01\n" +
+	"\x11ListLimitsRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1f\n" +
+	"\vfunction_id\x18\x02 \x01(\tR\n" +
+	"functionId\x12\x10\n" +
+	"\x03app\x18\x03 \x01(\tR\x03app\x12\x1b\n" +
+	"\tpage_size\x18\x04 \x01(\rR\bpageSize\x12\x1d\n" +
+	"\n" +
+	"page_token\x18\x05 \x01(\tR\tpageToken\"h\n" +
+	"\x12ListLimitsResponse\x12*\n" +
+	"\x06limits\x18\x01 \x03(\v2\x12.stepwell.v1.LimitR\x06limits\x12&\n" +
+	"\x0fnext_page_token\x18\x02 \x01(\tR\rnextPageToken\"6\n" +
 	"\x12ListWorkersRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\"D\n" +
 	"\x13ListWorkersResponse\x12-\n" +
@@ -914,10 +1287,12 @@ const file_stepwell_v1_admin_proto_rawDesc = "" +
 	"\x0eKEPT_CANCELLED\x10\x03\x12\x12\n" +
 	"\x0eKEPT_TIMED_OUT\x10\x04\x12\x10\n" +
 	"\fKEPT_SKIPPED\x10\x05\x12\x0f\n" +
-	"\vKEPT_EVENTS\x10\x062\xb7\x03\n" +
+	"\vKEPT_EVENTS\x10\x062\x86\x04\n" +
 	"\fAdminService\x12P\n" +
 	"\vListWorkers\x12\x1f.stepwell.v1.ListWorkersRequest\x1a .stepwell.v1.ListWorkersResponse\x12S\n" +
-	"\fAdvanceClock\x12 .stepwell.v1.AdvanceClockRequest\x1a!.stepwell.v1.AdvanceClockResponse\x12V\n" +
+	"\fAdvanceClock\x12 .stepwell.v1.AdvanceClockRequest\x1a!.stepwell.v1.AdvanceClockResponse\x12M\n" +
+	"\n" +
+	"ListLimits\x12\x1e.stepwell.v1.ListLimitsRequest\x1a\x1f.stepwell.v1.ListLimitsResponse\x12V\n" +
 	"\rGetServerInfo\x12!.stepwell.v1.GetServerInfoRequest\x1a\".stepwell.v1.GetServerInfoResponse\x12S\n" +
 	"\fGetRetention\x12 .stepwell.v1.GetRetentionRequest\x1a!.stepwell.v1.GetRetentionResponse\x12S\n" +
 	"\fSetRetention\x12 .stepwell.v1.SetRetentionRequest\x1a!.stepwell.v1.SetRetentionResponseb\x06proto3"
@@ -934,44 +1309,54 @@ func file_stepwell_v1_admin_proto_rawDescGZIP() []byte {
 	return file_stepwell_v1_admin_proto_rawDescData
 }
 
-var file_stepwell_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_stepwell_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 12)
+var file_stepwell_v1_admin_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_stepwell_v1_admin_proto_msgTypes = make([]protoimpl.MessageInfo, 16)
 var file_stepwell_v1_admin_proto_goTypes = []any{
 	(Kept)(0),                     // 0: stepwell.v1.Kept
-	(*RetentionRule)(nil),         // 1: stepwell.v1.RetentionRule
-	(*GetRetentionRequest)(nil),   // 2: stepwell.v1.GetRetentionRequest
-	(*GetRetentionResponse)(nil),  // 3: stepwell.v1.GetRetentionResponse
-	(*SetRetentionRequest)(nil),   // 4: stepwell.v1.SetRetentionRequest
-	(*SetRetentionResponse)(nil),  // 5: stepwell.v1.SetRetentionResponse
-	(*Worker)(nil),                // 6: stepwell.v1.Worker
-	(*ListWorkersRequest)(nil),    // 7: stepwell.v1.ListWorkersRequest
-	(*ListWorkersResponse)(nil),   // 8: stepwell.v1.ListWorkersResponse
-	(*AdvanceClockRequest)(nil),   // 9: stepwell.v1.AdvanceClockRequest
-	(*AdvanceClockResponse)(nil),  // 10: stepwell.v1.AdvanceClockResponse
-	(*GetServerInfoRequest)(nil),  // 11: stepwell.v1.GetServerInfoRequest
-	(*GetServerInfoResponse)(nil), // 12: stepwell.v1.GetServerInfoResponse
+	(Limit_Kind)(0),               // 1: stepwell.v1.Limit.Kind
+	(*RetentionRule)(nil),         // 2: stepwell.v1.RetentionRule
+	(*GetRetentionRequest)(nil),   // 3: stepwell.v1.GetRetentionRequest
+	(*GetRetentionResponse)(nil),  // 4: stepwell.v1.GetRetentionResponse
+	(*SetRetentionRequest)(nil),   // 5: stepwell.v1.SetRetentionRequest
+	(*SetRetentionResponse)(nil),  // 6: stepwell.v1.SetRetentionResponse
+	(*Worker)(nil),                // 7: stepwell.v1.Worker
+	(*Limit)(nil),                 // 8: stepwell.v1.Limit
+	(*ListLimitsRequest)(nil),     // 9: stepwell.v1.ListLimitsRequest
+	(*ListLimitsResponse)(nil),    // 10: stepwell.v1.ListLimitsResponse
+	(*ListWorkersRequest)(nil),    // 11: stepwell.v1.ListWorkersRequest
+	(*ListWorkersResponse)(nil),   // 12: stepwell.v1.ListWorkersResponse
+	(*AdvanceClockRequest)(nil),   // 13: stepwell.v1.AdvanceClockRequest
+	(*AdvanceClockResponse)(nil),  // 14: stepwell.v1.AdvanceClockResponse
+	(*GetServerInfoRequest)(nil),  // 15: stepwell.v1.GetServerInfoRequest
+	(*GetServerInfoResponse)(nil), // 16: stepwell.v1.GetServerInfoResponse
+	nil,                           // 17: stepwell.v1.Worker.LabelsEntry
 }
 var file_stepwell_v1_admin_proto_depIdxs = []int32{
 	0,  // 0: stepwell.v1.RetentionRule.kept:type_name -> stepwell.v1.Kept
-	1,  // 1: stepwell.v1.GetRetentionResponse.rules:type_name -> stepwell.v1.RetentionRule
-	1,  // 2: stepwell.v1.SetRetentionRequest.rules:type_name -> stepwell.v1.RetentionRule
-	1,  // 3: stepwell.v1.SetRetentionResponse.rules:type_name -> stepwell.v1.RetentionRule
-	6,  // 4: stepwell.v1.ListWorkersResponse.workers:type_name -> stepwell.v1.Worker
-	7,  // 5: stepwell.v1.AdminService.ListWorkers:input_type -> stepwell.v1.ListWorkersRequest
-	9,  // 6: stepwell.v1.AdminService.AdvanceClock:input_type -> stepwell.v1.AdvanceClockRequest
-	11, // 7: stepwell.v1.AdminService.GetServerInfo:input_type -> stepwell.v1.GetServerInfoRequest
-	2,  // 8: stepwell.v1.AdminService.GetRetention:input_type -> stepwell.v1.GetRetentionRequest
-	4,  // 9: stepwell.v1.AdminService.SetRetention:input_type -> stepwell.v1.SetRetentionRequest
-	8,  // 10: stepwell.v1.AdminService.ListWorkers:output_type -> stepwell.v1.ListWorkersResponse
-	10, // 11: stepwell.v1.AdminService.AdvanceClock:output_type -> stepwell.v1.AdvanceClockResponse
-	12, // 12: stepwell.v1.AdminService.GetServerInfo:output_type -> stepwell.v1.GetServerInfoResponse
-	3,  // 13: stepwell.v1.AdminService.GetRetention:output_type -> stepwell.v1.GetRetentionResponse
-	5,  // 14: stepwell.v1.AdminService.SetRetention:output_type -> stepwell.v1.SetRetentionResponse
-	10, // [10:15] is the sub-list for method output_type
-	5,  // [5:10] is the sub-list for method input_type
-	5,  // [5:5] is the sub-list for extension type_name
-	5,  // [5:5] is the sub-list for extension extendee
-	0,  // [0:5] is the sub-list for field type_name
+	2,  // 1: stepwell.v1.GetRetentionResponse.rules:type_name -> stepwell.v1.RetentionRule
+	2,  // 2: stepwell.v1.SetRetentionRequest.rules:type_name -> stepwell.v1.RetentionRule
+	2,  // 3: stepwell.v1.SetRetentionResponse.rules:type_name -> stepwell.v1.RetentionRule
+	17, // 4: stepwell.v1.Worker.labels:type_name -> stepwell.v1.Worker.LabelsEntry
+	1,  // 5: stepwell.v1.Limit.kind:type_name -> stepwell.v1.Limit.Kind
+	8,  // 6: stepwell.v1.ListLimitsResponse.limits:type_name -> stepwell.v1.Limit
+	7,  // 7: stepwell.v1.ListWorkersResponse.workers:type_name -> stepwell.v1.Worker
+	11, // 8: stepwell.v1.AdminService.ListWorkers:input_type -> stepwell.v1.ListWorkersRequest
+	13, // 9: stepwell.v1.AdminService.AdvanceClock:input_type -> stepwell.v1.AdvanceClockRequest
+	9,  // 10: stepwell.v1.AdminService.ListLimits:input_type -> stepwell.v1.ListLimitsRequest
+	15, // 11: stepwell.v1.AdminService.GetServerInfo:input_type -> stepwell.v1.GetServerInfoRequest
+	3,  // 12: stepwell.v1.AdminService.GetRetention:input_type -> stepwell.v1.GetRetentionRequest
+	5,  // 13: stepwell.v1.AdminService.SetRetention:input_type -> stepwell.v1.SetRetentionRequest
+	12, // 14: stepwell.v1.AdminService.ListWorkers:output_type -> stepwell.v1.ListWorkersResponse
+	14, // 15: stepwell.v1.AdminService.AdvanceClock:output_type -> stepwell.v1.AdvanceClockResponse
+	10, // 16: stepwell.v1.AdminService.ListLimits:output_type -> stepwell.v1.ListLimitsResponse
+	16, // 17: stepwell.v1.AdminService.GetServerInfo:output_type -> stepwell.v1.GetServerInfoResponse
+	4,  // 18: stepwell.v1.AdminService.GetRetention:output_type -> stepwell.v1.GetRetentionResponse
+	6,  // 19: stepwell.v1.AdminService.SetRetention:output_type -> stepwell.v1.SetRetentionResponse
+	14, // [14:20] is the sub-list for method output_type
+	8,  // [8:14] is the sub-list for method input_type
+	8,  // [8:8] is the sub-list for extension type_name
+	8,  // [8:8] is the sub-list for extension extendee
+	0,  // [0:8] is the sub-list for field type_name
 }
 
 func init() { file_stepwell_v1_admin_proto_init() }
@@ -984,8 +1369,8 @@ func file_stepwell_v1_admin_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stepwell_v1_admin_proto_rawDesc), len(file_stepwell_v1_admin_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   12,
+			NumEnums:      2,
+			NumMessages:   16,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

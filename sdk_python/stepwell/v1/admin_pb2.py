@@ -24,15 +24,17 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stepwell/v1/admin.proto\x12\x0bstepwell.v1\"A\n\rRetentionRule\x12\x1f\n\x04kept\x18\x01 \x01(\x0e\x32\x11.stepwell.v1.Kept\x12\x0f\n\x07keep_ms\x18\x02 \x01(\x04\"*\n\x13GetRetentionRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\"A\n\x14GetRetentionResponse\x12)\n\x05rules\x18\x01 \x03(\x0b\x32\x1a.stepwell.v1.RetentionRule\"U\n\x13SetRetentionRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12)\n\x05rules\x18\x02 \x03(\x0b\x32\x1a.stepwell.v1.RetentionRule\"A\n\x14SetRetentionResponse\x12)\n\x05rules\x18\x01 \x03(\x0b\x32\x1a.stepwell.v1.RetentionRule\"\xf2\x01\n\x06Worker\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\x10\n\x08instance\x18\x04 \x01(\t\x12\x0b\n\x03sdk\x18\x05 \x01(\t\x12\x11\n\tconnected\x18\x06 \x01(\x08\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\r\x12\x11\n\texecuting\x18\t \x01(\r\x12\x0e\n\x06parked\x18\n \x01(\r\x12\x11\n\topened_ms\x18\x0b \x01(\x03\x12\x14\n\x0c\x66unction_ids\x18\x0c \x03(\t\x12\x11\n\tsilent_ms\x18\r \x01(\x04\")\n\x12ListWorkersRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\";\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.stepwell.v1.Worker\">\n\x13\x41\x64vanceClockRequest\x12\x12\n\nadvance_ms\x18\x01 \x01(\x04\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\"Z\n\x14\x41\x64vanceClockResponse\x12\x0e\n\x06now_ms\x18\x01 \x01(\x03\x12\x11\n\toffset_ms\x18\x02 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12\r\n\x05\x66ired\x18\x04 \x01(\x04\"\x16\n\x14GetServerInfoRequest\"\x9a\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07profile\x18\x02 \x01(\t\x12\x1b\n\x13\x64\x65\x66\x61ult_environment\x18\x03 \x01(\t\x12\x10\n\x08\x64\x61tabase\x18\x04 \x01(\t\x12\x0e\n\x06now_ms\x18\x05 \x01(\x03\x12\r\n\x05ready\x18\x06 \x01(\x08\x12\x11\n\tnot_ready\x18\x07 \x01(\t*\x8c\x01\n\x04Kept\x12\x14\n\x10KEPT_UNSPECIFIED\x10\x00\x12\x12\n\x0eKEPT_COMPLETED\x10\x01\x12\x0f\n\x0bKEPT_FAILED\x10\x02\x12\x12\n\x0eKEPT_CANCELLED\x10\x03\x12\x12\n\x0eKEPT_TIMED_OUT\x10\x04\x12\x10\n\x0cKEPT_SKIPPED\x10\x05\x12\x0f\n\x0bKEPT_EVENTS\x10\x06\x32\xb7\x03\n\x0c\x41\x64minService\x12P\n\x0bListWorkers\x12\x1f.stepwell.v1.ListWorkersRequest\x1a .stepwell.v1.ListWorkersResponse\x12S\n\x0c\x41\x64vanceClock\x12 .stepwell.v1.AdvanceClockRequest\x1a!.stepwell.v1.AdvanceClockResponse\x12V\n\rGetServerInfo\x12!.stepwell.v1.GetServerInfoRequest\x1a\".stepwell.v1.GetServerInfoResponse\x12S\n\x0cGetRetention\x12 .stepwell.v1.GetRetentionRequest\x1a!.stepwell.v1.GetRetentionResponse\x12S\n\x0cSetRetention\x12 .stepwell.v1.SetRetentionRequest\x1a!.stepwell.v1.SetRetentionResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x17stepwell/v1/admin.proto\x12\x0bstepwell.v1\"A\n\rRetentionRule\x12\x1f\n\x04kept\x18\x01 \x01(\x0e\x32\x11.stepwell.v1.Kept\x12\x0f\n\x07keep_ms\x18\x02 \x01(\x04\"*\n\x13GetRetentionRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\"A\n\x14GetRetentionResponse\x12)\n\x05rules\x18\x01 \x03(\x0b\x32\x1a.stepwell.v1.RetentionRule\"U\n\x13SetRetentionRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12)\n\x05rules\x18\x02 \x03(\x0b\x32\x1a.stepwell.v1.RetentionRule\"A\n\x14SetRetentionResponse\x12)\n\x05rules\x18\x01 \x03(\x0b\x32\x1a.stepwell.v1.RetentionRule\"\xd2\x02\n\x06Worker\x12\x12\n\nsession_id\x18\x01 \x01(\t\x12\x0b\n\x03\x61pp\x18\x02 \x01(\t\x12\x12\n\ndeployment\x18\x03 \x01(\t\x12\x10\n\x08instance\x18\x04 \x01(\t\x12\x0b\n\x03sdk\x18\x05 \x01(\t\x12\x11\n\tconnected\x18\x06 \x01(\x08\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\x12\x10\n\x08\x63\x61pacity\x18\x08 \x01(\r\x12\x11\n\texecuting\x18\t \x01(\r\x12\x0e\n\x06parked\x18\n \x01(\r\x12\x11\n\topened_ms\x18\x0b \x01(\x03\x12\x14\n\x0c\x66unction_ids\x18\x0c \x03(\t\x12\x11\n\tsilent_ms\x18\r \x01(\x04\x12/\n\x06labels\x18\x0e \x03(\x0b\x32\x1f.stepwell.v1.Worker.LabelsEntry\x1a-\n\x0bLabelsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\"\x99\x02\n\x05Limit\x12\n\n\x02id\x18\x01 \x01(\t\x12%\n\x04kind\x18\x02 \x01(\x0e\x32\x17.stepwell.v1.Limit.Kind\x12\x0c\n\x04name\x18\x03 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x04 \x01(\t\x12\x0b\n\x03\x61pp\x18\x05 \x01(\t\x12\r\n\x05value\x18\x06 \x01(\x0c\x12\x0c\n\x04used\x18\x07 \x01(\r\x12\r\n\x05\x62ound\x18\x08 \x01(\r\x12\x0f\n\x07waiting\x18\t \x01(\r\x12\x0c\n\x04more\x18\n \x01(\x08\x12\x0f\n\x07\x66ree_ms\x18\x0b \x01(\x03\"Q\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x12\n\x0eKIND_EXECUTING\x10\x01\x12\x0c\n\x08KIND_RUN\x10\x02\x12\x11\n\rKIND_THROTTLE\x10\x03\"q\n\x11ListLimitsRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12\x0b\n\x03\x61pp\x18\x03 \x01(\t\x12\x11\n\tpage_size\x18\x04 \x01(\r\x12\x12\n\npage_token\x18\x05 \x01(\t\"Q\n\x12ListLimitsResponse\x12\"\n\x06limits\x18\x01 \x03(\x0b\x32\x12.stepwell.v1.Limit\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\")\n\x12ListWorkersRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\";\n\x13ListWorkersResponse\x12$\n\x07workers\x18\x01 \x03(\x0b\x32\x13.stepwell.v1.Worker\">\n\x13\x41\x64vanceClockRequest\x12\x12\n\nadvance_ms\x18\x01 \x01(\x04\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x02 \x01(\r\"Z\n\x14\x41\x64vanceClockResponse\x12\x0e\n\x06now_ms\x18\x01 \x01(\x03\x12\x11\n\toffset_ms\x18\x02 \x01(\x03\x12\x10\n\x08\x63omplete\x18\x03 \x01(\x08\x12\r\n\x05\x66ired\x18\x04 \x01(\x04\"\x16\n\x14GetServerInfoRequest\"\x9a\x01\n\x15GetServerInfoResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0f\n\x07profile\x18\x02 \x01(\t\x12\x1b\n\x13\x64\x65\x66\x61ult_environment\x18\x03 \x01(\t\x12\x10\n\x08\x64\x61tabase\x18\x04 \x01(\t\x12\x0e\n\x06now_ms\x18\x05 \x01(\x03\x12\r\n\x05ready\x18\x06 \x01(\x08\x12\x11\n\tnot_ready\x18\x07 \x01(\t*\x8c\x01\n\x04Kept\x12\x14\n\x10KEPT_UNSPECIFIED\x10\x00\x12\x12\n\x0eKEPT_COMPLETED\x10\x01\x12\x0f\n\x0bKEPT_FAILED\x10\x02\x12\x12\n\x0eKEPT_CANCELLED\x10\x03\x12\x12\n\x0eKEPT_TIMED_OUT\x10\x04\x12\x10\n\x0cKEPT_SKIPPED\x10\x05\x12\x0f\n\x0bKEPT_EVENTS\x10\x06\x32\x86\x04\n\x0c\x41\x64minService\x12P\n\x0bListWorkers\x12\x1f.stepwell.v1.ListWorkersRequest\x1a .stepwell.v1.ListWorkersResponse\x12S\n\x0c\x41\x64vanceClock\x12 .stepwell.v1.AdvanceClockRequest\x1a!.stepwell.v1.AdvanceClockResponse\x12M\n\nListLimits\x12\x1e.stepwell.v1.ListLimitsRequest\x1a\x1f.stepwell.v1.ListLimitsResponse\x12V\n\rGetServerInfo\x12!.stepwell.v1.GetServerInfoRequest\x1a\".stepwell.v1.GetServerInfoResponse\x12S\n\x0cGetRetention\x12 .stepwell.v1.GetRetentionRequest\x1a!.stepwell.v1.GetRetentionResponse\x12S\n\x0cSetRetention\x12 .stepwell.v1.SetRetentionRequest\x1a!.stepwell.v1.SetRetentionResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwell.v1.admin_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_KEPT']._serialized_start=1059
-  _globals['_KEPT']._serialized_end=1199
+  _globals['_WORKER_LABELSENTRY']._loaded_options = None
+  _globals['_WORKER_LABELSENTRY']._serialized_options = b'8\001'
+  _globals['_KEPT']._serialized_start=1637
+  _globals['_KEPT']._serialized_end=1777
   _globals['_RETENTIONRULE']._serialized_start=40
   _globals['_RETENTIONRULE']._serialized_end=105
   _globals['_GETRETENTIONREQUEST']._serialized_start=107
@@ -44,19 +46,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SETRETENTIONRESPONSE']._serialized_start=305
   _globals['_SETRETENTIONRESPONSE']._serialized_end=370
   _globals['_WORKER']._serialized_start=373
-  _globals['_WORKER']._serialized_end=615
-  _globals['_LISTWORKERSREQUEST']._serialized_start=617
-  _globals['_LISTWORKERSREQUEST']._serialized_end=658
-  _globals['_LISTWORKERSRESPONSE']._serialized_start=660
-  _globals['_LISTWORKERSRESPONSE']._serialized_end=719
-  _globals['_ADVANCECLOCKREQUEST']._serialized_start=721
-  _globals['_ADVANCECLOCKREQUEST']._serialized_end=783
-  _globals['_ADVANCECLOCKRESPONSE']._serialized_start=785
-  _globals['_ADVANCECLOCKRESPONSE']._serialized_end=875
-  _globals['_GETSERVERINFOREQUEST']._serialized_start=877
-  _globals['_GETSERVERINFOREQUEST']._serialized_end=899
-  _globals['_GETSERVERINFORESPONSE']._serialized_start=902
-  _globals['_GETSERVERINFORESPONSE']._serialized_end=1056
-  _globals['_ADMINSERVICE']._serialized_start=1202
-  _globals['_ADMINSERVICE']._serialized_end=1641
+  _globals['_WORKER']._serialized_end=711
+  _globals['_WORKER_LABELSENTRY']._serialized_start=666
+  _globals['_WORKER_LABELSENTRY']._serialized_end=711
+  _globals['_LIMIT']._serialized_start=714
+  _globals['_LIMIT']._serialized_end=995
+  _globals['_LIMIT_KIND']._serialized_start=914
+  _globals['_LIMIT_KIND']._serialized_end=995
+  _globals['_LISTLIMITSREQUEST']._serialized_start=997
+  _globals['_LISTLIMITSREQUEST']._serialized_end=1110
+  _globals['_LISTLIMITSRESPONSE']._serialized_start=1112
+  _globals['_LISTLIMITSRESPONSE']._serialized_end=1193
+  _globals['_LISTWORKERSREQUEST']._serialized_start=1195
+  _globals['_LISTWORKERSREQUEST']._serialized_end=1236
+  _globals['_LISTWORKERSRESPONSE']._serialized_start=1238
+  _globals['_LISTWORKERSRESPONSE']._serialized_end=1297
+  _globals['_ADVANCECLOCKREQUEST']._serialized_start=1299
+  _globals['_ADVANCECLOCKREQUEST']._serialized_end=1361
+  _globals['_ADVANCECLOCKRESPONSE']._serialized_start=1363
+  _globals['_ADVANCECLOCKRESPONSE']._serialized_end=1453
+  _globals['_GETSERVERINFOREQUEST']._serialized_start=1455
+  _globals['_GETSERVERINFOREQUEST']._serialized_end=1477
+  _globals['_GETSERVERINFORESPONSE']._serialized_start=1480
+  _globals['_GETSERVERINFORESPONSE']._serialized_end=1634
+  _globals['_ADMINSERVICE']._serialized_start=1780
+  _globals['_ADMINSERVICE']._serialized_end=2298
 # @@protoc_insertion_point(module_scope)

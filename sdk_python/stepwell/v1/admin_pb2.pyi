@@ -59,7 +59,14 @@ class SetRetentionResponse(_message.Message):
     def __init__(self, rules: _Optional[_Iterable[_Union[RetentionRule, _Mapping]]] = ...) -> None: ...
 
 class Worker(_message.Message):
-    __slots__ = ("session_id", "app", "deployment", "instance", "sdk", "connected", "draining", "capacity", "executing", "parked", "opened_ms", "function_ids", "silent_ms")
+    __slots__ = ("session_id", "app", "deployment", "instance", "sdk", "connected", "draining", "capacity", "executing", "parked", "opened_ms", "function_ids", "silent_ms", "labels")
+    class LabelsEntry(_message.Message):
+        __slots__ = ("key", "value")
+        KEY_FIELD_NUMBER: _ClassVar[int]
+        VALUE_FIELD_NUMBER: _ClassVar[int]
+        key: str
+        value: str
+        def __init__(self, key: _Optional[str] = ..., value: _Optional[str] = ...) -> None: ...
     SESSION_ID_FIELD_NUMBER: _ClassVar[int]
     APP_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
@@ -73,6 +80,7 @@ class Worker(_message.Message):
     OPENED_MS_FIELD_NUMBER: _ClassVar[int]
     FUNCTION_IDS_FIELD_NUMBER: _ClassVar[int]
     SILENT_MS_FIELD_NUMBER: _ClassVar[int]
+    LABELS_FIELD_NUMBER: _ClassVar[int]
     session_id: str
     app: str
     deployment: str
@@ -86,7 +94,66 @@ class Worker(_message.Message):
     opened_ms: int
     function_ids: _containers.RepeatedScalarFieldContainer[str]
     silent_ms: int
-    def __init__(self, session_id: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., instance: _Optional[str] = ..., sdk: _Optional[str] = ..., connected: bool = ..., draining: bool = ..., capacity: _Optional[int] = ..., executing: _Optional[int] = ..., parked: _Optional[int] = ..., opened_ms: _Optional[int] = ..., function_ids: _Optional[_Iterable[str]] = ..., silent_ms: _Optional[int] = ...) -> None: ...
+    labels: _containers.ScalarMap[str, str]
+    def __init__(self, session_id: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., instance: _Optional[str] = ..., sdk: _Optional[str] = ..., connected: bool = ..., draining: bool = ..., capacity: _Optional[int] = ..., executing: _Optional[int] = ..., parked: _Optional[int] = ..., opened_ms: _Optional[int] = ..., function_ids: _Optional[_Iterable[str]] = ..., silent_ms: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ...) -> None: ...
+
+class Limit(_message.Message):
+    __slots__ = ("id", "kind", "name", "function_id", "app", "value", "used", "bound", "waiting", "more", "free_ms")
+    class Kind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        KIND_UNSPECIFIED: _ClassVar[Limit.Kind]
+        KIND_EXECUTING: _ClassVar[Limit.Kind]
+        KIND_RUN: _ClassVar[Limit.Kind]
+        KIND_THROTTLE: _ClassVar[Limit.Kind]
+    KIND_UNSPECIFIED: Limit.Kind
+    KIND_EXECUTING: Limit.Kind
+    KIND_RUN: Limit.Kind
+    KIND_THROTTLE: Limit.Kind
+    ID_FIELD_NUMBER: _ClassVar[int]
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    USED_FIELD_NUMBER: _ClassVar[int]
+    BOUND_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    MORE_FIELD_NUMBER: _ClassVar[int]
+    FREE_MS_FIELD_NUMBER: _ClassVar[int]
+    id: str
+    kind: Limit.Kind
+    name: str
+    function_id: str
+    app: str
+    value: bytes
+    used: int
+    bound: int
+    waiting: int
+    more: bool
+    free_ms: int
+    def __init__(self, id: _Optional[str] = ..., kind: _Optional[_Union[Limit.Kind, str]] = ..., name: _Optional[str] = ..., function_id: _Optional[str] = ..., app: _Optional[str] = ..., value: _Optional[bytes] = ..., used: _Optional[int] = ..., bound: _Optional[int] = ..., waiting: _Optional[int] = ..., more: bool = ..., free_ms: _Optional[int] = ...) -> None: ...
+
+class ListLimitsRequest(_message.Message):
+    __slots__ = ("environment", "function_id", "app", "page_size", "page_token")
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
+    APP_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    function_id: str
+    app: str
+    page_size: int
+    page_token: str
+    def __init__(self, environment: _Optional[str] = ..., function_id: _Optional[str] = ..., app: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListLimitsResponse(_message.Message):
+    __slots__ = ("limits", "next_page_token")
+    LIMITS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    limits: _containers.RepeatedCompositeFieldContainer[Limit]
+    next_page_token: str
+    def __init__(self, limits: _Optional[_Iterable[_Union[Limit, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ListWorkersRequest(_message.Message):
     __slots__ = ("environment",)

@@ -45,6 +45,11 @@ class AdminServiceStub(object):
                 request_serializer=stepwell_dot_v1_dot_admin__pb2.AdvanceClockRequest.SerializeToString,
                 response_deserializer=stepwell_dot_v1_dot_admin__pb2.AdvanceClockResponse.FromString,
                 _registered_method=True)
+        self.ListLimits = channel.unary_unary(
+                '/stepwell.v1.AdminService/ListLimits',
+                request_serializer=stepwell_dot_v1_dot_admin__pb2.ListLimitsRequest.SerializeToString,
+                response_deserializer=stepwell_dot_v1_dot_admin__pb2.ListLimitsResponse.FromString,
+                _registered_method=True)
         self.GetServerInfo = channel.unary_unary(
                 '/stepwell.v1.AdminService/GetServerInfo',
                 request_serializer=stepwell_dot_v1_dot_admin__pb2.GetServerInfoRequest.SerializeToString,
@@ -75,6 +80,13 @@ class AdminServiceServicer(object):
 
     def AdvanceClock(self, request, context):
         """Moves the clock of a dev server forward, due instant by due instant.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListLimits(self, request, context):
+        """The limits that runs use now, or wait for.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -113,6 +125,11 @@ def add_AdminServiceServicer_to_server(servicer, server):
                     servicer.AdvanceClock,
                     request_deserializer=stepwell_dot_v1_dot_admin__pb2.AdvanceClockRequest.FromString,
                     response_serializer=stepwell_dot_v1_dot_admin__pb2.AdvanceClockResponse.SerializeToString,
+            ),
+            'ListLimits': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListLimits,
+                    request_deserializer=stepwell_dot_v1_dot_admin__pb2.ListLimitsRequest.FromString,
+                    response_serializer=stepwell_dot_v1_dot_admin__pb2.ListLimitsResponse.SerializeToString,
             ),
             'GetServerInfo': grpc.unary_unary_rpc_method_handler(
                     servicer.GetServerInfo,
@@ -185,6 +202,33 @@ class AdminService(object):
             '/stepwell.v1.AdminService/AdvanceClock',
             stepwell_dot_v1_dot_admin__pb2.AdvanceClockRequest.SerializeToString,
             stepwell_dot_v1_dot_admin__pb2.AdvanceClockResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListLimits(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwell.v1.AdminService/ListLimits',
+            stepwell_dot_v1_dot_admin__pb2.ListLimitsRequest.SerializeToString,
+            stepwell_dot_v1_dot_admin__pb2.ListLimitsResponse.FromString,
             options,
             channel_credentials,
             insecure,

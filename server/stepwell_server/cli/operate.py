@@ -1,4 +1,4 @@
-"""`stepwell workers`, `clock` and `version`: for whoever operates a server."""
+"""`stepwell workers`, `limits`, `clock` and `version`: for whoever operates a server."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 workers = typer.Typer(help="The worker processes.", no_args_is_help=True, rich_markup_mode=None)
 clock = typer.Typer(help="The clock of a dev server.", no_args_is_help=True, rich_markup_mode=None)
+_LIMITS_MOST = 10_000
 
 
 def add_to(root: typer.Typer) -> None:
@@ -21,6 +22,7 @@ def add_to(root: typer.Typer) -> None:
     root.add_typer(workers, name="workers")
     root.add_typer(clock, name="clock")
     root.command()(version)
+    root.command()(limits)
 
 
 @workers.command("list")
@@ -34,7 +36,7 @@ def list_(address: Address = DEFAULT_ADDRESS, environment: Environment = "", out
     with connect(address) as stubs:
         request = admin_pb2.ListWorkersRequest(environment=environment)
         found = stubs.admin.ListWorkers(request, timeout=CALL_TIMEOUT_S).workers
-    columns = ("app", "instance", "state", "executing", "parked", "deployment", "sdk", "since")
+    columns = ("app", "instance", "state", "executing", "parked", "deployment", "labels", "sdk", "since")
     rows(output, found, columns, _cells)
 
 
@@ -61,6 +63,36 @@ def advance(
         write(f"it is now {clock_time(answer.now_ms)}; {answer.fired} timers fired")
     if not answer.complete:
         raise Failure("the time was over before the whole advance was made", Exit.TIMEOUT)
+
+
+def limits(
+    function: Annotated[str, typer.Option("--function", help="Only those of this function: app/name.")] = "",
+    app: Annotated[str, typer.Option("--app", help="Only those of this app and of its functions.")] = "",
+    address: Address = DEFAULT_ADDRESS,
+    environment: Environment = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Limits that runs use now or wait for: how many slots are in use, and who waits."""
+    from stepwell.v1 import admin_pb2
+
+    from stepwell_server.cli.connection import CALL_TIMEOUT_S, connect
+    from stepwell_server.cli.output import rows
+
+    found: list[admin_pb2.Limit] = []
+    with connect(address) as stubs:
+        token = ""
+        while True:
+            request = admin_pb2.ListLimitsRequest(
+                environment=environment, function_id=function, app=app, page_size=1_000, page_token=token
+            )
+            response = stubs.admin.ListLimits(request, timeout=CALL_TIMEOUT_S)
+            found.extend(response.limits)
+            token = response.next_page_token
+            if not token or len(found) >= _LIMITS_MOST:
+                break
+    rows(output, found, ("limit", "of", "counts", "used", "waiting", "next start"), _limit_cells)
+    if token:
+        typer.echo(f"these are the first {len(found)}: ask for those of one function", err=True)
 
 
 def version(
@@ -95,6 +127,22 @@ def version(
     facts(output, info, pairs)
 
 
+def _limit_cells(limit: admin_pb2.Limit) -> tuple[object, ...]:
+    from stepwell.v1 import admin_pb2
+
+    from stepwell_server.cli.output import clock_time
+
+    kinds = {
+        admin_pb2.Limit.KIND_EXECUTING: ("executing", f"{limit.used} of {limit.bound}"),
+        admin_pb2.Limit.KIND_RUN: ("runs", f"{limit.used} of {limit.bound}"),
+        admin_pb2.Limit.KIND_THROTTLE: ("starts", ""),
+    }
+    counts, used = kinds.get(limit.kind, ("", ""))
+    waiting = f"{limit.waiting}{' or more' if limit.more else ''}"
+    owner = limit.function_id or limit.app or "environment"
+    return limit.name, owner, counts, used, waiting, clock_time(limit.free_ms) if limit.free_ms else ""
+
+
 def _cells(worker: admin_pb2.Worker) -> tuple[object, ...]:
     from stepwell_server.cli.output import clock_time
     from stepwell_server.cli.timeline import length
@@ -109,6 +157,7 @@ def _cells(worker: admin_pb2.Worker) -> tuple[object, ...]:
         executing,
         worker.parked,
         worker.deployment,
+        " ".join(f"{name}={value}" for name, value in sorted(worker.labels.items())),
         sdk,
         clock_time(worker.opened_ms),
     )

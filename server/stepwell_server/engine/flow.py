@@ -78,8 +78,6 @@ def _check_gathering(where: str, flow: Flow) -> None:
 
 def check_labels(where: str, labels: tuple[tuple[str, str], ...]) -> None:
     """Raises InvalidError (BAD_LABEL) for labels of a function or a worker that are too many, too long or no text."""
-    if labels:
-        raise InvalidError("NOT_SUPPORTED", f"{where}: labels: this server does not carry them out yet")
     if len(labels) > _LABELS_MAX:
         raise InvalidError("BAD_LABEL", f"{where}: more than {_LABELS_MAX} labels", fields=((where, "labels"),))
     for label in labels:

@@ -145,8 +145,12 @@ def parse(id_: str) -> LimitName:
 
 
 def key_of(flow: Flow | None, name: LimitName) -> str:
-    """The expression of a limit in the scope of a function, if the function still has it."""
-    return next((key for key in (keys(flow) if flow is not None else ()) if _hash(key, _MARK // 2) == name.mark), "")
+    """The expression of a limit, if the function still has it."""
+    if flow is None:
+        return ""
+    if name.scope is Scope.FUNCTION:
+        return next((key for key in keys(flow) if _hash(key, _MARK // 2) == name.mark), "")
+    return next((limit.key for limit in flow.concurrency if limit.scope is name.scope and limit.key), "")
 
 
 def shown(name: LimitName, key: str) -> str:

@@ -25,6 +25,8 @@ T = TypeVar("T")
 _ID = re.compile(r"[0-9a-f]{32}\Z", re.ASCII)
 _PAGE_BYTES = LIMITS.send_bytes // 2
 _ROW_BYTES = 512
+_PARTS = 3
+"""Strokes in the name of a limit."""
 _TIME_MOST = 16**12 - 1
 _AHEAD_MS = 60_000
 """An id is at most so far ahead of the time at which its event was accepted."""
@@ -257,6 +259,15 @@ def check_event_pattern(name: str) -> None:
     if "*" in name.removesuffix("*"):
         message = f"{name!r} is not an event name, or a prefix and '*'"
         raise InvalidError("BAD_NAME", message, fields=(("name", "a wildcard is allowed only at the end"),))
+
+
+def check_limits_page(size: int, after: str, function_id: str, app: str) -> None:
+    """Raises InvalidError for a bad page size or token of a list of limits, or text that no name can hold."""
+    check_text(function_id, "function_id", 2 * LIMITS.name_bytes, empty=True)
+    check_text(app, "app", LIMITS.name_bytes, empty=True)
+    check_page(size, "", "")
+    if after and after.count("|") < _PARTS:
+        raise InvalidError("BAD_PAGE_TOKEN", "page_token is not one of ours", fields=(("page_token", "unknown"),))
 
 
 def check_page(limit: int, before: str, prefix: str) -> None:

@@ -6,6 +6,7 @@ import re
 from enum import IntEnum
 from typing import NamedTuple
 
+from stepwell_server.engine import usage
 from stepwell_server.engine.failures import cut_after, message_of
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import base_key
@@ -145,7 +146,12 @@ def _place(node: Node, run: RunRow) -> Reason:
     serving = node.environment(run.env).serving.get(run.function_id) or []
     connected = [session for session in serving if session.link is not None and not session.draining]
     if not connected:
-        return Reason(Waiting.NO_WORKER, "", f"no connected worker serves {run.function_id}")
+        function = node.environment(run.env).triggers.known.get(run.function_id)
+        asked = " ".join(f"{name}={value}" for name, value in function.labels) if function is not None else ""
+        which = f"no connected worker with labels {asked}" if asked else "no connected worker"
+        return Reason(Waiting.NO_WORKER, "", f"{which} serves {run.function_id}")
+    if (held := usage.held(node, run)) is not None:
+        return Reason(Waiting.LIMIT, "", held.message, until_ms=held.until_ms)
     alone = sum(session.suspect is not None for session in connected)
     message = f"all {len(connected)} workers that serve {run.function_id} are full"
     if alone:

@@ -174,6 +174,7 @@ class Session:
         "functions",
         "heard_ms",
         "id",
+        "labels",
         "late",
         "link",
         "residents",
@@ -186,8 +187,9 @@ class Session:
         "wakes",
     )
 
-    def __init__(self, row: SessionRow) -> None:
+    def __init__(self, row: SessionRow, labels: tuple[tuple[str, str], ...] = ()) -> None:
         self.row = row
+        self.labels = labels
         self.id = row.id
         self.fence = (Fence(row.env, row.id, row.epoch),)
         self.link: Link | None = None

@@ -9,7 +9,7 @@ from dataclasses import replace
 from hashlib import blake2b
 from typing import NamedTuple
 
-from stepwell_server.engine import dispatch, fence, limits, loading, recover, register, wake
+from stepwell_server.engine import dispatch, fence, flow, limits, loading, recover, register, wake
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Resident, Session, Tree, base_key
 from stepwell_server.model import ids
@@ -51,6 +51,7 @@ class Hello(NamedTuple):
     capacity: int
     residents: Sequence[Held]
     capabilities: frozenset[str]
+    labels: tuple[tuple[str, str], ...] = ()
 
 
 async def connect(node: Node, env: Environment, hello: Hello, link: Link) -> tuple[Session, list[Held]]:
@@ -100,6 +101,7 @@ async def _connect(node: Node, env: Environment, hello: Hello, link: Link) -> tu
     for text, field in ((hello.instance, "instance"), (hello.sdk, "sdk")):
         if len(text) > LIMITS.name_bytes or not text.isprintable():
             raise InvalidError("BAD_TEXT", f"{field} is too long or not printable", fields=((field, "bad"),))
+    flow.check_labels("worker", hello.labels)
     await register.register(node, env, hello.app, hello.deployment, hello.functions)
     old = await _find(node, env, hello)
     row = SessionRow(
@@ -112,7 +114,7 @@ async def _connect(node: Node, env: Environment, hello: Hello, link: Link) -> tu
         hello.instance,
         hello.sdk,
         hello.capacity,
-        ",".join(sorted(function.id for function in hello.functions)),
+        ",".join(sorted(served(hello))),
         old.opened_ms if old is not None else node.clock.now_ms(),
         None,
     )
@@ -121,7 +123,7 @@ async def _connect(node: Node, env: Environment, hello: Hello, link: Link) -> tu
     result = await node.lane.apply(Commit(env.name, touches=(row.id,), decider=write))
     if result.verdict is not Verdict.APPLIED:
         raise FencedError("STALE_EPOCH", "another connection took the session up; connect again", retry_ms=100)
-    session = Session(row)
+    session = Session(row, hello.labels)
     refused = list(hello.residents)
     resumed: list[RunState] = []
     if old is not None:
@@ -138,6 +140,12 @@ async def _connect(node: Node, env: Environment, hello: Hello, link: Link) -> tu
     for state in resumed:
         _resume(node, session, state, state.run.id in parked)
     return session, refused
+
+
+def served(hello: Hello) -> list[str]:
+    """The functions whose labels the worker has: the others it registers, and leaves to others."""
+    has = frozenset(hello.labels)
+    return [function.id for function in hello.functions if has.issuperset(function.labels)]
 
 
 def opened(node: Node, session: Session) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import grpc.aio
 from stepwell.v1 import admin_pb2, admin_pb2_grpc
 
-from stepwell_server.engine import clockwork, retention
+from stepwell_server.engine import clockwork, listing, retention, usage
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.patience import within
 from stepwell_server.engine.timers import Timers
@@ -15,6 +15,8 @@ from stepwell_server.model.errors import InvalidError, StateError
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.transport import convert, status
 from stepwell_server.transport.scope import Scope
+
+_LIMITS = 100
 
 Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -40,6 +42,20 @@ class AdminService(admin_pb2_grpc.AdminServiceServicer):
             found.sort(key=lambda session: (session.row.app, session.row.instance, session.id))
             return admin_pb2.ListWorkersResponse(
                 workers=[convert.worker_message(session, now - session.heard_ms) for session in found]
+            )
+
+        return await status.answered(context, work)
+
+    async def ListLimits(self, request: admin_pb2.ListLimitsRequest, context: Context) -> admin_pb2.ListLimitsResponse:
+        """See the proto."""
+
+        async def work() -> admin_pb2.ListLimitsResponse:
+            env = self._node.environment(self._scope.environment(request.environment))
+            size = request.page_size or _LIMITS
+            listing.check_limits_page(size, request.page_token, request.function_id, request.app)
+            found, after = usage.page(self._node, env, request.function_id, request.app, request.page_token, size)
+            return admin_pb2.ListLimitsResponse(
+                limits=[convert.limit_message(one, self._node.clock.now_ms()) for one in found], next_page_token=after
             )
 
         return await status.answered(context, work)

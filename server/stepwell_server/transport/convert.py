@@ -8,12 +8,14 @@ from typing import Any
 import orjson
 from stepwell.v1 import admin_pb2, common_pb2, event_pb2, function_pb2, run_pb2, step_pb2
 
+from stepwell_server.engine import usage
 from stepwell_server.engine.ingest import NewEvent
 from stepwell_server.engine.query import Entry, Reason
 from stepwell_server.engine.residents import Session, Tree, base_key
 from stepwell_server.engine.trouble import FailurePage
 from stepwell_server.model.errors import InvalidError
 from stepwell_server.model.event import INVOKED, EventRow
+from stepwell_server.model.flow import Scope
 from stepwell_server.model.function import FunctionSpec, RetryPolicy, Trigger
 from stepwell_server.model.ids import time_of
 from stepwell_server.model.journal import OutcomeRow, StepKind
@@ -332,6 +334,31 @@ def entry_message(entry: Entry) -> run_pb2.JournalEntry:
     return message
 
 
+_LIMIT_KINDS = {
+    "executing": admin_pb2.Limit.KIND_EXECUTING,
+    "run": admin_pb2.Limit.KIND_RUN,
+    "throttle": admin_pb2.Limit.KIND_THROTTLE,
+}
+
+
+def limit_message(found: usage.Used, now_ms: int) -> admin_pb2.Limit:
+    """A limit that is used or waited for."""
+    name, use = found.name, found.use
+    return admin_pb2.Limit(
+        id=use.limit,
+        kind=_LIMIT_KINDS[name.kind],
+        name=found.label,
+        function_id=name.owner if name.scope is Scope.FUNCTION else "",
+        app=name.owner.partition("/")[0],
+        value=name.value.encode(),
+        used=use.used,
+        bound=use.bound,
+        waiting=found.waiting,
+        more=found.more,
+        free_ms=use.free_ms if use.free_ms > now_ms else 0,
+    )
+
+
 def worker_message(session: Session, silent_ms: int) -> admin_pb2.Worker:
     """A worker's session."""
     row = session.row
@@ -349,4 +376,5 @@ def worker_message(session: Session, silent_ms: int) -> admin_pb2.Worker:
         opened_ms=row.opened_ms,
         function_ids=sorted(session.functions),
         silent_ms=max(silent_ms, 0),
+        labels=dict(session.labels),
     )

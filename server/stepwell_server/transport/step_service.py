@@ -116,6 +116,7 @@ class StepService(step_pb2_grpc.StepServiceServicer):
             hello.capacity,
             [sessions.Held(item.run_id, item.turn, item.parked) for item in hello.residents],
             frozenset(hello.capabilities),
+            tuple(sorted(hello.labels.items())),
         )
         return await sessions.connect(self._node, env, value, link)
 

@@ -68,5 +68,10 @@ async def urgent(step: Step, event: Event[Any]) -> int:
     return event.data["ahead"]
 
 
+@app.function(on="limited/labelled", labels={"gpu": "a100"})
+async def labelled(step: Step, event: Event[Any]) -> str:
+    return await step.run(work, "labelled")
+
+
 if __name__ == "__main__":
     app.run(instance=instance(), capacity=int(os.environ.get("CAPACITY", "20")))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -30,6 +31,7 @@ from stepwell_server.model.session import Fence
 from stepwell_server.ports.store import RunState
 
 ENV, APP = "dev", "app"
+Labels = tuple[tuple[str, str], ...]
 _TURNS = 200
 
 
@@ -264,10 +266,15 @@ class Rig:
         deployment: str = "one",
         attempts: int = 1,
         flow: Flow | None = None,
+        needs: Labels = (),
+        labels: Labels = (),
     ) -> sessions.Hello:
-        """What a worker says of itself. attempts, flow: of its functions."""
-        specs = self.functions(deployment, functions, attempts, flow)
-        return sessions.Hello(APP, deployment, instance, "hand", session_id, specs, capacity, residents, frozenset())
+        """What a worker says of itself. attempts, flow: of its functions; needs: the labels that these ask for."""
+        specs = [replace(spec, labels=needs) for spec in self.functions(deployment, functions, attempts, flow)]
+        nothing = frozenset[str]()
+        return sessions.Hello(
+            APP, deployment, instance, "hand", session_id, specs, capacity, residents, nothing, labels
+        )
 
     async def connect(self, **hello: Any) -> Worker:
         """A worker that is welcomed."""

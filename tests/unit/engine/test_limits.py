@@ -256,7 +256,7 @@ async def test_the_number_of_a_changed_limit_counts_for_new_grants_at_once() -> 
         second = await world.connect(flow=one(3), deployment="two", instance="second")
         executing = worker.executing() | second.executing()
         assert len(executing) == 3
-        third = await world.connect(flow=one(2), deployment="three", instance="third")
+        third = await world.connect(flow=one(2), deployment="two more", instance="third")
         assert worker.executing() | second.executing() | third.executing() == executing
         workers = (worker, second, third)
         ended: list[str] = []

@@ -6,6 +6,9 @@ from typing import Any
 
 import pytest
 import stepwell
+from stepwell.errors import UsageError
+from stepwell.frames import Introduction, hello_frames
+from stepwell.settings import WorkerSettings
 from stepwell.v1 import function_pb2
 
 
@@ -75,3 +78,33 @@ def test_a_bad_option_is_refused_by_name(options: dict[str, Any], why: str) -> N
     with pytest.raises(stepwell.RegistrationError, match="function a: ") as refused:
         registered(**options)
     assert why in str(refused.value)
+
+
+def test_labels_are_said_of_functions_and_of_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert dict(registered(labels={"gpu": "a100"}).labels) == {"gpu": "a100"}
+    assert not registered().labels
+    monkeypatch.setenv("STEPWELL_LABELS", "gpu=a100, region=eu,empty=")
+    assert WorkerSettings.resolve().labels == {"gpu": "a100", "region": "eu", "empty": ""}
+    assert WorkerSettings.resolve(labels={"disk": "big"}).labels == {"disk": "big"}
+    introduction = Introduction("", "shop", "d1", "i1", "0", [], {"disk": "big"})
+    (frame,) = hello_frames(introduction, "", 1, [])
+    assert dict(frame.hello.labels) == {"disk": "big"}
+
+
+@pytest.mark.parametrize("text", ["gpu", "gpu=a,gpu=b", "=x", "g\x07=x"])
+def test_labels_of_the_environment_that_are_none_are_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("STEPWELL_LABELS", text)
+    with pytest.raises(UsageError, match=r"abels|LABELS"):
+        WorkerSettings.resolve()
+
+
+@pytest.mark.parametrize("labels", [["gpu"], {"": "x"}, {"a": 1}, {"a": "x" * 129}, {f"l{n}": "x" for n in range(17)}])
+def test_labels_of_a_function_that_are_none_are_refused(labels: Any) -> None:
+    with pytest.raises(stepwell.RegistrationError, match="labels"):
+        registered(labels=labels)
+
+
+def test_a_worker_whose_functions_ask_for_labels_needs_a_server_that_heeds_them() -> None:
+    introduction = Introduction("", "shop", "d1", "i1", "0", [registered(labels={"gpu": "a100"})])
+    assert "flow" in introduction.missing(["timeouts"])
+    assert not introduction.missing(["timeouts", "flow"])

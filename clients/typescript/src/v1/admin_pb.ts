@@ -10,7 +10,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file stepwell/v1/admin.proto.
  */
 export const file_stepwell_v1_admin: GenFile = /*@__PURE__*/
-  fileDesc("ChdzdGVwd2VsbC92MS9hZG1pbi5wcm90bxILc3RlcHdlbGwudjEiQQoNUmV0ZW50aW9uUnVsZRIfCgRrZXB0GAEgASgOMhEuc3RlcHdlbGwudjEuS2VwdBIPCgdrZWVwX21zGAIgASgEIioKE0dldFJldGVudGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkiQQoUR2V0UmV0ZW50aW9uUmVzcG9uc2USKQoFcnVsZXMYASADKAsyGi5zdGVwd2VsbC52MS5SZXRlbnRpb25SdWxlIlUKE1NldFJldGVudGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSKQoFcnVsZXMYAiADKAsyGi5zdGVwd2VsbC52MS5SZXRlbnRpb25SdWxlIkEKFFNldFJldGVudGlvblJlc3BvbnNlEikKBXJ1bGVzGAEgAygLMhouc3RlcHdlbGwudjEuUmV0ZW50aW9uUnVsZSLyAQoGV29ya2VyEhIKCnNlc3Npb25faWQYASABKAkSCwoDYXBwGAIgASgJEhIKCmRlcGxveW1lbnQYAyABKAkSEAoIaW5zdGFuY2UYBCABKAkSCwoDc2RrGAUgASgJEhEKCWNvbm5lY3RlZBgGIAEoCBIQCghkcmFpbmluZxgHIAEoCBIQCghjYXBhY2l0eRgIIAEoDRIRCglleGVjdXRpbmcYCSABKA0SDgoGcGFya2VkGAogASgNEhEKCW9wZW5lZF9tcxgLIAEoAxIUCgxmdW5jdGlvbl9pZHMYDCADKAkSEQoJc2lsZW50X21zGA0gASgEIikKEkxpc3RXb3JrZXJzUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCSI7ChNMaXN0V29ya2Vyc1Jlc3BvbnNlEiQKB3dvcmtlcnMYASADKAsyEy5zdGVwd2VsbC52MS5Xb3JrZXIiPgoTQWR2YW5jZUNsb2NrUmVxdWVzdBISCgphZHZhbmNlX21zGAEgASgEEhMKC2RlYWRsaW5lX21zGAIgASgNIloKFEFkdmFuY2VDbG9ja1Jlc3BvbnNlEg4KBm5vd19tcxgBIAEoAxIRCglvZmZzZXRfbXMYAiABKAMSEAoIY29tcGxldGUYAyABKAgSDQoFZmlyZWQYBCABKAQiFgoUR2V0U2VydmVySW5mb1JlcXVlc3QimgEKFUdldFNlcnZlckluZm9SZXNwb25zZRIPCgd2ZXJzaW9uGAEgASgJEg8KB3Byb2ZpbGUYAiABKAkSGwoTZGVmYXVsdF9lbnZpcm9ubWVudBgDIAEoCRIQCghkYXRhYmFzZRgEIAEoCRIOCgZub3dfbXMYBSABKAMSDQoFcmVhZHkYBiABKAgSEQoJbm90X3JlYWR5GAcgASgJKowBCgRLZXB0EhQKEEtFUFRfVU5TUEVDSUZJRUQQABISCg5LRVBUX0NPTVBMRVRFRBABEg8KC0tFUFRfRkFJTEVEEAISEgoOS0VQVF9DQU5DRUxMRUQQAxISCg5LRVBUX1RJTUVEX09VVBAEEhAKDEtFUFRfU0tJUFBFRBAFEg8KC0tFUFRfRVZFTlRTEAYytwMKDEFkbWluU2VydmljZRJQCgtMaXN0V29ya2VycxIfLnN0ZXB3ZWxsLnYxLkxpc3RXb3JrZXJzUmVxdWVzdBogLnN0ZXB3ZWxsLnYxLkxpc3RXb3JrZXJzUmVzcG9uc2USUwoMQWR2YW5jZUNsb2NrEiAuc3RlcHdlbGwudjEuQWR2YW5jZUNsb2NrUmVxdWVzdBohLnN0ZXB3ZWxsLnYxLkFkdmFuY2VDbG9ja1Jlc3BvbnNlElYKDUdldFNlcnZlckluZm8SIS5zdGVwd2VsbC52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLkdldFNlcnZlckluZm9SZXNwb25zZRJTCgxHZXRSZXRlbnRpb24SIC5zdGVwd2VsbC52MS5HZXRSZXRlbnRpb25SZXF1ZXN0GiEuc3RlcHdlbGwudjEuR2V0UmV0ZW50aW9uUmVzcG9uc2USUwoMU2V0UmV0ZW50aW9uEiAuc3RlcHdlbGwudjEuU2V0UmV0ZW50aW9uUmVxdWVzdBohLnN0ZXB3ZWxsLnYxLlNldFJldGVudGlvblJlc3BvbnNlYgZwcm90bzM");
+  fileDesc("ChdzdGVwd2VsbC92MS9hZG1pbi5wcm90bxILc3RlcHdlbGwudjEiQQoNUmV0ZW50aW9uUnVsZRIfCgRrZXB0GAEgASgOMhEuc3RlcHdlbGwudjEuS2VwdBIPCgdrZWVwX21zGAIgASgEIioKE0dldFJldGVudGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkiQQoUR2V0UmV0ZW50aW9uUmVzcG9uc2USKQoFcnVsZXMYASADKAsyGi5zdGVwd2VsbC52MS5SZXRlbnRpb25SdWxlIlUKE1NldFJldGVudGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSKQoFcnVsZXMYAiADKAsyGi5zdGVwd2VsbC52MS5SZXRlbnRpb25SdWxlIkEKFFNldFJldGVudGlvblJlc3BvbnNlEikKBXJ1bGVzGAEgAygLMhouc3RlcHdlbGwudjEuUmV0ZW50aW9uUnVsZSLSAgoGV29ya2VyEhIKCnNlc3Npb25faWQYASABKAkSCwoDYXBwGAIgASgJEhIKCmRlcGxveW1lbnQYAyABKAkSEAoIaW5zdGFuY2UYBCABKAkSCwoDc2RrGAUgASgJEhEKCWNvbm5lY3RlZBgGIAEoCBIQCghkcmFpbmluZxgHIAEoCBIQCghjYXBhY2l0eRgIIAEoDRIRCglleGVjdXRpbmcYCSABKA0SDgoGcGFya2VkGAogASgNEhEKCW9wZW5lZF9tcxgLIAEoAxIUCgxmdW5jdGlvbl9pZHMYDCADKAkSEQoJc2lsZW50X21zGA0gASgEEi8KBmxhYmVscxgOIAMoCzIfLnN0ZXB3ZWxsLnYxLldvcmtlci5MYWJlbHNFbnRyeRotCgtMYWJlbHNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIpkCCgVMaW1pdBIKCgJpZBgBIAEoCRIlCgRraW5kGAIgASgOMhcuc3RlcHdlbGwudjEuTGltaXQuS2luZBIMCgRuYW1lGAMgASgJEhMKC2Z1bmN0aW9uX2lkGAQgASgJEgsKA2FwcBgFIAEoCRINCgV2YWx1ZRgGIAEoDBIMCgR1c2VkGAcgASgNEg0KBWJvdW5kGAggASgNEg8KB3dhaXRpbmcYCSABKA0SDAoEbW9yZRgKIAEoCBIPCgdmcmVlX21zGAsgASgDIlEKBEtpbmQSFAoQS0lORF9VTlNQRUNJRklFRBAAEhIKDktJTkRfRVhFQ1VUSU5HEAESDAoIS0lORF9SVU4QAhIRCg1LSU5EX1RIUk9UVExFEAMicQoRTGlzdExpbWl0c1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkSCwoDYXBwGAMgASgJEhEKCXBhZ2Vfc2l6ZRgEIAEoDRISCgpwYWdlX3Rva2VuGAUgASgJIlEKEkxpc3RMaW1pdHNSZXNwb25zZRIiCgZsaW1pdHMYASADKAsyEi5zdGVwd2VsbC52MS5MaW1pdBIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiKQoSTGlzdFdvcmtlcnNSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJIjsKE0xpc3RXb3JrZXJzUmVzcG9uc2USJAoHd29ya2VycxgBIAMoCzITLnN0ZXB3ZWxsLnYxLldvcmtlciI+ChNBZHZhbmNlQ2xvY2tSZXF1ZXN0EhIKCmFkdmFuY2VfbXMYASABKAQSEwoLZGVhZGxpbmVfbXMYAiABKA0iWgoUQWR2YW5jZUNsb2NrUmVzcG9uc2USDgoGbm93X21zGAEgASgDEhEKCW9mZnNldF9tcxgCIAEoAxIQCghjb21wbGV0ZRgDIAEoCBINCgVmaXJlZBgEIAEoBCIWChRHZXRTZXJ2ZXJJbmZvUmVxdWVzdCKaAQoVR2V0U2VydmVySW5mb1Jlc3BvbnNlEg8KB3ZlcnNpb24YASABKAkSDwoHcHJvZmlsZRgCIAEoCRIbChNkZWZhdWx0X2Vudmlyb25tZW50GAMgASgJEhAKCGRhdGFiYXNlGAQgASgJEg4KBm5vd19tcxgFIAEoAxINCgVyZWFkeRgGIAEoCBIRCglub3RfcmVhZHkYByABKAkqjAEKBEtlcHQSFAoQS0VQVF9VTlNQRUNJRklFRBAAEhIKDktFUFRfQ09NUExFVEVEEAESDwoLS0VQVF9GQUlMRUQQAhISCg5LRVBUX0NBTkNFTExFRBADEhIKDktFUFRfVElNRURfT1VUEAQSEAoMS0VQVF9TS0lQUEVEEAUSDwoLS0VQVF9FVkVOVFMQBjKGBAoMQWRtaW5TZXJ2aWNlElAKC0xpc3RXb3JrZXJzEh8uc3RlcHdlbGwudjEuTGlzdFdvcmtlcnNSZXF1ZXN0GiAuc3RlcHdlbGwudjEuTGlzdFdvcmtlcnNSZXNwb25zZRJTCgxBZHZhbmNlQ2xvY2sSIC5zdGVwd2VsbC52MS5BZHZhbmNlQ2xvY2tSZXF1ZXN0GiEuc3RlcHdlbGwudjEuQWR2YW5jZUNsb2NrUmVzcG9uc2USTQoKTGlzdExpbWl0cxIeLnN0ZXB3ZWxsLnYxLkxpc3RMaW1pdHNSZXF1ZXN0Gh8uc3RlcHdlbGwudjEuTGlzdExpbWl0c1Jlc3BvbnNlElYKDUdldFNlcnZlckluZm8SIS5zdGVwd2VsbC52MS5HZXRTZXJ2ZXJJbmZvUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLkdldFNlcnZlckluZm9SZXNwb25zZRJTCgxHZXRSZXRlbnRpb24SIC5zdGVwd2VsbC52MS5HZXRSZXRlbnRpb25SZXF1ZXN0GiEuc3RlcHdlbGwudjEuR2V0UmV0ZW50aW9uUmVzcG9uc2USUwoMU2V0UmV0ZW50aW9uEiAuc3RlcHdlbGwudjEuU2V0UmV0ZW50aW9uUmVxdWVzdBohLnN0ZXB3ZWxsLnYxLlNldFJldGVudGlvblJlc3BvbnNlYgZwcm90bzM");
 
 /**
  * How long one kind is kept.
@@ -227,6 +227,13 @@ export type Worker = Message<"stepwell.v1.Worker"> & {
    * @generated from field: uint64 silent_ms = 13;
    */
   silentMs: bigint;
+
+  /**
+   * What the worker said it is, for functions that ask for it.
+   *
+   * @generated from field: map<string, string> labels = 14;
+   */
+  labels: { [key: string]: string };
 };
 
 /**
@@ -235,6 +242,215 @@ export type Worker = Message<"stepwell.v1.Worker"> & {
  */
 export const WorkerSchema: GenMessage<Worker> = /*@__PURE__*/
   messageDesc(file_stepwell_v1_admin, 5);
+
+/**
+ * A limit for one value of its key.
+ *
+ * @generated from message stepwell.v1.Limit
+ */
+export type Limit = Message<"stepwell.v1.Limit"> & {
+  /**
+   * Its id; the order of lists.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * What it limits.
+   *
+   * @generated from field: stepwell.v1.Limit.Kind kind = 2;
+   */
+  kind: Limit_Kind;
+
+  /**
+   * As people call it: "user=7", or its scope where it has no key.
+   *
+   * @generated from field: string name = 3;
+   */
+  name: string;
+
+  /**
+   * The function whose runs it counts; empty where it counts those of more than one.
+   *
+   * @generated from field: string function_id = 4;
+   */
+  functionId: string;
+
+  /**
+   * The app whose runs it counts; empty where it counts those of more than one.
+   *
+   * @generated from field: string app = 5;
+   */
+  app: string;
+
+  /**
+   * The value of its key, as JSON; empty where it has none.
+   *
+   * @generated from field: bytes value = 6;
+   */
+  value: Uint8Array;
+
+  /**
+   * Runs that hold a slot.
+   *
+   * @generated from field: uint32 used = 7;
+   */
+  used: number;
+
+  /**
+   * Slots, or starts in a period, as they were asked for last.
+   *
+   * @generated from field: uint32 bound = 8;
+   */
+  bound: number;
+
+  /**
+   * Runs that wait for it.
+   *
+   * @generated from field: uint32 waiting = 9;
+   */
+  waiting: number;
+
+  /**
+   * More runs than that may wait for it.
+   *
+   * @generated from field: bool more = 10;
+   */
+  more: boolean;
+
+  /**
+   * Of a throttle, when the next start is allowed; 0 where that is now.
+   *
+   * @generated from field: int64 free_ms = 11;
+   */
+  freeMs: bigint;
+};
+
+/**
+ * Describes the message stepwell.v1.Limit.
+ * Use `create(LimitSchema)` to create a new message.
+ */
+export const LimitSchema: GenMessage<Limit> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_admin, 6);
+
+/**
+ * What a limit limits.
+ *
+ * @generated from enum stepwell.v1.Limit.Kind
+ */
+export enum Limit_Kind {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: KIND_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * Runs that execute.
+   *
+   * @generated from enum value: KIND_EXECUTING = 1;
+   */
+  EXECUTING = 1,
+
+  /**
+   * Runs that have started and not ended.
+   *
+   * @generated from enum value: KIND_RUN = 2;
+   */
+  RUN = 2,
+
+  /**
+   * Starts.
+   *
+   * @generated from enum value: KIND_THROTTLE = 3;
+   */
+  THROTTLE = 3,
+}
+
+/**
+ * Describes the enum stepwell.v1.Limit.Kind.
+ */
+export const Limit_KindSchema: GenEnum<Limit_Kind> = /*@__PURE__*/
+  enumDesc(file_stepwell_v1_admin, 6, 0);
+
+/**
+ * Asks for limits.
+ *
+ * @generated from message stepwell.v1.ListLimitsRequest
+ */
+export type ListLimitsRequest = Message<"stepwell.v1.ListLimitsRequest"> & {
+  /**
+   * Environment; empty means the server's default.
+   *
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * Only those of this function alone.
+   *
+   * @generated from field: string function_id = 2;
+   */
+  functionId: string;
+
+  /**
+   * Only those of this app and of its functions.
+   *
+   * @generated from field: string app = 3;
+   */
+  app: string;
+
+  /**
+   * At most so many, up to 1,000; default 100.
+   *
+   * @generated from field: uint32 page_size = 4;
+   */
+  pageSize: number;
+
+  /**
+   * From the response before.
+   *
+   * @generated from field: string page_token = 5;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message stepwell.v1.ListLimitsRequest.
+ * Use `create(ListLimitsRequestSchema)` to create a new message.
+ */
+export const ListLimitsRequestSchema: GenMessage<ListLimitsRequest> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_admin, 7);
+
+/**
+ * Limits, by id.
+ *
+ * @generated from message stepwell.v1.ListLimitsResponse
+ */
+export type ListLimitsResponse = Message<"stepwell.v1.ListLimitsResponse"> & {
+  /**
+   * The limits.
+   *
+   * @generated from field: repeated stepwell.v1.Limit limits = 1;
+   */
+  limits: Limit[];
+
+  /**
+   * Asks for the next page; empty after the last.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message stepwell.v1.ListLimitsResponse.
+ * Use `create(ListLimitsResponseSchema)` to create a new message.
+ */
+export const ListLimitsResponseSchema: GenMessage<ListLimitsResponse> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_admin, 8);
 
 /**
  * Asks for the workers.
@@ -255,7 +471,7 @@ export type ListWorkersRequest = Message<"stepwell.v1.ListWorkersRequest"> & {
  * Use `create(ListWorkersRequestSchema)` to create a new message.
  */
 export const ListWorkersRequestSchema: GenMessage<ListWorkersRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 6);
+  messageDesc(file_stepwell_v1_admin, 9);
 
 /**
  * The workers.
@@ -276,7 +492,7 @@ export type ListWorkersResponse = Message<"stepwell.v1.ListWorkersResponse"> & {
  * Use `create(ListWorkersResponseSchema)` to create a new message.
  */
 export const ListWorkersResponseSchema: GenMessage<ListWorkersResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 7);
+  messageDesc(file_stepwell_v1_admin, 10);
 
 /**
  * Moves the clock.
@@ -304,7 +520,7 @@ export type AdvanceClockRequest = Message<"stepwell.v1.AdvanceClockRequest"> & {
  * Use `create(AdvanceClockRequestSchema)` to create a new message.
  */
 export const AdvanceClockRequestSchema: GenMessage<AdvanceClockRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 8);
+  messageDesc(file_stepwell_v1_admin, 11);
 
 /**
  * Where the clock stopped.
@@ -346,7 +562,7 @@ export type AdvanceClockResponse = Message<"stepwell.v1.AdvanceClockResponse"> &
  * Use `create(AdvanceClockResponseSchema)` to create a new message.
  */
 export const AdvanceClockResponseSchema: GenMessage<AdvanceClockResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 9);
+  messageDesc(file_stepwell_v1_admin, 12);
 
 /**
  * Asks what this server is.
@@ -361,7 +577,7 @@ export type GetServerInfoRequest = Message<"stepwell.v1.GetServerInfoRequest"> &
  * Use `create(GetServerInfoRequestSchema)` to create a new message.
  */
 export const GetServerInfoRequestSchema: GenMessage<GetServerInfoRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 10);
+  messageDesc(file_stepwell_v1_admin, 13);
 
 /**
  * What this server is.
@@ -424,7 +640,7 @@ export type GetServerInfoResponse = Message<"stepwell.v1.GetServerInfoResponse">
  * Use `create(GetServerInfoResponseSchema)` to create a new message.
  */
 export const GetServerInfoResponseSchema: GenMessage<GetServerInfoResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_admin, 11);
+  messageDesc(file_stepwell_v1_admin, 14);
 
 /**
  * What is kept for a while.
@@ -513,6 +729,16 @@ export const AdminService: GenService<{
     methodKind: "unary";
     input: typeof AdvanceClockRequestSchema;
     output: typeof AdvanceClockResponseSchema;
+  },
+  /**
+   * The limits that runs use now, or wait for.
+   *
+   * @generated from rpc stepwell.v1.AdminService.ListLimits
+   */
+  listLimits: {
+    methodKind: "unary";
+    input: typeof ListLimitsRequestSchema;
+    output: typeof ListLimitsResponseSchema;
   },
   /**
    * What this server is.
