@@ -28,18 +28,18 @@ class Stubs:
 
 
 class Calls:
-    """One channel of a client. Its methods may be called from any loop."""
+    """The channels of a client: one for each address that was needed. Its methods may be called from any loop."""
 
     def __init__(self, address: str, timeout_s: float) -> None:
-        self._address = address
+        self._addresses = connection.split_addresses(address)
+        self._at = 0
         self._timeout_s = timeout_s
         self._io = connection.io()
-        self._channel: grpc.aio.Channel | None = None
-        self._stubs: Stubs | None = None
+        self._opened: dict[str, tuple[grpc.aio.Channel, Stubs]] = {}
 
     async def open(self) -> Stubs:
-        """The stubs; opens the channel the first time."""
-        return self._stubs or await self._io.run(self._open())
+        """The stubs of the address in use; opens its channel the first time."""
+        return await self._io.run(self._open())
 
     async def close(self) -> None:
         """Closes the channel; calls under way end as cancelled."""
@@ -70,14 +70,15 @@ class Calls:
     # --- on the I/O loop ---
 
     async def _open(self) -> Stubs:
-        if self._stubs is None:
-            self._channel = connection.open_channel(self._address)
-            self._stubs = Stubs(self._channel)
-        return self._stubs
+        address = self._addresses[self._at % len(self._addresses)]
+        if address not in self._opened:
+            channel = connection.open_channel(address)
+            self._opened[address] = channel, Stubs(channel)
+        return self._opened[address][1]
 
     async def _close(self) -> None:
-        channel, self._channel, self._stubs = self._channel, None, None
-        if channel is not None:
+        opened, self._opened = self._opened, {}
+        for channel, _ in opened.values():
             await channel.close(None)
 
     async def _begin(self, method: Callable[[Stubs], Any], request: Any) -> Any:
@@ -90,15 +91,18 @@ class Calls:
             raise from_rpc_error(error) from None
 
     async def _unary(self, method: Callable[[Stubs], Any], request: Any, timeout_s: float, repeatable: bool) -> Any:
-        invoke = method(await self._open())
         now = asyncio.get_running_loop().time
         deadline = now() + timeout_s
         failures = 0
         while True:
+            at = self._at
+            invoke = method(await self._open())
             try:
                 return await invoke(request, timeout=max(deadline - now(), 0.001))
             except grpc.aio.AioRpcError as raised:
                 error = from_rpc_error(raised)
+            if error.retriable and self._at == at:
+                self._at += 1  # for whoever asks next
             if not (error.retriable and repeatable):
                 raise error
             ceiling = min(BACKOFF_MAX_S, BACKOFF_FIRST_S * 2 ** min(failures, 10))

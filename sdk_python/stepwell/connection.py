@@ -99,6 +99,16 @@ _CHANNEL_OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+_SCHEMES = ("ipv4:", "ipv6:", "unix:", "dns:", "xds:")
+
+
+def split_addresses(address: str) -> tuple[str, ...]:
+    """The addresses of "host:port,host:port": nodes of one cluster. A target of gRPC's own syntax is one."""
+    if address.startswith(_SCHEMES):
+        return (address,)
+    return tuple(part.strip() for part in address.split(",") if part.strip()) or (address,)
+
+
 def open_channel(address: str) -> grpc.aio.Channel:
     """Opens a channel; to be called on the I/O loop. The address is "host:port", or "https://host:port" for TLS."""
     scheme, separator, rest = address.partition("://")

@@ -13,7 +13,7 @@ import grpc
 import grpc.aio
 
 from stepwell.api_errors import ApiError, FailedPreconditionError, from_rpc_error
-from stepwell.connection import IoThread
+from stepwell.connection import IoThread, split_addresses
 from stepwell.frames import Introduction, hello_frames
 from stepwell.logs import log
 from stepwell.stream import HASH_MODULUS, LEASE_SHARE, Digest, Stream, run_digest
@@ -87,7 +87,8 @@ class Mailbox:
 
 
 class Session:
-    """Lives on the I/O loop. `residents` may be called from there at any time: the user's loop may be blocked."""
+    """Lives on the I/O loop. address: one, or several with commas; where one fails or drains, the next is tried.
+    `residents` may be called from there at any time: the user's loop may be blocked."""
 
     def __init__(
         self,
@@ -99,7 +100,9 @@ class Session:
         mailbox: Mailbox,
     ) -> None:
         self._io = io
-        self._address = address
+        self._addresses = split_addresses(address)
+        # Workers that were given the same list spread over it.
+        self._at = random.randrange(len(self._addresses)) if len(self._addresses) > 1 else 0
         self._worker = worker
         self._residents = residents
         self._mailbox = mailbox
@@ -133,6 +136,7 @@ class Session:
                     log.info("the server asks to connect elsewhere: %s", drain.reason)
                     serving.add_done_callback(lambda ended, left=stream: self._left(left, ended))
                     await asyncio.wait((serving,), timeout=drain.reconnect_after_ms / 1000)
+                    self._at += 1
                     continue
                 leaving = None
                 await self._drop(stream, serving)
@@ -141,6 +145,7 @@ class Session:
                 if error is None:
                     return
                 log.warning("the stream ended: %s", _words(error))
+                self._at += 1
                 if time.monotonic() - self._opened_at > STABLE_S:
                     self._failures = 0
                 await self._back_off()
@@ -165,7 +170,8 @@ class Session:
             listed = () if self._lapsed else self._residents()
             if not self._session_id:
                 listed = ()
-            stream = Stream(self._io, self._address, self._arrived)
+            address = self._addresses[self._at % len(self._addresses)]
+            stream = Stream(self._io, address, self._arrived)
             try:
                 welcome = await stream.open(hello_frames(self._worker, self._session_id, self.capacity, listed))
             except (grpc.aio.AioRpcError, ConnectionError) as error:
@@ -175,9 +181,8 @@ class Session:
                     if refusal.code in _HOPELESS and refusal.reason not in _TRANSIENT:
                         raise refusal from None
                 if self._failures & (self._failures - 1) == 0:
-                    log.warning(
-                        "no connection to %s (attempt %d): %s", self._address, self._failures + 1, _words(error)
-                    )
+                    log.warning("no connection to %s (attempt %d): %s", address, self._failures + 1, _words(error))
+                self._at += 1
                 await self._back_off()
                 continue
             except BaseException:
@@ -185,7 +190,7 @@ class Session:
                 raise
             if lacks := self._worker.missing(welcome.capabilities):
                 await stream.close()
-                message = f"the server at {self._address} is too old: it does not know {lacks}"
+                message = f"the server at {address} is too old: it does not know {lacks}"
                 raise FailedPreconditionError(grpc.StatusCode.FAILED_PRECONDITION, message, "CAPABILITY_MISSING")
             self._session_id = welcome.session_id
             self._lease_s = welcome.lease_ms / 1000
@@ -193,7 +198,7 @@ class Session:
             self._opened_at = time.monotonic()
             self._current = stream
             self._drain = asyncio.get_running_loop().create_future()
-            log.info("connected to %s, session %s, epoch %d", self._address, welcome.session_id, welcome.epoch)
+            log.info("connected to %s, session %s, epoch %d", address, welcome.session_id, welcome.epoch)
             refused = {one.run_id for one in welcome.refused}
             # Until the user's loop has seen Welcome, which may take a while, this is what the session holds.
             held = [run_digest(one.run_id, one.turn) for one in listed if one.run_id not in refused]

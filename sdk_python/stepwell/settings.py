@@ -18,7 +18,10 @@ PARKED_MAX = 50_000
 
 
 def resolve_address(given: str | None) -> str:
-    """The server's address: as given, else STEPWELL_ADDRESS, else 127.0.0.1:7777. "https://" in front asks for TLS."""
+    """The server's address: as given, else STEPWELL_ADDRESS, else 127.0.0.1:7777. "https://" in front asks for TLS.
+
+    Several nodes of one cluster are named with commas between: "one:7777,two:7777"; where one fails the next is tried.
+    """
     return given or os.environ.get("STEPWELL_ADDRESS") or DEFAULT_ADDRESS
 
 

@@ -37,16 +37,20 @@ from stepwell_server.adapters.local.clock import SystemClock
 from stepwell_server.adapters.local.limiter import LocalLimiter
 from stepwell_server.adapters.local.queue import LocalQueue
 from stepwell_server.engine import clockwork, drain
+from stepwell_server.engine.cluster import Cluster
 from stepwell_server.engine.gates import Gates
+from stepwell_server.engine.hearing import Hearing
 from stepwell_server.engine.housekeeping import Housekeeping
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.lease import Lease
+from stepwell_server.engine.membership import Membership
 from stepwell_server.engine.node import Node, Tuning
 from stepwell_server.engine.readiness import Readiness
 from stepwell_server.engine.register import refresh
 from stepwell_server.engine.retention import Forgetting
 from stepwell_server.engine.timers import Timers
 from stepwell_server.model.errors import InvalidError, StateError
+from stepwell_server.ports.peers import Peers
 from stepwell_server.settings import Settings
 from stepwell_server.transport.admin_service import AdminService
 from stepwell_server.transport.door import Door
@@ -95,6 +99,19 @@ async def open_store(url: str) -> Any:
     return await sql.open_store(url)
 
 
+async def open_peers(settings: Settings) -> Peers | None:
+    """What connects this node with others; None for a node alone. Raises ServerErrors that say what to do."""
+    if not settings.redis:
+        return None
+    if database_kind(settings.database) != "postgresql":
+        raise InvalidError("REDIS_NEEDS_POSTGRES", "--redis is for many nodes on one Postgres; SQLite takes one node")
+    from stepwell_server.adapters.redis import RedisPeers
+    from stepwell_server.adapters.redis.link import check
+
+    await check(settings.redis)
+    return RedisPeers(settings.redis)
+
+
 class Server:
     """One server process. start() returns once it serves; stop() may be called twice."""
 
@@ -124,8 +141,9 @@ class Server:
             if settings.wait_for_lease and port:
                 self._standing_by = StandingBy(_OPTIONS)
                 await self._standing_by.start(host, port)
+            peers = await open_peers(settings)
             self._store = store = await self._opened()
-            await self._assemble(store)
+            await self._assemble(store, peers)
             if settings.metrics:
                 await self._show_metrics(*_split(settings.metrics))
             await self._leave_standby()
@@ -156,16 +174,19 @@ class Server:
             standing_by, self._standing_by = self._standing_by, None
             await standing_by.stop()
 
-    async def _assemble(self, store: Any) -> None:
+    async def _assemble(self, store: Any, peers: Peers | None = None) -> None:
         settings = self.settings
         dev = settings.profile == "dev"
         clock = SystemClock(int(await store.setting(clockwork.OFFSET) or 0) if dev else 0)
-        self._queue = LocalQueue(store)
+        node_id = os.urandom(8).hex()
+        cluster = Cluster(node_id, peers, clock) if peers is not None else None
+        self._queue = LocalQueue(store) if cluster is None else LocalQueue(store, cluster.share)
         node = self.node = Node(
-            id_=os.urandom(8).hex(),
+            id_=node_id,
             store=store,
             history=store,
             claims=store,
+            homes=store,
             lane=Lane(store),
             clock=clock,
             queue=self._queue,
@@ -182,20 +203,39 @@ class Server:
             settings.environment,
             frozenset({settings.environment}),
         )
-        self._lease = Lease(
-            node, f"{socket.gethostname()} {_boot_id()} {_pid_space()} {os.getpid()}", _is_dead, self.lost.set
-        )
-        await self._lease.acquire(wait=settings.wait_for_lease)
-        await self._lease.start()
-        node.alone_since_ms = clock.now_ms()
+        node.cluster = cluster
         self._timers = Timers(node)
         self._housekeeping = Housekeeping(node, _is_gone)
         self._clock = clock if dev else None
+        await self._take_part(node, cluster)
         await refresh(node, node.environment(settings.environment))
         await self._housekeeping.start(settings.environment)
         await self._timers.start()
         self._forgetting = Forgetting(node, store.retention)
         self._forgetting.start(settings.environment)
+
+    async def _take_part(self, node: Node, cluster: Cluster | None) -> None:
+        """From now on this node serves the database: alone, or with others."""
+        info = f"{socket.gethostname()} {_boot_id()} {_pid_space()} {os.getpid()}"
+        wait, env = self.settings.wait_for_lease, self.settings.environment
+        if cluster is None:
+            self._lease = Lease(node, info, _is_dead, self.lost.set)
+            await self._lease.acquire(wait=wait)
+            await self._lease.start()
+            node.alone_since_ms = node.clock.now_ms()
+            return
+        self._lease = member = Membership(node, info, _is_dead, self.lost.set)
+        await member.acquire(wait=wait)
+        await member.start()
+        self._hearing = Hearing(
+            node, cluster, lambda: self._housekeeping.others_changed(env), self._say_health
+        )  # fmt: skip
+        await self._hearing.start(member.cluster_id)
+
+    async def _say_health(self, trouble: str) -> None:
+        """The health service tells of Redis under a name of its own: without it work is slower, and nothing is lost."""
+        if hasattr(self, "_health"):
+            await self._health.redis(trouble)
 
     async def _listen(self, host: str, port: int) -> None:
         node, scope = self.node, self.scope
@@ -216,6 +256,8 @@ class Server:
         await self._readiness.start()
         await server.start()
         self.address = f"{host}:{bound}"
+        if node.cluster is not None:
+            await self._health.redis(node.cluster.peers.trouble)
 
     async def _show_metrics(self, host: str, port: int) -> None:
         # Prometheus' library is loaded, and anything counted, only where somebody asked for it.
@@ -258,6 +300,8 @@ class Server:
             patience_s = _STOP_S if node.lane.trouble is None else _TROUBLED_S
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(node.lane.settle(), patience_s)
+            if hasattr(self, "_hearing"):
+                await self._hearing.stop()
             with contextlib.suppress(Exception):
                 await asyncio.wait_for(self._lease.stop(), patience_s)
             await node.cancel_tasks()

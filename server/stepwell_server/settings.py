@@ -16,6 +16,7 @@ class Settings:
     profile: "dev" (the clock can be moved) or "serve". database: sqlite:///file, postgresql://… or memory:.
     listen: host:port; port 0 picks a free one. wait_for_lease: stand by while another server holds the database.
     metrics: host:port where Prometheus may scrape; empty for none, and then nothing is counted.
+    redis: redis://… where other nodes serve the database too; empty for a node alone.
     counters: file that gets counters as JSON on SIGUSR1 and at the end; empty for none.
     """
 
@@ -25,17 +26,19 @@ class Settings:
     environment: str = "dev"
     wait_for_lease: bool = False
     metrics: str = ""
+    redis: str = ""
     counters: str = ""
 
 
 def from_environment(**given: object) -> Settings:
-    """Settings as given, else from STEPWELL_DATABASE, STEPWELL_LISTEN, STEPWELL_METRICS,
+    """Settings as given, else from STEPWELL_DATABASE, STEPWELL_LISTEN, STEPWELL_REDIS, STEPWELL_METRICS,
     STEPWELL_COUNTERS, else the defaults."""
     values: dict[str, object] = {}
     for name, variable in (
         ("database", "STEPWELL_DATABASE"),
         ("listen", "STEPWELL_LISTEN"),
         ("metrics", "STEPWELL_METRICS"),
+        ("redis", "STEPWELL_REDIS"),
         ("counters", "STEPWELL_COUNTERS"),
     ):
         if os.environ.get(variable):

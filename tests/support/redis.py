@@ -83,7 +83,7 @@ class RedisServer:
         """Starts it, again if it was killed, and returns once it answers."""
         assert self._process is None, "it runs already"
         self._directory.mkdir(parents=True, exist_ok=True)
-        options = [part for name, value in self._options.items() for part in (f"--{name}", value)]
+        options = [part for name, value in self._options.items() for part in (f"--{name}", *value.split())]
         with (self._directory / "redis.log").open("ab") as log:
             self._process = subprocess.Popen(
                 [self._program, "--port", str(self.port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no",

@@ -128,7 +128,7 @@ class Server(Process):
 
     def tuned(self, **tuning: int) -> Self:
         """The same, with other times of the engine."""
-        self.command[1:3] = [str(Path(__file__).with_name("tuned_server.py")), json.dumps(tuning)]
+        self.command[2:3] = ["tests.support.tuned_server", json.dumps(tuning)]
         return self
 
     def start(self) -> Self:

@@ -23,6 +23,8 @@ from stepwell_server.settings import Settings, from_environment
 
 log = logging.getLogger("stepwell.server")
 FIRST_FUNCTION_S = 20.0
+TAKEN_OVER = "another server has taken over the database"
+TAKEN_FOR_DEAD = "this node was silent for longer than its lease: the other nodes have taken its work over"
 
 
 def host(
@@ -34,6 +36,7 @@ def host(
     reload: bool,
     environment: str = "",
     standby: bool = False,
+    redis: str = "",
     metrics: str = "",
     form: Form | None = None,
     level: Level | None = None,
@@ -54,6 +57,7 @@ def host(
         environment=environment or profile_environment(profile),
         wait_for_lease=standby,
         metrics=metrics,
+        redis=redis or None,
     )
     dev = profile == "dev"
     form = form or (Form.TEXT if dev or sys.stderr.isatty() else Form.JSON)
@@ -75,7 +79,7 @@ def _serve(settings: Settings, apps: tuple[Path, ...], *, reload: bool, structur
     except KeyboardInterrupt:
         return
     if lost:
-        raise Failure("another server has taken over the database", Exit.UNAVAILABLE)
+        raise Failure(TAKEN_FOR_DEAD if settings.redis else TAKEN_OVER, Exit.UNAVAILABLE)
 
 
 def profile_environment(profile: str) -> str:

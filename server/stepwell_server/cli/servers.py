@@ -82,14 +82,23 @@ def serve(
     metrics: Metrics = "",
     log: Log = None,
     log_level: LogLevel = None,
+    redis: Annotated[
+        str,
+        typer.Option(
+            "--redis", envvar="STEPWELL_REDIS", metavar="URL", help="redis://… of Redis or Valkey: one of many nodes."
+        ),
+    ] = "",
 ) -> None:
-    """Start a server for real use: no workers beside it, no clock to move."""
+    """Start a server for real use: no workers beside it, no clock to move.
+
+    With --redis any number of nodes serve one Postgres; all of them name the same Redis.
+    """
     from stepwell_server.cli.failures import UsageFailure
     from stepwell_server.cli.hosting import host
 
     if not database:
         raise UsageFailure("serve needs --database (or STEPWELL_DATABASE), for example postgresql://user@host/stepwell")
     host(
-        "serve", database, listen, (), reload=False, environment=environment, standby=standby,
+        "serve", database, listen, (), reload=False, environment=environment, standby=standby, redis=redis,
         metrics=metrics, form=log, level=log_level,
     )  # fmt: skip

@@ -173,7 +173,8 @@ def invoke(
     )
     if draft.children is None:
         draft.children = []
-    draft.children.append(admission.begin(frame.node, frame.env, function, child, None))
+    at_once = frame.node.cluster is None
+    draft.children.append(admission.begin(frame.node, frame.env, function, child, None, at_once=at_once))
     draft.size += len(data)
 
 

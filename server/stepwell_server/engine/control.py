@@ -64,8 +64,9 @@ async def invoke(
 
 async def _begun(node: Node, start: admission.Start, commit: Commit, digest: str) -> str:
     """The id of the run, once it is durable."""
-    result = await node.lane.apply(commit)
-    admission.started(node, (start,), result.verdict is Verdict.APPLIED)
+    starts = [start]
+    result = await admission.apply(node, commit, starts)
+    admission.started(node, starts, result.verdict is Verdict.APPLIED)
     if result.verdict is Verdict.LOST:
         theirs, _, existing = result.existing.partition(":")
         if theirs != digest:

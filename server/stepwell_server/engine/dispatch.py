@@ -7,7 +7,7 @@ import heapq
 from collections.abc import Sequence
 from functools import partial
 
-from stepwell_server.engine import limits, lines, timeouts
+from stepwell_server.engine import fence, limits, lines, timeouts
 from stepwell_server.engine.failures import tried
 from stepwell_server.engine.loading import read, read_run
 from stepwell_server.engine.node import Environment, Node
@@ -94,11 +94,17 @@ def place(run: RunRow) -> ReadyRow:
 
 
 def queued(node: Node, row: ReadyRow, state: RunState | None = None) -> None:
-    """A run is durably QUEUED: it waits for a worker with room."""
+    """A run is durably QUEUED: it waits for a worker with room, here or at another node."""
+    env = node.environment(row.env)
+    if node.cluster is not None and not any(session.free > 0 for session in env.serving.get(row.function_id, ())):
+        if env.serving.get(row.function_id):
+            node.queue.learn(env.name, row.function_id, sure=True)
+        node.cluster.offer(env.name, row.function_id)
+        return
     node.queue.push(row, state)
     if row.priority < _NEW and node.resting.lines:
         limits.pushed(node, row)
-    pump(node, node.environment(row.env))
+    pump(node, env)
 
 
 def queued_again(node: Node, row: ReadyRow) -> None:
@@ -135,6 +141,8 @@ def _pump(node: Node, env: Environment) -> None:
         _, _, function_id, due = heapq.heappop(heads)
         session = pick(env, function_id)
         if session is None:
+            if node.cluster is not None:
+                node.cluster.offer(env.name, function_id)
             continue
         if due:
             node.spawn(_refill(node, env, function_id))
@@ -274,7 +282,7 @@ def _take(node: Node, session: Session, item: Queued, first: FunctionSpec | None
     # What is at hand of a run that never started is right only while nobody else has started it.
     turn = 0 if first is not None or item.state is not None else None
     take = Take(env, run_id, session.id, now, session.row.deployment, turn)
-    commit = Commit(env, touches=(run_id,), decider=take)
+    commit = Commit(env, touches=(run_id,), fences=node.place_fence(session), decider=take)
     if first is not None:
         commit.waits = timeouts.from_start(first, env, run_id, now)
         commit.wait_deletes = (timeouts.started(env, run_id),)
@@ -288,6 +296,9 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, Queued, Take, Se
     node.queue.settled(row)
     if result.verdict is not _APPLIED:
         not_taken(node, session, row.env, row.run_id, row.function_id)
+        if result.verdict is Verdict.FENCED and node.cluster is not None:
+            fence.fenced(node, session)
+            queued(node, row, item.state)
         return
     if node.tally is not None:
         node.tally.queued(row, node.clock.now_ms())
@@ -373,12 +384,19 @@ def _rehome(node: Node, session: Session, home: Session, run: RunRow) -> None:
     reserve(node, home)
     status = int(RunStatus.RUNNING)
     move = Move(run.env, run.id, run.turn, run.turn + 1, status, 0, home.id, run.losses, None, "", run.failure)
-    commit = Commit(run.env, touches=(run.id,), fences=session.fence, decider=move)
+    fences = (*session.fence, *node.place_fence(home))
+    commit = Commit(run.env, touches=(run.id,), fences=fences, decider=move)
     node.lane.submit(commit, _rehomed, (node, session, home, run))
 
 
 def _rehomed(result: CommitResult, argument: tuple[Node, Session, Session, RunRow]) -> None:
     node, session, home, run = argument
+    if result.verdict is Verdict.FENCED and node.cluster is not None:
+        # Either session may be held elsewhere by now. Where it is the first one, its new node has found the run.
+        fence.fenced(node, home)
+        not_coming(node, home)
+        load_soon(node, session, run.env, run.id, run.function_id)
+        return
     not_coming(node, session, run.id)
     if result.verdict is Verdict.APPLIED:
         load_soon(node, home, run.env, run.id, run.function_id)
@@ -398,6 +416,8 @@ def assign(node: Node, session: Session, state: RunState) -> None:
     resident = Resident.of(session, state)
     session.residents[run.id] = resident
     node.residents[run.id] = resident
+    if state.waits and node.cluster is not None:
+        ring(node, state.waits)  # whoever opened one may be another node
     session.link.assign(state, resident.cancel_unseen())
     resident.assigned_frame = session.link.frames_sent() + 1
     for then in came or ():

@@ -153,7 +153,7 @@ class Draft:
 
     def _with_events(self, node: Node, environment: Environment, commit: Commit) -> None:
         events = self.events or []
-        accepting, starts, self.batch = ingest.accepting(node, environment, events, None)
+        accepting, starts, self.batch = ingest.accepting(node, environment, events, None, at_once=node.cluster is None)
         self.accepted = starts
         commit.events = accepting.events
         commit.cursors = accepting.cursors

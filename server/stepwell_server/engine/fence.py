@@ -30,6 +30,10 @@ def drop(node: Node, session: Session) -> None:
             serving.remove(session)
     for resident in list(session.residents.values()):
         resident.ended = True
+        if node.cluster is not None:
+            # What was told here may have come too late to be seen by whoever holds the run now.
+            for key in resident.unseen or ():
+                node.cluster.strayed(resident.env, resident.run_id, key)
         if node.residents.get(resident.run_id) is resident:
             del node.residents[resident.run_id]
     session.residents.clear()

@@ -31,26 +31,47 @@ class Housekeeping:
         self._gone = gone
         self._tasks: list[asyncio.Task[None]] = []
         self._rounds = 0
+        self._awaited: set[tuple[str, int]] = set()  # sessions of nodes that are gone, with their epochs
+        self._env = ""
 
     async def start(self, env: str) -> None:
         """Heals what the last server left, and gives its workers one lease to come back."""
+        self._env = env
         node = self._node
+        others = node.cluster is not None and len(node.cluster.living) > 1
         await recover.count_held(node, env)
-        await recover.sweep(node, older_than_ms=0)
+        await recover.sweep(node, older_than_ms=node.tuning.sweep_ms * 2 if others else 0)
         # Events come before the time-outs that fell due meanwhile (H17).
         for _ in range(_SETTLE_LOOKS):
             if not (node.unserved or node.busy):
                 break
             await asyncio.sleep(0.01)
-        for function_id in await node.history.known_functions(env):
-            node.queue.learn(env, function_id)
-        left = [row for row in await node.store.sessions(env) if row.id not in node.sessions]
+        if node.cluster is None:
+            for function_id in await node.history.known_functions(env):
+                node.queue.learn(env, function_id)
+        await self.look_for_orphans(env)
+        self._tasks = [node.loop.create_task(self._streams()), node.loop.create_task(self._sweeps())]
+
+    async def look_for_orphans(self, env: str) -> None:
+        """Sessions that no living node holds: those of workers that have ended are closed, the others are awaited."""
+        node = self._node
+        living = node.cluster.living if node.cluster is not None else frozenset[str]()
+        left = [
+            row
+            for row in await node.store.sessions(env)
+            if row.id not in node.sessions and row.node not in living and (row.id, row.epoch) not in self._awaited
+        ]
         for row in [row for row in left if self._gone(row.instance)]:
             left.remove(row)
             await sessions.close(node, row, lost=True)
         if left:
             self._await(left)
-        self._tasks = [node.loop.create_task(self._streams()), node.loop.create_task(self._sweeps())]
+
+    async def others_changed(self, env: str) -> None:
+        """A node has come or gone: of its workers the first of the others takes care."""
+        cluster = self._node.cluster
+        if self._tasks and cluster is not None and cluster.rank == 0:
+            await self.look_for_orphans(env)
 
     def stop(self) -> None:
         """Ends the service."""
@@ -62,6 +83,7 @@ class Housekeeping:
         """Their workers have one lease to come back."""
         node = self._node
         node.awaited_until_ms = node.clock.now_ms() + node.tuning.lease_ms
+        self._awaited.update((row.id, row.epoch) for row in rows)
         node.loop.call_later(node.tuning.lease_ms / 1000, self._give_up, rows)
 
     def _give_up(self, rows: list[SessionRow]) -> None:
@@ -74,6 +96,9 @@ class Housekeeping:
         """Closes a session that nobody took up; one that another server touched meanwhile gets one more lease."""
         node = self._node
         await sessions.close(node, row, lost=True)
+        self._awaited.discard((row.id, row.epoch))
+        if node.cluster is not None:
+            return  # whoever took it up holds it, or is an orphan's node himself by the next look
         try:
             rows = await node.store.sessions(row.env)
         except UnavailableError:
@@ -141,5 +166,9 @@ class Housekeeping:
                     if sessions:
                         node.queue.learn(env.name, function_id)
                 dispatch.pump(node, env)
+        if node.cluster is not None and node.cluster.rank > 0:
+            return
+        if node.cluster is not None:
+            await self.look_for_orphans(self._env)
         if self._rounds % _PURGE_EVERY == 0:
             await node.history.purge(node.clock.now_ms(), _PURGE)

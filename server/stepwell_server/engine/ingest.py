@@ -277,14 +277,17 @@ def accept(
     """Submits events with the runs they start; the future has the result once it is durable."""
     future: asyncio.Future[CommitResult] = node.loop.create_future()
     commit, starts, batch = accepting(node, env, events, decider)
-    node.lane.submit(commit, _accepted, (node, commit, starts, batch, future))
+    admission.submit(node, commit, starts, _accepted, (node, commit, starts, batch, future))
     return future
 
 
 def accepting(
-    node: Node, env: Environment, events: list[tuple[EventRow, Any]], decider: DedupRow | None
+    node: Node, env: Environment, events: list[tuple[EventRow, Any]], decider: DedupRow | None, *, at_once: bool = True
 ) -> tuple[Commit, list[admission.Start], serve.Accepted]:
-    """The commit of a batch of events, the runs in it, and those that follow it: too many, or with a gate to pass."""
+    """The commit of a batch of events, the runs in it, and those that follow it: too many, or with a gate to pass.
+
+    at_once: see admission.begin().
+    """
     now = events[0][0].accepted_ms
     starts: list[admission.Start] = []
     rest: list[tuple[FunctionSpec, EventRow]] = []
@@ -294,9 +297,8 @@ def accepting(
         env.last_event[row.name] = max(env.last_event.get(row.name, ""), row.id)
         for function in env.triggers.fitting(row, data):
             if len(starts) < serve.RUNS_AT_ONCE and (function.flow is None or not function.flow.gated):
-                starts.append(
-                    admission.start(node, env, function, ids.run_id_for_event(env.name, row.id, function.id), row, now)
-                )
+                run_id = ids.run_id_for_event(env.name, row.id, function.id)
+                starts.append(admission.start(node, env, function, run_id, row, now, at_once=at_once))
             else:
                 rest.append((function, row))
     rows = [row for row, _ in events]

@@ -1,7 +1,7 @@
-"""One node serves a database that has no Redis beside it (H31): it holds a lease, and renews it.
+"""Who serves a database (H31): a lease that says so and is renewed, and a fence that keeps all others from writing.
 
-The lease says who should serve. That nobody else can is the work of a fence: a node has a session of its own, in no
-environment, which every transaction of it checks, and which the next node closes before it takes the lease over.
+The lease says who should serve. That nobody else can is the work of the fence: a node has a session of its own, in no
+environment, which every transaction of it checks, and which others close before they take its place.
 """
 
 from __future__ import annotations
@@ -14,78 +14,69 @@ from collections.abc import Callable
 from stepwell_server.engine.node import Node
 from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.errors import StateError, UnavailableError
-from stepwell_server.model.session import Fence, LeaseRow, LeaseWrite, SessionRow, SessionWrite
+from stepwell_server.model.session import NODE_LEASE, Fence, LeaseRow, LeaseWrite, SessionRow, SessionWrite
 
 log = logging.getLogger("stepwell.lease")
 NAME = "node"
+CLUSTER = "cluster"
+"""Who holds that lease while many nodes serve the database; each of them has one of its own."""
 
 
-class Lease:
-    """Takes the lease at the start, renews it, and tells if it was lost.
+class Observer:
+    """Times the beats of leases by this node's own clock (H12e). dead: whether a process of this host has ended."""
 
-    info: names the process of the holder. dead: says whether such a process of this host has ended (H12e).
-    """
-
-    def __init__(self, node: Node, info: str, dead: Callable[[str], bool], lost: Callable[[], None]) -> None:
+    def __init__(self, node: Node, dead: Callable[[str], bool]) -> None:
         self._node = node
-        self._info = info
         self._dead = dead
+        self._seen: dict[str, tuple[LeaseRow, int]] = {}
+
+    def is_over(self, row: LeaseRow) -> bool:
+        """Whether nobody holds a lease any more: given up, its process dead, or without a beat for a whole lease."""
+        if not row.holder or self._dead(row.info):
+            return True
+        now = self._node.clock.monotonic_ms()
+        seen = self._seen.get(row.name)
+        if seen is None or seen[0] != row:
+            self._seen[row.name] = (row, now)
+            return False
+        return now - seen[1] >= self._node.tuning.lease_ms
+
+    def has_moved(self, row: LeaseRow) -> bool:
+        """Whether its holder was heard since this node began to look."""
+        seen = self._seen.get(row.name)
+        return seen is not None and seen[0] != row
+
+    async def pause(self) -> None:
+        """Until the next look."""
+        await asyncio.sleep(min(self._node.tuning.lease_ms / 10, 500) / 1000)
+
+
+class Holding:
+    """A lease in this node's hands: renewed for as long as it serves, and told if it was lost."""
+
+    def __init__(self, node: Node, name: str, info: str, lost: Callable[[], None]) -> None:
+        self._node = node
+        self._name = name
+        self._info = info
         self._lost = lost
         self._row: LeaseRow | None = None
         self._task: asyncio.Task[None] | None = None
         self._doubt = asyncio.Event()
 
-    async def acquire(self, *, wait: bool) -> None:
-        """Holds the lease afterwards. Raises StateError (DATABASE_IN_USE) where another holds it and wait is off.
-
-        A holder counts as gone once its beat stood still for a whole lease by this node's own clock.
-        """
-        seen: LeaseRow | None = None
-        since = self._node.clock.monotonic_ms()
-        told = False
-        while True:
-            row = await self._node.store.lease(NAME)
-            now = self._node.clock.monotonic_ms()
-            stood_still = row == seen and now - since >= self._node.tuning.lease_ms
-            if row is None or not row.holder or self._dead(row.info) or stood_still:
-                if await self._take(row):
-                    return
-            elif row != seen:
-                if seen is not None and not wait:
-                    message = f"another server ({row.info}) serves this database"
-                    raise StateError("DATABASE_IN_USE", message)
-                seen, since = row, now
-            if not told:
-                doing = "standing by" if wait else "looking whether it still lives"
-                log.warning("another server (%s) holds this database: %s", row.info if row else "", doing)
-                told = True
-            await asyncio.sleep(min(self._node.tuning.lease_ms / 10, 500) / 1000)
-
-    async def _take(self, old: LeaseRow | None) -> bool:
-        if old is not None and old.holder not in ("", self._node.id):
-            await self._write_session(old.holder, 1, closed=True)
-        row = LeaseRow(NAME, self._node.id, (old.beat if old else 0) + 1, self._info)
-        write = LeaseWrite(old.holder if old else "", old.beat if old else 0, row)
-        result = await self._node.lane.apply(Commit("", touches=("lease",), decider=write))
-        if result.verdict is Verdict.APPLIED:
+    async def take(self, old: LeaseRow | None) -> bool:
+        """Takes the lease, or renews it, if it still stands as it was read."""
+        row = LeaseRow(self._name, self._node.id, (old.beat if old else 0) + 1, self._info)
+        if await write(self._node, old, row):
             self._row = row
             return True
         return False
 
-    async def _write_session(self, node_id: str, expect_epoch: int, *, closed: bool) -> None:
-        """Opens this node's own session, or closes a node's, if it is open."""
-        now = self._node.clock.now_ms()
-        row = SessionRow(
-            "", node_id, expect_epoch + 1, self._node.id, "", "", self._info, "", 0, "", now, now if closed else None
-        )
-        await self._node.lane.apply(Commit("", touches=(node_id,), decider=SessionWrite(expect_epoch, row)))
-
     async def start(self) -> None:
-        """Renews from now on. From now on, too, this node writes only while no other has taken over.
+        """Renews from now on. From now on, too, this node writes only while no other has closed its session.
 
-        Raises StateError (DATABASE_IN_USE) where one has since acquire().
+        Raises StateError (DATABASE_IN_USE) where one has taken the lease since this node did.
         """
-        await self._write_session(self._node.id, 0, closed=False)
+        await write_session(self._node, self._node.id, 0, self._info, closed=False)
         self._node.lane.owner = Fence("", self._node.id, 1)
         self._node.lane.doubted = self._doubt.set
         if not await self.run_once():
@@ -112,16 +103,84 @@ class Lease:
 
     async def run_once(self) -> bool:
         """Renews; False where somebody else holds it now."""
-        return self._row is not None and await self._take(self._row)
+        return self._row is not None and await self.take(self._row)
 
     async def stop(self) -> None:
-        """Gives the lease up, so that the next server need not wait."""
+        """Gives the lease up, so that others need not wait."""
         if self._task is not None:
             self._task.cancel()
             self._task = None
         if self._row is not None:
-            row = self._row._replace(holder="", beat=self._row.beat + 1)
-            write = LeaseWrite(self._row.holder, self._row.beat, row)
-            self._row = None
-            await self._node.lane.apply(Commit("", touches=("lease",), decider=write))
-            await self._write_session(self._node.id, 1, closed=True)
+            row, self._row = self._row, None
+            await write(self._node, row, row._replace(holder="", beat=row.beat + 1))
+            await write_session(self._node, self._node.id, 1, self._info, closed=True)
+
+
+class Lease(Holding):
+    """The lease of a node that serves alone. info: names its process. dead: see Observer."""
+
+    def __init__(self, node: Node, info: str, dead: Callable[[str], bool], lost: Callable[[], None]) -> None:
+        super().__init__(node, NAME, info, lost)
+        self._observer = Observer(node, dead)
+
+    async def acquire(self, *, wait: bool) -> None:
+        """Holds the lease afterwards. Raises StateError (DATABASE_IN_USE) where another holds it and wait is off."""
+        node, observer = self._node, self._observer
+        told = False
+        while True:
+            row = await node.store.lease(NAME)
+            who = f"another server ({row.info})" if row is not None else "another server"
+            if row is None:
+                moved, over = False, True
+            elif row.holder == CLUSTER:
+                who = "a cluster of servers (--redis)"
+                moved, over = await close_cluster(node, observer)
+            else:
+                moved, over = observer.has_moved(row), observer.is_over(row)
+            if over and await self._succeed(row):
+                return
+            if moved and not over and not wait:
+                raise StateError("DATABASE_IN_USE", f"{who} serves this database")
+            if not told:
+                log.warning(
+                    "%s holds this database: %s", who, "standing by" if wait else "looking whether it still lives"
+                )
+                told = True
+            await observer.pause()
+
+    async def _succeed(self, row: LeaseRow | None) -> bool:
+        if row is not None and row.holder not in ("", CLUSTER, self._node.id):
+            await write_session(self._node, row.holder, 1, self._info, closed=True)
+        return await self.take(row)
+
+
+async def close_cluster(node: Node, observer: Observer) -> tuple[bool, bool]:
+    """Whether a node of a cluster was heard since this one looks, and whether none lives; then they are all closed."""
+    rows = [row for row in await node.homes.leases(NODE_LEASE) if row.holder]
+    moved = any(observer.has_moved(row) for row in rows)
+    over = [observer.is_over(row) for row in rows]  # each is timed, whatever the others do
+    if not all(over):
+        return moved, False
+    for row in rows:
+        await close_node(node, row)
+    return moved, True
+
+
+async def close_node(node: Node, row: LeaseRow) -> None:
+    """A node of the cluster writes nothing from now on, and has no lease."""
+    await write_session(node, row.holder, 1, row.info, closed=True)
+    await write(node, row, row._replace(holder="", beat=row.beat + 1))
+
+
+async def write(node: Node, old: LeaseRow | None, row: LeaseRow) -> bool:
+    """Writes a lease, if it still stands as it was read."""
+    decider = LeaseWrite(old.holder if old else "", old.beat if old else 0, row)
+    result = await node.lane.apply(Commit("", touches=(f"lease:{row.name}",), decider=decider))
+    return result.verdict is Verdict.APPLIED
+
+
+async def write_session(node: Node, node_id: str, expect_epoch: int, info: str, *, closed: bool) -> None:
+    """Opens this node's own session, or closes a node's, if it is open."""
+    now = node.clock.now_ms()
+    row = SessionRow("", node_id, expect_epoch + 1, node.id, "", "", info, "", 0, "", now, now if closed else None)
+    await node.lane.apply(Commit("", touches=(node_id,), decider=SessionWrite(expect_epoch, row)))

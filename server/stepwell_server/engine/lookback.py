@@ -12,6 +12,7 @@ from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.event import EventRow
 from stepwell_server.model.journal import LookedBack, WaitRow
 
+_CLOCKS_APART_MS = 5_000
 log = logging.getLogger("stepwell.lookback")
 
 
@@ -32,9 +33,11 @@ def _nothing_came(node: Node, wait: WaitRow, after: str) -> bool:
 
 async def finish(node: Node, wait: WaitRow) -> None:
     """Looks back before the wait's time-out is put to the store; what it finds is submitted first, and so wins."""
-    after = wait.after_event or ""
-    if not _nothing_came(node, wait, after):
-        await _look(node, wait, after)
+    if wait.after_event is None:
+        # It looked back when it opened: only what came since can have been missed, by the clocks of other nodes.
+        await _search(node, wait, f"{ids.EVENT_PREFIX}{ids.time_part(wait.opened_ms - _CLOCKS_APART_MS)}{'0' * 20}")
+    elif not _nothing_came(node, wait, wait.after_event):
+        await _look(node, wait, wait.after_event)
 
 
 def _mark(node: Node, wait: WaitRow, cut_after: str = "") -> None:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
+from stepwell_server.engine.cluster import Cluster
 from stepwell_server.engine.expressions import Unjudged
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.matching import TriggerIndex
@@ -19,11 +20,11 @@ from stepwell_server.model.event import EventRow
 from stepwell_server.model.function import FunctionSpec
 from stepwell_server.model.journal import LookedBack, OutcomeRow, WaitRow
 from stepwell_server.model.run import End, RunRow
-from stepwell_server.model.session import LeaseRow
+from stepwell_server.model.session import Fence, LeaseRow
 from stepwell_server.ports.clock import Clock
 from stepwell_server.ports.limiter import Limiter
 from stepwell_server.ports.queue import Queue
-from stepwell_server.ports.store import FIRST, Claims, History, RunState, Store
+from stepwell_server.ports.store import FIRST, Claims, History, Homes, RunState, Store
 
 T = TypeVar("T")
 
@@ -44,6 +45,8 @@ class Tuning:
     max_losses: int = 5
     drain_ms: int = 2_000
     retention_ms: int = 60_000
+    foreign_ms: int = 50
+    degraded_ms: int = 400
 
 
 @dataclass(slots=True)
@@ -104,6 +107,7 @@ class Node:
         store: Store,
         history: History,
         claims: Claims,
+        homes: Homes,
         lane: Lane,
         clock: Clock,
         queue: Queue,
@@ -116,6 +120,7 @@ class Node:
         self.store = store
         self.history = history
         self.claims = claims
+        self.homes = homes
         self.lane = lane
         self.clock = clock
         self.queue = queue
@@ -149,8 +154,12 @@ class Node:
         self.gates: Gates
         self._tasks: set[asyncio.Task[Any]] = set()
         self.alone_since_ms: int | None = None
+        self.cluster: Cluster | None = None
+        """The other nodes; None where this one is alone."""
         self.inbox_read = FIRST
         """Up to where the sweep has looked through the undelivered outcomes."""
+        self.seen_held: set[tuple[str, int]] = set()
+        """Runs, with their turns, that the last sweep found in sessions that are over."""
         self.awaited_until_ms = 0
         """Until when workers of an earlier server may take their sessions up."""
         self._event_ms = 0
@@ -195,11 +204,15 @@ class Node:
         if self.run_watchers:
             for watcher in tuple(self.run_watchers.get(run_id, ())):
                 watcher(None)
+        if self.cluster is not None:
+            self.cluster.changed(run_id)
 
     def has_ended(self, run: RunRow, end: End) -> None:
         """Tells those who watch a run how it ended, so that they need not read it."""
         if self.tally is not None:
             self.tally.ended(run, end)
+        if self.cluster is not None:
+            self.cluster.changed(end.run_id, ended=True)
         watchers = self.run_watchers.get(end.run_id) if self.run_watchers else None
         if watchers:
             row = run._replace(
@@ -211,6 +224,10 @@ class Node:
             )
             for watcher in tuple(watchers):
                 watcher(row)
+
+    def place_fence(self, session: Session) -> tuple[Fence, ...]:
+        """What a commit checks that gives a run to a session: with other nodes, one of them may have taken that up."""
+        return session.fence if self.cluster is not None else ()
 
     def quiet(self) -> bool:
         """No run executes, nothing is on its way to the store, and nothing waits to be served."""

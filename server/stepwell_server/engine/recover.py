@@ -8,19 +8,22 @@ from collections.abc import Sequence
 
 from stepwell_server.engine import dispatch, fence, limits, loading, lookback, serve, wake
 from stepwell_server.engine.failures import failure_json, tried
-from stepwell_server.engine.node import Node
+from stepwell_server.engine.node import Environment, Node
+from stepwell_server.engine.register import refresh
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.journal import INNER
+from stepwell_server.model.notes import Mismatched
 from stepwell_server.model.run import Move, PausedReason, ReadyRow, RunRow, RunStatus
 from stepwell_server.model.session import Fence
-from stepwell_server.ports.store import FIRST, RunFilter, Unseen
+from stepwell_server.ports.store import FIRST, RunFilter, Stranded, Unseen
 
 log = logging.getLogger("stepwell.recover")
 _CHUNK = 200
 _PAGE = 1_000
 _PLACE_S = 0.1
+_TOLD_MS = 200
 # Another build of the app can mend these.
 _MENDED = (PausedReason.NONDETERMINISTIC, PausedReason.WORKER_LOST)
 
@@ -178,6 +181,8 @@ def mismatched(node: Node, session: Session, resident: Resident) -> None:
         session.row.deployment,
         extra={"environment": resident.env, "run_id": resident.run_id, "session": session.id},
     )
+    if node.cluster is not None:
+        node.cluster.tell(Mismatched(resident.env))
     for other in list(node.environment(resident.env).serving.get(resident.function_id, ())):
         if other.row.deployment != session.row.deployment:
             fitting_worker(node, other)
@@ -237,11 +242,25 @@ async def _try(node: Node, session: Session, row: RunRow) -> None:
 async def sweep(node: Node, *, older_than_ms: int) -> int:
     """Heals what a crash or a lost hint left behind, older than a while; returns how many things it took up.
 
-    Cursors and look-backs come first, so that an event wins over a time-out that fell due meanwhile (H17).
+    Cursors and look-backs come first, so that an event wins over a time-out that fell due meanwhile (H17). Of many
+    nodes the first heals what belongs to nobody; each looks through its own inbox.
     """
     closing = set(node.closing)  # whoever closes a session moves its runs; by the end of the read that may be done
     now = node.clock.now_ms()
     found = await node.store.stranded(_PAGE, now - older_than_ms, node.inbox_read)
+    count = 0
+    if node.cluster is None or node.cluster.rank == 0:
+        count += await _heal(node, found, older_than_ms, now)
+        held = [row for row in found.held if row.session_id not in closing]
+        count += await _move_held(node, held)
+    count += _reread(node, found.unseen)
+    # A server that lost the lease and does not know it yet may have queued a run, or a hint of another node was lost:
+    # the queue looks into the store again.
+    look_for_runs(node)
+    return count
+
+
+async def _heal(node: Node, found: Stranded, older_than_ms: int, now: int) -> int:
     count = 0
     for cursor in found.cursors:
         event_ids = cursor.event_ids.split(",")
@@ -258,20 +277,48 @@ async def sweep(node: Node, *, older_than_ms: int) -> int:
         if now - outcome.ended_ms >= older_than_ms and outcome.run_id not in node.arriving:
             count += 1
             node.spawn(_wake_lost(node, outcome.env, outcome.run_id))
-    count += _reread(node, found.unseen)
-    by_env: dict[str, list[RunRow]] = {}
-    for row in found.held:
-        if row.session_id not in closing and row.id not in node.residents and row.id not in node.arriving:
-            by_env.setdefault(row.env, []).append(row)
-    for env, rows in by_env.items():
-        count += len(rows)
-        await requeue_rows(node, env, rows, lost=True)
-    # A server that lost the lease and does not know it yet may have queued a run: the queue looks into the store again.
-    for environment in node.environments.values():
-        for function_id in environment.serving:
-            node.queue.learn(environment.name, function_id)
-        dispatch.pump(node, environment)
     return count
+
+
+async def _move_held(node: Node, rows: Sequence[RunRow]) -> int:
+    """Runs whose session is over and that nobody moved. With other nodes one of them may be at it just now: those that
+    the next sweep finds again are left behind."""
+    by_env: dict[str, list[RunRow]] = {}
+    before, node.seen_held = node.seen_held, {(row.id, row.turn) for row in rows}
+    for row in rows:
+        new = node.cluster is not None and (row.id, row.turn) not in before
+        if not new and row.id not in node.residents and row.id not in node.arriving:
+            by_env.setdefault(row.env, []).append(row)
+    for env, held in by_env.items():
+        await requeue_rows(node, env, held, lost=True)
+    return sum(map(len, by_env.values()))
+
+
+def look_for_runs(node: Node) -> None:
+    """The queue looks into the store for runs of all functions that are served here."""
+    for environment in node.environments.values():
+        for function_id, serving in environment.serving.items():
+            if serving or node.cluster is None:
+                node.queue.learn(environment.name, function_id)
+        dispatch.pump(node, environment)
+
+
+async def catch_up(node: Node) -> None:
+    """While the other nodes cannot tell what they did, or could not until now, it is read (H30)."""
+    look_for_runs(node)
+    found = await node.store.stranded(_PAGE, node.clock.now_ms() - _TOLD_MS, node.inbox_read)
+    _reread(node, found.unseen)
+    for run_id in list(node.run_watchers):
+        node.changed(run_id)
+    for env in node.environments.values():
+        await renew(node, env)
+
+
+async def renew(node: Node, env: Environment) -> None:
+    """Reads the registry anew, if it has changed."""
+    matches = await node.store.match(env.name, ())
+    if matches.registry_version != env.version:
+        await refresh(node, env)
 
 
 def _reread(node: Node, unseen: Sequence[Unseen]) -> int:

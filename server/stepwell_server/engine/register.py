@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
@@ -13,10 +14,11 @@ from stepwell_server.engine.matching import TriggerIndex
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.retry import ATTEMPTS_MAX, FACTOR_MAX
 from stepwell_server.model.commit import Commit, Verdict
-from stepwell_server.model.errors import InvalidError, StateError
+from stepwell_server.model.errors import InvalidError, StateError, UnavailableError
 from stepwell_server.model.event import RESERVED_PREFIX
 from stepwell_server.model.function import DeploymentRow, FunctionSpec, Registry, RetryPolicy, ShapeRow, Trigger
 from stepwell_server.model.limits import LIMITS
+from stepwell_server.model.notes import Registered
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*\Z")
 
@@ -159,6 +161,8 @@ async def register(node: Node, env: Environment, app: str, deployment: str, func
     if result.verdict is Verdict.FENCED:
         raise fence.taken_over()
     registry = await node.store.registry(env.name)
+    if node.cluster is not None and registry.version != env.version:
+        node.cluster.tell(Registered(env.name))
     _apply(node, env, registry)
     for kept in registry.deployments:
         if kept.app == app and kept.id == deployment and _sorted(kept.spec) != _sorted(row.spec):
@@ -183,6 +187,17 @@ def _apply(node: Node, env: Environment, registry: Registry) -> None:
     apply(env, registry)
     if env.limited != before:
         dispatch.limits_changed(node, env)
+
+
+async def look_up(node: Node, env: Environment, function_ids: Iterable[str]) -> None:
+    """Reads the registry anew where one of these is not known: it may have been registered at another node just now."""
+    while not all(function_id in env.triggers.known for function_id in function_ids):
+        try:
+            await refresh(node, env)
+        except UnavailableError:
+            await asyncio.sleep(0.5)
+        else:
+            return
 
 
 def apply(env: Environment, registry: Registry) -> None:

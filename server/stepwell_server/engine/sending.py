@@ -102,7 +102,7 @@ async def _conclude(
     batch: serve.Accepted | None = None
     commit = Commit(env.name)
     if plain and outcome.failure is None:
-        commit, starts, batch = ingest.accepting(node, env, plain, None)
+        commit, starts, batch = ingest.accepting(node, env, plain, None, at_once=node.cluster is None)
     run_id = resident.run_id
     commit.touches = (*commit.touches, run_id, f"{run_id}/{outcome.key}")
     commit.fences = session.fence

@@ -167,7 +167,7 @@ def _start_more(
         admission.started(node, starts, result.verdict is Verdict.APPLIED)
         left.one()
 
-    node.lane.submit(commit, done)
+    admission.submit(node, commit, starts, done)
 
 
 def _wake_for(

@@ -18,6 +18,7 @@ from stepwell_server.model.errors import FencedError, InvalidError, StateError
 from stepwell_server.model.function import FunctionSpec
 from stepwell_server.model.journal import UNWINDING, OutcomeRow, StepKind
 from stepwell_server.model.limits import LIMITS
+from stepwell_server.model.notes import Adopted
 from stepwell_server.model.run import LIVE, RunStatus
 from stepwell_server.model.session import SessionRow, SessionWrite
 from stepwell_server.ports.link import Link
@@ -123,6 +124,8 @@ async def _connect(node: Node, env: Environment, hello: Hello, link: Link) -> tu
     result = await node.lane.apply(Commit(env.name, touches=(row.id,), decider=write))
     if result.verdict is not Verdict.APPLIED:
         raise FencedError("STALE_EPOCH", "another connection took the session up; connect again", retry_ms=100)
+    if node.cluster is not None and old is not None and old.node != node.id:
+        node.cluster.tell(Adopted(row.id, row.epoch), old.node)
     session = Session(row, hello.labels)
     refused = list(hello.residents)
     resumed: list[RunState] = []
@@ -166,6 +169,10 @@ def opened(node: Node, session: Session) -> None:
                 resident.unseen = {k: v for k, v in (resident.unseen or {}).items() if k != outcome.key}
                 wake.deliver(node, resident, outcome)
     recover.fitting_worker(node, session)
+    if node.cluster is not None:
+        for function_id in session.functions:
+            node.queue.learn(session.row.env, function_id, sure=True)
+        node.cluster.say_room()
     dispatch.pump(node, node.environment(session.row.env))
 
 
@@ -237,6 +244,8 @@ def _with(state: RunState, came: Sequence[OutcomeRow], now: int) -> RunState:
 def _resume(node: Node, session: Session, state: RunState, parked: bool) -> None:
     """A run stays with the worker that has it in memory."""
     resident = Resident.of(session, state)
+    if node.cluster is not None:
+        dispatch.ring(node, state.waits)
     if parked:
         resident.executing = False
         keys = {base_key(key) for key in resident.open or ()} | {base_key(key) for key in resident.unseen or ()}

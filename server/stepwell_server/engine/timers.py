@@ -77,10 +77,13 @@ class Timers:
                 now = node.clock.now_ms()
                 self._next_ms = None
                 self._again = False
-                rows = await node.store.due(now, _BATCH)
+                found = await node.store.due(now, _BATCH)
+                rows, others_until = self._for_here(found, now)
                 if rows:
                     await self._fire(rows, now)
-                if len(rows) == _BATCH or self._again:
+                if others_until:
+                    self.due_at(others_until)
+                if (len(found) == _BATCH and rows) or self._again:
                     continue
                 following = await node.history.due_after(now)
                 if self._again:
@@ -97,9 +100,28 @@ class Timers:
             self._firing = False
             node.busy -= 1
 
+    def _for_here(self, rows: list[WaitRow], now: int) -> tuple[list[WaitRow], int]:
+        """Waits of runs that this node holds; those of others only once they had the time to do it themselves, which
+        the first of the nodes does before the second. And when that is, for the earliest left out; else 0."""
+        node = self._node
+        if node.cluster is None:
+            return rows, 0
+        delay_ms = node.tuning.foreign_ms * (1 + node.cluster.rank)
+        ours: list[WaitRow] = []
+        until = 0
+        for row in rows:
+            may_ms = (row.due_ms or 0) + delay_ms
+            if may_ms <= now or row.run_id in node.residents or row.run_id in node.arriving:
+                ours.append(row)
+            else:
+                until = min(until or may_ms, may_ms)
+        return ours, until
+
     async def _fire(self, rows: list[WaitRow], now: int) -> None:
         # A wait that has not looked back yet does so now: an event that came before its time-out wins (H17).
-        unsure = [row for row in rows if row.kind == StepKind.EVENT and row.after_event is not None]
+        # So does every one where another node may have accepted the event, and died before it served it.
+        many = self._node.cluster is not None
+        unsure = [row for row in rows if row.kind == StepKind.EVENT and (many or row.after_event is not None)]
         await asyncio.gather(*(lookback.finish(self._node, row) for row in unsure))
         settled = asyncio.Event()
         left = Countdown(settled.set)

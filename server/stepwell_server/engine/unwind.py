@@ -88,10 +88,12 @@ async def _request(node: Node, state: RunState, failure: bytes) -> None:
     resident = node.residents.get(run.id)
     if resident is not None:
         wake.unwind(node, resident, request)
-    elif run.id not in node.arriving:
-        wake.unowned(node, run.env, run.id, run.function_id)
-    else:
+    elif run.id in node.arriving:
         node.arriving[run.id].append(wake.later(node, request))
+    elif node.cluster is not None:
+        node.cluster.strayed(run.env, run.id, CANCEL_KEY)
+    else:
+        wake.unowned(node, run.env, run.id, run.function_id)
     node.changed(run.id)
 
 
@@ -158,6 +160,8 @@ async def grace_over(node: Node, wait: WaitRow) -> None:
             taken = wait.run_id in node.arriving
             if taken or not await ending.end_unowned(node, state, *ending.unwound(request)):
                 _look_again(node)  # it is just changing hands
+                if node.cluster is not None:
+                    node.cluster.strayed(wait.env, wait.run_id, CANCEL_KEY)  # or another node holds it, and ends it
             return
     if resident is None or resident.ended:
         _look_again(node)  # its end is on its way to the store

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from stepwell_server.engine import dispatch, loading
+from stepwell_server.engine import dispatch, fence, loading
+from stepwell_server.engine.cluster import Cluster
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.journal import GIVEN_UP, UNWINDING, Number, OutcomeDelete, OutcomeRow, StepKind, WaitRow
+from stepwell_server.model.notes import Came
 from stepwell_server.model.run import Enqueue, Move, ReadyRow, RunStatus, Take
 
 Then = Callable[[bool], None]
@@ -56,10 +58,10 @@ def resolve(
     if opened:
         commit.waits = opened
         commit.touches = (*commit.touches, *(f"{wait.run_id}/{wait.key}" for wait in opened))
-    if run_id in node.residents or run_id in node.arriving:
+    if run_id in node.residents or run_id in node.arriving or node.cluster is not None:
         node.lane.submit(commit, _resolved_here, (node, function_id, outcome, then))
         return
-    # A run without a session: the wake writes its row too.
+    # A run without a session, since no other node can hold it: the wake writes its row too.
     commit.touches = (run_id, *commit.touches)
     environment = node.environment(env)
     session = dispatch.pick(environment, function_id) if function_id not in environment.limited else None
@@ -104,6 +106,8 @@ def arrived(node: Node, function_id: str, outcome: OutcomeRow) -> None:
         deliver(node, resident, outcome)
     elif (waiting := node.arriving.get(outcome.run_id)) is not None:
         waiting.append(later(node, outcome))
+    elif node.cluster is not None:
+        node.cluster.strayed(outcome.env, outcome.run_id, outcome.key)
     else:
         unowned(node, outcome.env, outcome.run_id, function_id)
     node.changed(outcome.run_id)
@@ -158,7 +162,7 @@ def unowned(node: Node, env: str, run_id: str, function_id: str, losses: int = 0
         dispatch.reserve(node, session)
         node.arriving[run_id] = []
         take = Take(env, run_id, session.id, node.clock.now_ms(), session.row.deployment)
-        commit = Commit(env, touches=(run_id,), decider=take)
+        commit = Commit(env, touches=(run_id,), fences=node.place_fence(session), decider=take)
         node.lane.submit(commit, _taken, (node, session, env, run_id, function_id))
         return
     row = dispatch.ready_row(node, env, run_id, function_id, losses)
@@ -170,8 +174,11 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, str, str, str]) 
     node, session, env, run_id, function_id = argument
     if result.verdict is Verdict.APPLIED:
         dispatch.load_soon(node, session, env, run_id, function_id)
-    else:
-        dispatch.not_taken(node, session, env, run_id, function_id)
+        return
+    dispatch.not_taken(node, session, env, run_id, function_id)
+    if result.verdict is Verdict.FENCED and node.cluster is not None:
+        fence.fenced(node, session)
+        unowned(node, env, run_id, function_id)
 
 
 def _enqueued(result: CommitResult, argument: tuple[Node, ReadyRow]) -> None:
@@ -269,6 +276,8 @@ def child_ended(node: Node, outcome: OutcomeRow) -> None:
             node.spawn(_find(node, outcome))
     elif (waiting := node.arriving.get(outcome.run_id)) is not None:
         waiting.append(lambda _: child_ended(node, outcome))
+    elif node.cluster is not None:
+        node.cluster.strayed(outcome.env, outcome.run_id, outcome.key)
     else:
         node.spawn(_find(node, outcome))
     node.changed(outcome.run_id)
@@ -281,15 +290,71 @@ def sure(wait: WaitRow, now: int) -> bool:
 
 async def _find(node: Node, outcome: OutcomeRow) -> None:
     """What the store holds under the key is told, if the code has not seen it yet."""
+    await find(node, outcome.env, {outcome.run_id: {outcome.key}})
+
+
+# -- runs that another node may hold -----------------------------------------------------------------------------------
+
+
+def look_up(node: Node) -> None:
+    """Runs that are not here have outcomes: whoever holds them is looked up, now that these are durable, and told."""
+    node.spawn(_look_up(node, node.cluster))
+
+
+async def _look_up(node: Node, cluster: Cluster | None) -> None:
+    assert cluster is not None, "it had strays"
     node.busy += 1
     try:
-        state = (await loading.read(node, outcome.env, [outcome.run_id])).get(outcome.run_id)
+        strays, cluster.strays = cluster.strays, []
+        by_env: dict[str, dict[str, set[str]]] = {}
+        for env, run_id, key in strays:
+            by_env.setdefault(env, {}).setdefault(run_id, set()).add(key)
+        for env, keys in by_env.items():
+            await _tell_homes(node, cluster, env, keys)
     finally:
         node.busy -= 1
-    for row in state.outcomes if state is not None else ():
-        if row.key == outcome.key and row.number is None:
-            assert state is not None, "it holds the row"
-            arrived(node, state.run.function_id, row)
+
+
+async def _tell_homes(node: Node, cluster: Cluster, env: str, keys: dict[str, set[str]]) -> None:
+    here: dict[str, set[str]] = {}
+    for home in await loading.homes(node, env, list(keys)):
+        if home.node is None:
+            if home.status == RunStatus.PARKED:
+                unowned(node, env, home.run_id, home.function_id, home.losses)
+        elif home.node == node.id:
+            here[home.run_id] = keys[home.run_id]
+        else:
+            for key in keys[home.run_id]:
+                cluster.tell(Came(env, home.run_id, key), home.node)
+    if here:
+        await find(node, env, here)
+
+
+async def find(node: Node, env: str, keys: dict[str, set[str]]) -> None:
+    """What the store holds under these keys of runs that are here is told, if the code has not seen it yet."""
+    node.busy += 1
+    try:
+        states = await loading.read(node, env, list(keys))
+    finally:
+        node.busy -= 1
+    for run_id, state in states.items():
+        resident = node.residents.get(run_id)
+        if node.cluster is not None:
+            dispatch.ring(node, state.waits)  # whoever opened one may be another node
+        for row in state.outcomes:
+            if row.key in keys[run_id] and row.number is None:
+                if resident is None:
+                    _at_the_door(node, state.run.function_id, row)
+                elif not resident.is_decided(row.key):
+                    arrived(node, state.run.function_id, row)
+
+
+def _at_the_door(node: Node, function_id: str, outcome: OutcomeRow) -> None:
+    """Its run is not in memory: it comes, goes, or its session is being taken up. Whoever reads it next sees it."""
+    if node.cluster is None or outcome.run_id in node.arriving:
+        arrived(node, function_id, outcome)
+    else:
+        note(node, outcome)
 
 
 def release(node: Node, resident: Resident, *, evict: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Generator
+from itertools import chain, repeat
 
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.query import check_run_id
@@ -12,6 +13,7 @@ from stepwell_server.model.errors import NotFoundError
 from stepwell_server.model.run import RunRow
 
 _LOOK_AGAIN_S = 5.0
+_FIRST_LOOKS_S = (0.25, 0.5, 1.0, 2.0)
 
 
 class Changes:
@@ -49,6 +51,8 @@ def watching(node: Node, run_id: str, *, end_only: bool = False) -> Generator[Ch
     notify = changes.notify_end if end_only else changes.notify
     watchers = node.run_watchers.setdefault(run_id, set())
     watchers.add(notify)
+    if node.cluster is not None and run_id not in node.residents:
+        node.cluster.watch(run_id)
     try:
         yield changes
     finally:
@@ -61,6 +65,7 @@ async def wait_run(node: Node, env: str, run_id: str, wait_ms: int) -> RunRow:
     """The run once it has ended, or as it is after wait_ms. Raises NotFoundError."""
     check_run_id(run_id)
     deadline = node.clock.monotonic_ms() + wait_ms
+    pauses = chain(_FIRST_LOOKS_S, repeat(_LOOK_AGAIN_S))
     with watching(node, run_id, end_only=True) as changes:
         while True:
             if changes.ended is not None:
@@ -76,4 +81,8 @@ async def wait_run(node: Node, env: str, run_id: str, wait_ms: int) -> RunRow:
             left_s = (deadline - node.clock.monotonic_ms()) / 1000
             if run.ended_ms is not None or left_s <= 0:
                 return run
-            await changes.wait(min(left_s, _LOOK_AGAIN_S))
+            # Of a run that another node holds, what the first looks missed may have come before that was told of us.
+            pause_s = _LOOK_AGAIN_S if node.cluster is None else next(pauses)
+            await changes.wait(min(left_s, pause_s))
+            if node.cluster is not None:
+                node.cluster.watch(run_id)

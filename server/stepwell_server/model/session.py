@@ -57,6 +57,10 @@ class LeaseWrite(NamedTuple):
     row: LeaseRow
 
 
+NODE_LEASE = "node:"
+"""How the name of a lease begins that a node of a cluster holds."""
+
+
 class SettingRow(NamedTuple):
     """A row of ``settings``: upsert."""
 

@@ -74,8 +74,11 @@ class Queue(Protocol):
         """A line rests no more; False where it did not."""
         ...
 
-    def learn(self, env: str, function_id: str) -> None:
-        """The store may hold queued runs of this function that nobody pushed (after a start, or by another node)."""
+    def learn(self, env: str, function_id: str, *, sure: bool = False) -> None:
+        """The store may hold queued runs of this function that nobody pushed (after a start, or by another node).
+
+        sure: it does, since another node says so; else a function of many lines is not read each time.
+        """
         ...
 
     def settled(self, row: ReadyRow) -> None:

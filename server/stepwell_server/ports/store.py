@@ -136,6 +136,28 @@ class Claims(Protocol):
         ...
 
 
+class Home(NamedTuple):
+    """Where a live run is. node: that holds the stream of its session, or held it last; None without a session."""
+
+    run_id: str
+    function_id: str
+    status: int
+    losses: int
+    node: str | None
+
+
+class Homes(Protocol):
+    """Reads that only a node needs that is not alone. Raises as Store."""
+
+    async def homes(self, env: str, run_ids: Sequence[str]) -> list[Home]:
+        """Where runs are; those that have ended, and unknown ones, are missing."""
+        ...
+
+    async def leases(self, prefix: str) -> list[LeaseRow]:
+        """Leases whose names begin with this, by name."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class RunFilter:
     """All must fit; empty or None fits always. before: only ids smaller than this (the page token). newest first.
@@ -223,5 +245,6 @@ class History(Protocol):
         ...
 
     async def purge(self, now_ms: int, limit: int) -> int:
-        """Deletes expired dedup rows and claims, and sessions closed a day ago, at most limit; returns how many."""
+        """Deletes expired dedup rows and claims, and sessions closed a day ago, at most limit, and the leases of nodes
+        that have left; returns how many rows."""
         ...

@@ -1,4 +1,5 @@
-"""grpc.health.v1: "" says that the process lives, "ready" that it serves; and who answers while it stands by."""
+"""grpc.health.v1: "" says that the process lives, "ready" that it serves, "redis" whether that gets through; and who
+answers while it stands by."""
 
 from __future__ import annotations
 
@@ -13,6 +14,7 @@ from stepwell_server.model.errors import StateError, UnavailableError
 from stepwell_server.transport import status
 
 READY = "ready"
+REDIS = "redis"
 SERVING, NOT_SERVING = health_pb2.HealthCheckResponse.SERVING, health_pb2.HealthCheckResponse.NOT_SERVING
 
 
@@ -34,6 +36,10 @@ class Health:
         """ "" means ready."""
         for name in self._services:
             await self._servicer.set(name, NOT_SERVING if why_not_ready else SERVING)
+
+    async def redis(self, trouble: str) -> None:
+        """Of a node of many: whether notes get through. Without them work is slower, and the server as ready."""
+        await self._servicer.set(REDIS, NOT_SERVING if trouble else SERVING)
 
     async def leave(self) -> None:
         """Nothing is ready any more, from now on."""

@@ -11,7 +11,7 @@ import grpc.aio
 from google.protobuf.message import DecodeError
 from stepwell.v1 import step_pb2, step_pb2_grpc
 
-from stepwell_server.engine import begin, conclude, dispatch, sessions
+from stepwell_server.engine import begin, conclude, dispatch, register, sessions
 from stepwell_server.engine.advance import Frame
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.residents import Session
@@ -157,6 +157,9 @@ class StepService(step_pb2_grpc.StepServiceServicer):
             counters.frames_in += 1
             kind = frame.WhichOneof("frame")
             if kind == "commands":
+                if node.cluster is not None and frame.commands.invokes:
+                    names = [one.function_id for one in frame.commands.invokes]
+                    await register.look_up(node, node.environment(session.row.env), names)
                 self._commands(session, frame.commands)
             elif kind == "heartbeat":
                 beat: step_pb2.Heartbeat = frame.heartbeat

@@ -14,10 +14,13 @@ from stepwell_server.adapters.local.clock import SystemClock
 from stepwell_server.adapters.local.limiter import LocalLimiter
 from stepwell_server.adapters.local.queue import LocalQueue
 from stepwell_server.adapters.memory.disjoint import guarded_writes
+from stepwell_server.adapters.memory.peers import MemoryPeers, Switchboard
 from stepwell_server.adapters.memory.store import MemoryStore
 from stepwell_server.engine import begin, conclude, control, ingest, register, sessions
 from stepwell_server.engine.advance import Frame
+from stepwell_server.engine.cluster import Cluster
 from stepwell_server.engine.gates import Gates
+from stepwell_server.engine.hearing import Hearing
 from stepwell_server.engine.lane import Lane
 from stepwell_server.engine.node import Node, Tuning
 from stepwell_server.engine.residents import Session, Tree
@@ -224,17 +227,21 @@ class Worker:
 class Rig:
     """See the module."""
 
-    def __init__(self, tuning: Tuning, name: str, store: HeldStore | None) -> None:
+    def __init__(self, tuning: Tuning, name: str, store: HeldStore | None, board: Switchboard | None = None) -> None:
         self.store = store or HeldStore()
+        clock = SystemClock()
+        cluster = Cluster(name, MemoryPeers(board), clock) if board is not None else None
         ports: Any = self.store
         self.node = Node(
-            id_=name, store=ports, history=ports, claims=ports, lane=Lane(ports), clock=SystemClock(),
-            queue=LocalQueue(ports), limiter=LocalLimiter(),
+            id_=name, store=ports, history=ports, claims=ports, homes=ports, lane=Lane(ports), clock=clock,
+            queue=LocalQueue(ports) if cluster is None else LocalQueue(ports, cluster.share), limiter=LocalLimiter(),
             entropy=lambda n: bytes(range(n)) if n != 10 else self._entropy(), chance=lambda: 0.5, tuning=tuning,
         )  # fmt: skip
         Gates(self.node)
-        self.node.alone_since_ms = 0
+        self.node.alone_since_ms = 0 if cluster is None else None
+        self.node.cluster = cluster
         self.timers = Timers(self.node)
+        self.hearing: Hearing
         self._count = 0
 
     def _entropy(self) -> bytes:
@@ -319,14 +326,25 @@ class Rig:
         return {row.key for row in self.store.memory.tables.wait.get((ENV, run_id), {}).values()}
 
 
+async def _nothing(*_: Any) -> None:
+    """Nobody needs to be told."""
+
+
 @asynccontextmanager
-async def rig(name: str = "node", store: HeldStore | None = None, **tuning: int) -> AsyncIterator[Rig]:
-    """A node with a loaded registry, on a store of its own or beside another node."""
-    made = Rig(Tuning(**tuning), name, store)
+async def rig(
+    name: str = "node", store: HeldStore | None = None, board: Switchboard | None = None, **tuning: int
+) -> AsyncIterator[Rig]:
+    """A node with a loaded registry, on a store of its own or beside another node; with a board, one of a cluster."""
+    made = Rig(Tuning(**tuning), name, store, board)
+    if made.node.cluster is not None:
+        made.hearing = Hearing(made.node, made.node.cluster, _nothing, _nothing)
+        await made.hearing.start("cluster")
     await register.refresh(made.node, made.node.environment(ENV))
     try:
         yield made
     finally:
         made.timers.stop()
+        if made.node.cluster is not None:
+            await made.hearing.stop()
         await made.node.cancel_tasks()
         assert not made.store.overlaps

@@ -18,7 +18,7 @@ from tests.unit.engine.rig import APP, ENV, rig
 def cannot_be_applied(frame: Frame, monkeypatch: pytest.MonkeyPatch) -> None:
     """The frame, which sends events, is given up like one that breaks the engine."""
 
-    def broken(*_: Any) -> Any:
+    def broken(*_: Any, **__: Any) -> Any:
         raise RuntimeError("no such registry")
 
     monkeypatch.setattr(ingest, "accepting", broken)

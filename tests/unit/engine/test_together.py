@@ -60,7 +60,7 @@ async def until(true: Any) -> None:
 async def test_a_row_that_the_store_refuses_costs_its_own_run_and_not_the_others_of_the_frame() -> None:
     store = Picky()
     node = Node(
-        id_="n", store=store, history=store, claims=store, lane=Lane(store), clock=SystemClock(0),
+        id_="n", store=store, history=store, claims=store, homes=store, lane=Lane(store), clock=SystemClock(0),
         queue=LocalQueue(store), limiter=LocalLimiter(), entropy=os.urandom, chance=random.random,
     )  # fmt: skip
     env = node.environment("dev")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
 
@@ -49,10 +50,11 @@ class _Function:
     """The lines of one function. order: those that may be next, with stale entries between. hungry: lines that are only
     in the store. unread, cursor: from which line on the store may hold lines that nobody pushed.
 
-    gone: what was settled while a page is read.
+    gone: what was settled while a page is read. again: something was queued meanwhile that it may not hold.
     """
 
     __slots__ = (
+        "again",
         "cursor",
         "gone",
         "hungry",
@@ -77,6 +79,7 @@ class _Function:
         self.cursor = ""
         self.learnt = 0
         self.reading = False
+        self.again = False
         self.gone: set[str] = set()
 
     @property
@@ -133,11 +136,16 @@ def _is_small(state: RunState) -> bool:
     return len(data) <= _CARRIED_BYTES
 
 
-class LocalQueue:
-    """Queue over one store, for a node that is alone (see ports/queue.py)."""
+Share = Callable[[Sequence[ReadyRow]], Sequence[ReadyRow]]
 
-    def __init__(self, store: Store) -> None:
+
+class LocalQueue:
+    """Queue over one store (see ports/queue.py). share: which of the queued runs of a function that were read this
+    node is to take first; the others stay in the store."""
+
+    def __init__(self, store: Store, share: Share = lambda rows: rows) -> None:
         self._store = store
+        self._share = share
         self._functions: dict[tuple[str, str], _Function] = {}
         self._rounds: dict[str, int] = {}
 
@@ -156,12 +164,13 @@ class LocalQueue:
             line = function.lines[name] = _Line(name, self._rounds.get(env, 0) if name else 0, more)
         return line
 
-    def learn(self, env: str, function_id: str) -> None:
+    def learn(self, env: str, function_id: str, *, sure: bool = False) -> None:
         function = self._function(env, function_id)
         function.learnt += 1
-        if not function.unread and (not function.keyed or function.learnt % _SCAN_EVERY == 1):
+        if sure or (not function.unread and (not function.keyed or function.learnt % _SCAN_EVERY == 1)):
             function.unread = True
             function.cursor = ""
+            function.again = function.reading
 
     def push(self, row: ReadyRow, state: RunState | None) -> None:
         function = self._function(row.env, row.function_id)
@@ -293,6 +302,8 @@ class LocalQueue:
         finally:
             function.reading = False
             function.gone.clear()
+            if function.again:
+                function.again, function.unread, function.cursor = False, True, ""
         return function.due or function.first() is not None
 
     async def _read_line(self, env: str, function_id: str, function: _Function, line: _Line) -> None:
@@ -331,9 +342,10 @@ class LocalQueue:
 
     def _fill(self, function: _Function, line: _Line, rows: list[ReadyRow], asked: int) -> None:
         line.more = len(rows) >= asked or line.missed
-        for row in rows:
-            if row.run_id in line.known or row.run_id in function.gone:
-                continue
+        fresh = [row for row in rows if row.run_id not in line.known and row.run_id not in function.gone]
+        share = self._share(fresh)
+        line.more = line.more or len(share) < len(fresh)
+        for row in share:
             if len(line.heap) >= function.window:
                 line.more = True
                 break

@@ -11,6 +11,7 @@ from stepwell_server.model.event import EventRow
 from stepwell_server.model.journal import CANCEL_KEY, StepKind
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.model.run import RunRow
+from stepwell_server.model.session import NODE_LEASE
 from stepwell_server.ports.store import RunFilter
 
 
@@ -88,7 +89,10 @@ class MemoryHistory:
         ][: limit - len(expired) - len(over)]
         for at in closed:
             del tables.session[at]
-        return len(expired) + len(over) + len(closed)
+        left = [name for name, row in tables.lease.items() if name.startswith(NODE_LEASE) and not row.holder]
+        for name in left:
+            del tables.lease[name]
+        return len(expired) + len(over) + len(closed) + len(left)
 
 
 def _newest_first(ids: list[str], before: str) -> Iterator[str]:

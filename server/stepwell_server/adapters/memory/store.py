@@ -21,7 +21,7 @@ from stepwell_server.model.function import Registry
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
-from stepwell_server.ports.store import Matches, Probe, RunState, Stranded, Unseen
+from stepwell_server.ports.store import Home, Matches, Probe, RunState, Stranded, Unseen
 
 
 class MemoryStore(MemoryHistory):
@@ -164,6 +164,21 @@ class MemoryStore(MemoryHistory):
             session = self.tables.session.get((env, session_id))
             if session is None or session.closed_ms is not None:
                 yield from (self.tables.run[env, run_id] for run_id in run_ids)
+
+    async def homes(self, env: str, run_ids: Sequence[str]) -> list[Home]:
+        rows = [
+            row for id_ in sorted(set(run_ids)) if (row := self.tables.run.get((env, id_))) and row.ended_ms is None
+        ]
+        return [Home(row.id, row.function_id, row.status, row.losses, self._holder(row)) for row in rows]
+
+    def _holder(self, run: RunRow) -> str | None:
+        if run.session_id is None:
+            return None
+        session = self.tables.session.get((run.env, run.session_id))
+        return session.node if session is not None else ""
+
+    async def leases(self, prefix: str) -> list[LeaseRow]:
+        return sorted(row for row in self.tables.lease.values() if row.name.startswith(prefix))
 
     async def lease(self, name: str) -> LeaseRow | None:
         return self.tables.lease.get(name)

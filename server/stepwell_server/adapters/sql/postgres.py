@@ -23,7 +23,7 @@ from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
 from stepwell_server.model.run import GATHERED, ReadyRow, RunRow
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
-from stepwell_server.ports.store import Matches, Probe, RunState, Stranded, Unseen
+from stepwell_server.ports.store import Home, Matches, Probe, RunState, Stranded, Unseen
 
 T = TypeVar("T")
 _READERS = 4
@@ -187,7 +187,8 @@ class PostgresStore(PostgresHistory):
         async def work(db: Connection) -> int:
             gone = int((await db.execute(reads.PURGE_DEDUP, now_ms, limit)).rsplit(" ", 1)[-1])
             gone += int((await db.execute(reads.PURGE_CLAIMS, now_ms, limit - gone)).rsplit(" ", 1)[-1])
-            return gone + int((await db.execute(reads.PURGE_SESSIONS, now_ms, limit - gone)).rsplit(" ", 1)[-1])
+            gone += int((await db.execute(reads.PURGE_SESSIONS, now_ms, limit - gone)).rsplit(" ", 1)[-1])
+            return gone + int((await db.execute(reads.PURGE_LEASES)).rsplit(" ", 1)[-1])
 
         return await self._flushers.run(work)
 
@@ -238,6 +239,12 @@ class PostgresStore(PostgresHistory):
             )
 
         return await self._reads.run(work)
+
+    async def homes(self, env: str, run_ids: Sequence[str]) -> list[Home]:
+        return list(map(Home._make, await self._fetch(reads.HOMES, env, list(run_ids))))
+
+    async def leases(self, prefix: str) -> list[LeaseRow]:
+        return list(map(LeaseRow._make, await self._fetch(reads.LEASES, prefix)))
 
     async def lease(self, name: str) -> LeaseRow | None:
         rows = await self._fetch(reads.LEASE, name)

@@ -10,7 +10,7 @@ from stepwell_server.model.function import DeploymentRow, ShapeRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
-from stepwell_server.model.session import LeaseRow, SessionRow
+from stepwell_server.model.session import NODE_LEASE, LeaseRow, SessionRow
 
 _LIST = re.compile(r"= ANY\(\$(\d+)::text\[\]\)")
 _COLLATION = ' COLLATE "POSIX"'
@@ -68,6 +68,13 @@ DEPLOYMENTS = f"SELECT {DEPLOYMENT} FROM deployments WHERE env = $1 ORDER BY cre
 SHAPES = f"SELECT {SHAPE} FROM shapes WHERE env = $1 ORDER BY event, path"
 SESSIONS = f"SELECT {SESSION} FROM sessions WHERE env = $1 AND closed_ms IS NULL ORDER BY id"
 LEASE = f"SELECT {columns(LeaseRow._fields)} FROM leases WHERE name = $1"
+LEASES = f"SELECT {columns(LeaseRow._fields)} FROM leases WHERE name LIKE $1 || '%' ORDER BY name"
+HOMES = (
+    "SELECT r.id, r.function_id, r.status, r.losses, "
+    "CASE WHEN r.session_id IS NULL THEN NULL ELSE coalesce(s.node, '') END FROM runs AS r "
+    "LEFT JOIN sessions AS s ON s.env = r.env AND s.id = r.session_id "
+    "WHERE r.env = $1 AND r.id = ANY($2::text[]) AND r.ended_ms IS NULL ORDER BY r.id"
+)
 
 CURSORS = f"SELECT {CURSOR} FROM cursors ORDER BY env, id LIMIT $1"
 LOOKBACKS = f"SELECT {WAIT} FROM waits WHERE after_event IS NOT NULL ORDER BY env, run_id LIMIT $1"
@@ -132,6 +139,7 @@ PURGE_CLAIMS = (
     "DELETE FROM claims WHERE (env, key) IN (SELECT env, key FROM claims WHERE until_ms <= $1::bigint "
     "ORDER BY until_ms LIMIT $2)"
 )
+PURGE_LEASES = f"DELETE FROM leases WHERE holder = '' AND name LIKE '{NODE_LEASE}%'"
 PURGE_SESSIONS = (
     f"DELETE FROM sessions WHERE (env, id) IN (SELECT env, id FROM sessions WHERE closed_ms <= $1::bigint - {DAY_MS} "
     "ORDER BY closed_ms LIMIT $2)"

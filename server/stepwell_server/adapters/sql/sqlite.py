@@ -26,8 +26,10 @@ from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
-from stepwell_server.ports.store import Matches, Probe, RunState, Stranded, Unseen
+from stepwell_server.ports.store import Home, Matches, Probe, RunState, Stranded, Unseen
 
+_HOMES = lite(reads.HOMES)
+_LEASES = lite(reads.LEASES)
 _LOOK_BACK = lite(reads.LOOK_BACK)
 _DUE = lite(reads.DUE)
 _NEXT_LINE = lite(reads.NEXT_LINE)
@@ -164,6 +166,7 @@ class SqliteStore(SqliteHistory):
             gone = db.execute(lite(reads.PURGE_DEDUP), (now_ms, limit)).rowcount
             gone += db.execute(lite(reads.PURGE_CLAIMS), (now_ms, limit - gone)).rowcount
             gone += db.execute(lite(reads.PURGE_SESSIONS), (now_ms, limit - gone)).rowcount
+            gone += db.execute(reads.PURGE_LEASES).rowcount
             self._checkpointer.wrote(gone, 0)
             return gone
 
@@ -237,6 +240,13 @@ class SqliteStore(SqliteHistory):
 
         # Beside the listings: it is the one read whose cost grows with what is live.
         return await self._bounded(partial(_snapshot, work), sqlite_open.SWEEP_DEADLINE_S)
+
+    async def homes(self, env: str, run_ids: Sequence[str]) -> list[Home]:
+        values = (env, json.dumps(list(run_ids)))
+        return list(map(Home._make, await self._read(lambda db: db.execute(_HOMES, values).fetchall())))
+
+    async def leases(self, prefix: str) -> list[LeaseRow]:
+        return list(map(LeaseRow._make, await self._read(lambda db: db.execute(_LEASES, (prefix,)).fetchall())))
 
     async def lease(self, name: str) -> LeaseRow | None:
         row = await self._read(lambda db: db.execute(_LEASE, (name,)).fetchone())
