@@ -23,6 +23,7 @@ def main() -> int:
     parser.add_argument("--keep-going", action="store_true", help="do not stop at the first failure")
     parser.add_argument("--calm", action="store_true", help="without faults")
     parser.add_argument("--story", choices=sorted(STORIES), default="", help="what the seeds are about; they draw it")
+    parser.add_argument("--nodes", type=int, default=1, help="servers that share the database, with Redis if several")
     parser.add_argument("--cover", action="store_true", help="fail unless every edge of the state chart was taken")
     parser.add_argument("--ablate", choices=sorted(ABLATIONS), help="turn a guard off until a seed fails by it")
     options = parser.parse_args()
@@ -37,7 +38,10 @@ def main() -> int:
     edges: Counter[Edge] = Counter()
     failed = 0
     for seed in seeds:
-        report = play(seed, Options(story=options.story, verbose=options.verbose, faults={} if options.calm else None))
+        given = Options(
+            story=options.story, verbose=options.verbose, faults={} if options.calm else None, nodes=options.nodes
+        )
+        report = play(seed, given)
         counts.update(report.counts)
         edges.update(report.edges)
         failed += tell(report, options.verbose, options.calm)

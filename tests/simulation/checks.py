@@ -55,7 +55,8 @@ async def check(world: World) -> None:
 
 def _stuck(world: World, state: RunState) -> None:
     run = state.run
-    node = world.network.server[1]["RunService"]._node if world.network.server is not None else None
+    server = world.network.server
+    node = server[1]["RunService"]._node if server is not None else None
     reasons = [reason.message for reason in query.reasons(node, state)] if node is not None else ["no server"]
     waits = [(wait.key, wait.due_ms and wait.due_ms - world.now_ms, wait.after_event) for wait in state.waits]
     unseen = [outcome.key for outcome in state.outcomes if outcome.number is None]

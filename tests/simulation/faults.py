@@ -7,7 +7,7 @@ import random
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from tests.simulation.hosts import WorkerProcess
+    from tests.simulation.hosts import ServerProcess, WorkerProcess
     from tests.simulation.world import World
 
 KINDS = (
@@ -35,7 +35,7 @@ class Faults:
         self.rng = rng = random.Random(f"faults {world.seed}")
         given = world.options.faults
         # Swarm testing: each seed has a few kinds of faults only, so that each is seen alone and with others.
-        kinds = world.story.kinds or KINDS
+        kinds = world.story.kinds or (KINDS if world.board is None else (*KINDS, "redis_away"))
         self.weights = given if given is not None else {kind: 1.0 for kind in kinds if rng.random() < 0.4}
         self.pause_s = rng.choice((0.3, 1.0, 4.0))
         self._repairs: list[asyncio.Task[None]] = []
@@ -59,6 +59,8 @@ class Faults:
         world = self.world
         world.network.cut.clear()
         world.store.away = False
+        if world.board is not None:
+            world.board.away = False
         world.network.loss = 0.0
         world.hint_loss = 0.0
         world.store.before = world.store.after = world.store.reads = 0.0
@@ -75,9 +77,12 @@ class Faults:
     def _tend(self) -> None:
         """What a supervisor does: a server or worker that has gone is started again."""
         world = self.world
-        if world.server is None or world.server.ended:
+        if world.board is not None:
+            while sum(not one.ended for one in world.servers) < world.options.nodes:
+                world.start_server()
+        elif world.server is None or world.server.ended:
             world.start_server()
-        if world.network.server is None:  # whoever serves is found again
+        if world.board is not None or not world.network.listening:  # whoever serves is found again
             for server in world.servers:
                 if server.serving and server.process.alive and not server.process.frozen:
                     server.listen()
@@ -88,6 +93,12 @@ class Faults:
     def _worker(self) -> WorkerProcess | None:
         able = [worker for worker in self.world.workers if not worker.ended]
         return self.rng.choice(able) if able else None
+
+    def _server(self) -> ServerProcess | None:
+        """The one started last; of several nodes any."""
+        world = self.world
+        able = [one for one in world.servers if not one.ended and not one.process.frozen]
+        return world.server if world.board is None else self.rng.choice(able) if able else None
 
     def _short(self) -> float:
         lease_s = self.world.tuning.lease_ms / 1000
@@ -147,7 +158,7 @@ class Faults:
 
     async def crash_server(self) -> None:
         """kill -9 of the server; the next one starts with an empty memory."""
-        server = self.world.server
+        server = self._server()
         if server is None or server.ended:
             return
         self.world.say(f"{server.process} crashes")
@@ -158,21 +169,20 @@ class Faults:
 
     async def stop_server(self) -> None:
         """SIGTERM of the server."""
-        server = self.world.server
+        server = self._server()
         if server is not None and server.serving:
             self.world.say(f"{server.process} stops")
             server.stop()
 
     async def freeze_server(self) -> None:
         """SIGSTOP of the server for longer than its lease: another takes over, then the zombie goes on."""
-        server = self.world.server
+        server = self._server()
         if server is None or not server.serving:
             return
         seconds = self.world.tuning.lease_ms / 1000 * self.rng.uniform(1.1, 3)
         self.world.say(f"{server.process} freezes for {seconds:.2f} s")
         server.process.freeze()
-        if self.world.network.server is not None and self.world.network.server[0] is server.process:
-            self.world.network.server = None
+        self.world.network.silence(server.process)
         self.world.server = None
         self._tend()
         await asyncio.sleep(seconds)
@@ -209,6 +219,15 @@ class Faults:
         self.world.network.loss = self.rng.choice((0.2, 0.6))
         await asyncio.sleep(self.rng.uniform(0.5, 8))
         self.world.network.loss = 0.0
+
+    async def redis_away(self) -> None:
+        """Redis restarts, or hangs: nodes hear nothing of each other."""
+        if self.world.board is None:
+            return
+        self.world.say("Redis is away")
+        self.world.board.away = True
+        await asyncio.sleep(self.rng.choice((0.02, 1.0, 6.0)))
+        self.world.board.away = False
 
     async def lose_hints(self) -> None:
         """Runs are not told of outcomes that are durable: their owner's sweep has to find them."""

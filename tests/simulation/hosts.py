@@ -30,6 +30,7 @@ from stepwell_server.transport.step_service import StepService
 
 from tests.simulation.loop import Process, SimClock, SimLoop, VirtualTime, current_process
 from tests.simulation.network import Channel, Network, Stubs
+from tests.simulation.peers import Board, SimPeers
 from tests.simulation.store import FaultyStore
 
 ENVIRONMENT = "sim"
@@ -86,13 +87,14 @@ def _unless(lost: Callable[[], bool], hint: Callable[..., None]) -> Callable[...
 class SimServer(wiring.Server):
     """The server as main.py wires it, on a store that is given, listening on the simulated network."""
 
-    def __init__(self, store: FaultyStore, tuning: Tuning) -> None:
+    def __init__(self, store: FaultyStore, tuning: Tuning, peers: SimPeers | None) -> None:
         super().__init__(Settings(profile="serve", environment=ENVIRONMENT, wait_for_lease=True), tuning=tuning)
         self._given = store
+        self._peers = peers
 
     async def start(self) -> None:
         self._store = self._given
-        await self._assemble(self._given)
+        await self._assemble(self._given, self._peers)
 
     def services(self) -> dict[str, Any]:
         """By name, as the network finds them."""
@@ -108,10 +110,12 @@ class SimServer(wiring.Server):
 class ServerProcess:
     """One incarnation of the server: it listens until it is stopped or killed; a failed start ends it."""
 
-    def __init__(self, loop: SimLoop, network: Network, store: FaultyStore, tuning: Tuning, number: int) -> None:
+    def __init__(
+        self, loop: SimLoop, network: Network, store: FaultyStore, tuning: Tuning, number: int, board: Board | None
+    ) -> None:
         self.network = network
         self.process: Process = loop.process(f"server-{number}")
-        self.server = SimServer(store, tuning)
+        self.server = SimServer(store, tuning, SimPeers(board, self.process) if board is not None else None)
         self.serving = False
         self.ended = False
         self._stop = asyncio.Event()
@@ -138,23 +142,22 @@ class ServerProcess:
 
     def listen(self) -> None:
         """Clients find this server from now on."""
-        self.network.server = (self.process, self.server.services())
+        if all(process is not self.process for process, _ in self.network.listening):
+            self.network.listening.append((self.process, self.server.services()))
 
     def stop(self) -> None:
         """SIGTERM."""
         self._stop.set()
 
     def _close_streams(self) -> None:
-        if self.network.server is not None and self.network.server[0] is self.process:
-            self.network.server = None
+        self.network.silence(self.process)
         self.server.node.stopping = True
         for stream in self.network.of(self.process):
             stream.break_off(self.network.latency(), 0.0)
 
     def crash(self, rng: random.Random) -> None:
         """kill -9, or the machine is gone and nobody tells the clients for a while."""
-        if self.network.server is not None and self.network.server[0] is self.process:
-            self.network.server = None
+        self.network.silence(self.process)
         self.process.kill()
         self.ended = True
         silent = rng.random() < 0.3

@@ -32,7 +32,7 @@ class Network:
         self.rng = rng
         self.latency_s = latency_s
         self.jitter = 1.0
-        self.server: tuple[Process, Any] | None = None  # the listening process and its services by name
+        self.listening: list[tuple[Process, Any]] = []  # processes that listen, each with its services by name
         self.streams: list[StreamCall] = []
         self.cut: set[Process] = set()
         self.loss = 0.0  # chance that the answer of a unary call is lost
@@ -46,9 +46,21 @@ class Network:
         """Something happens on the wire, whoever lives."""
         self.loop.call_at(self.loop.now + delay, act, *args, context=self.loop.world.context)
 
+    @property
+    def server(self) -> tuple[Process, Any] | None:
+        """A server that listens: whichever, where there are several."""
+        self.listening = [one for one in self.listening if one[0].alive]
+        if len(self.listening) > 1:
+            return self.rng.choice(self.listening)
+        return self.listening[0] if self.listening else None
+
+    def silence(self, process: Process) -> None:
+        """Nobody finds this server any more."""
+        self.listening = [one for one in self.listening if one[0] is not process]
+
     def reaches(self, process: Process) -> bool:
-        """Whether a process and the server can talk."""
-        return self.server is not None and self.server[0].alive and process.alive and process not in self.cut
+        """Whether a process and a server can talk."""
+        return any(one.alive for one, _ in self.listening) and process.alive and process not in self.cut
 
     def of(self, process: Process) -> list[StreamCall]:
         """Streams that live and that a process is an end of."""
@@ -78,8 +90,9 @@ class Network:
             if client not in self.cut:
                 reply("error", rpc_error(grpc.StatusCode.UNAVAILABLE, "connection refused"))
             return
-        assert self.server is not None
-        process, services = self.server
+        found = self.server
+        assert found is not None
+        process, services = found
         context = UnaryContext()
 
         async def serve() -> None:
@@ -212,8 +225,9 @@ class StreamCall:
             else:
                 self._client_learns()
             return
-        assert network.server is not None
-        self.server, services = network.server
+        found = network.server
+        assert found is not None
+        self.server, services = found
         self.handler = self.server.spawn(self._handle(services["StepService"]))
 
     async def _handle(self, service: Any) -> None:

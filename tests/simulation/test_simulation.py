@@ -37,6 +37,12 @@ def test_seeds_keep_the_promises_and_take_every_edge_of_the_state_chart() -> Non
     assert done.returncode == 0, f"{done.stdout[-8_000:]}\n{done.stderr[-2_000:]}"
 
 
+@pytest.mark.timeout(330)
+def test_seeds_keep_the_promises_with_many_nodes_on_one_database() -> None:
+    done = simulate("--nodes", "3", "--seeds", "0..40", "--keep-going", timeout_s=320)
+    assert done.returncode == 0, f"{done.stdout[-8_000:]}\n{done.stderr[-2_000:]}"
+
+
 def test_nothing_breaks_without_faults() -> None:
     done = simulate("--calm", "--seeds", "0..15", "--keep-going")
     assert done.returncode == 0, f"{done.stdout[-8_000:]}\n{done.stderr[-2_000:]}"

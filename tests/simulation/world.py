@@ -22,6 +22,7 @@ from tests.simulation.hosts import ENVIRONMENT, ServerProcess, WorkerProcess, pa
 from tests.simulation.loop import START_MS, Deadlock, SimLoop, current_process
 from tests.simulation.monitor import Monitor, hear_again
 from tests.simulation.network import Network
+from tests.simulation.peers import Board
 from tests.simulation.store import FaultyStore
 from tests.simulation.stories import Deadly, story
 from tests.support import apps
@@ -38,6 +39,7 @@ class Options:
     faults: dict[str, float] | None = None  # weights of the faults; None: the seed draws them
     story: str = ""  # see stories.py; empty: the seed draws it
     verbose: bool = False
+    nodes: int = 1
     programs: int = 4
     triggers: int = 10
     faulty_s: float = 30.0
@@ -90,6 +92,7 @@ class World:
         taste = options.taste or self.story.taste
         self.programs: list[Program] = Generator(random.Random(f"programs {seed}"), taste).suite(options.programs)
         self.by_name = {program["name"]: program for program in self.programs}
+        self.board = Board(self.network, self._hint_lost) if options.nodes > 1 else None
         self.server: ServerProcess | None = None  # the one started last
         self.servers: list[ServerProcess] = []
         self.workers: list[WorkerProcess] = []
@@ -108,7 +111,7 @@ class World:
         """A server process begins over the store as it is."""
         self.started += 1
         self.say(f"server {self.started} starts")
-        self.server = ServerProcess(self.loop, self.network, self.store, self.tuning, self.started)
+        self.server = ServerProcess(self.loop, self.network, self.store, self.tuning, self.started, self.board)
         self.servers = [*(server for server in self.servers if not server.ended), self.server]
 
     def start_worker(self) -> None:
@@ -163,7 +166,8 @@ class World:
         await self.loop.world.spawn(self._play())
 
     async def _play(self) -> None:
-        self.start_server()
+        for _ in range(self.options.nodes):
+            self.start_server()
         for _ in range(self.worker_count):
             self.start_worker()
         # An event that comes before its functions are registered starts nothing.

@@ -25,7 +25,7 @@ from stepwell_server.model.journal import OutcomeRow, WaitRow
 from stepwell_server.model.run import RunRow
 from stepwell_server.model.session import LeaseRow, SessionRow, SettingRow
 from stepwell_server.ports.retention import Retention
-from stepwell_server.ports.store import Claims, History, Store
+from stepwell_server.ports.store import Claims, History, Homes, Store
 
 NAMES = ("memory", "sqlite", "postgres")
 
@@ -55,7 +55,7 @@ _SELECTS["settings"] += f" where name <> '{LEAST_BUILD}'"
 Dump = dict[str, list[tuple[Any, ...]]]
 
 
-class FullStore(Store, History, Claims, Protocol):
+class FullStore(Store, History, Claims, Homes, Protocol):
     """What every adapter offers."""
 
     flushers: int

@@ -96,7 +96,7 @@ def place(run: RunRow) -> ReadyRow:
 def queued(node: Node, row: ReadyRow, state: RunState | None = None) -> None:
     """A run is durably QUEUED: it waits for a worker with room, here or at another node."""
     env = node.environment(row.env)
-    if node.cluster is not None and not any(session.free > 0 for session in env.serving.get(row.function_id, ())):
+    if node.cluster is not None and not _has_room(node, env, row):
         if env.serving.get(row.function_id):
             node.queue.learn(env.name, row.function_id, sure=True)
         node.cluster.offer(env.name, row.function_id)
@@ -125,6 +125,22 @@ async def _queued_in_line(node: Node, row: ReadyRow) -> None:
         queued(node, place(run))
 
 
+def _has_room(node: Node, env: Environment, row: ReadyRow) -> bool:
+    """Whether a run that is queued will be taken here at once, after those that wait here already."""
+    free = sum(session.free for session in env.serving.get(row.function_id, ()) if session.free > 0)
+    waiting, more = node.queue.backlog(env.name, row.function_id, row.line) if free else (0, False)
+    return free > waiting and not more
+
+
+def offer_waiting(node: Node) -> None:
+    """What has waited here since its worker left, or got full, is offered to the other nodes."""
+    assert node.cluster is not None, "there are others"
+    for env in node.environments.values():
+        for head in node.queue.heads(env.name):
+            if not any(session.free > 0 for session in env.serving.get(head.function_id, ())):
+                node.cluster.offer(env.name, head.function_id)
+
+
 def pump(node: Node, env: Environment) -> None:
     """Looks soon whether queued runs of an environment can have places."""
     if not env.pumping and not node.stopping:
@@ -141,8 +157,6 @@ def _pump(node: Node, env: Environment) -> None:
         _, _, function_id, due = heapq.heappop(heads)
         session = pick(env, function_id)
         if session is None:
-            if node.cluster is not None:
-                node.cluster.offer(env.name, function_id)
             continue
         if due:
             node.spawn(_refill(node, env, function_id))

@@ -105,6 +105,7 @@ class Hearing:
             await recover.catch_up(node)
         elif now - self._read_ms >= pause_ms:
             self._read_ms = now
+            dispatch.offer_waiting(node)
             if trouble:
                 await recover.catch_up(node)
             for env in list(node.environments.values()):

@@ -83,6 +83,8 @@ class Forgetting:
     async def _keep(self, env: str) -> None:
         while True:
             await asyncio.sleep(self._node.tuning.retention_ms / 1000)
+            if self._node.cluster is not None and self._node.cluster.rank > 0:
+                continue  # of many nodes the first does it
             try:
                 removed = await self.run_once(env)
                 if removed:

@@ -298,3 +298,24 @@ async def test_what_is_sent_within_a_span_names_it_unless_its_sender_does(
     assert sent == {"a": here, "b": {"traceparent": "own"}, "c": large, "d": here, "e": {}}
     (invoked,) = [request for request in services.requests if isinstance(request, function_pb2.InvokeRequest)]
     assert dict(invoked.metadata) == {**here, "who": "Ada"}
+
+
+async def test_of_several_addresses_the_next_is_tried_where_one_does_not_answer(services: Services) -> None:
+    """And stays in use: nobody waits for the dead one again."""
+    async with AsyncClient(f"127.0.0.1:1,127.0.0.1:{services.port}", timeout_s=10.0) as client:
+        assert await client.send("a") == "evt_a"
+        assert (await client.start("app/f")).run_id == "run_1"
+        assert client._calls._at == 1
+
+
+@pytest.mark.parametrize(
+    ("address", "split"),
+    [
+        ("one:7777", ("one:7777",)),
+        ("one:7777, two:7778,", ("one:7777", "two:7778")),
+        ("https://one:1,https://two:2", ("https://one:1", "https://two:2")),
+        ("ipv4:127.0.0.1:1,127.0.0.1:2", ("ipv4:127.0.0.1:1,127.0.0.1:2",)),
+    ],
+)
+def test_an_address_may_be_several(address: str, split: tuple[str, ...]) -> None:
+    assert connection.split_addresses(address) == split
