@@ -93,7 +93,7 @@ class Cluster:
         """A node has left, or its lease is over."""
         self._heard.pop(other, None)
 
-    def _serving(self, env: str, app: str) -> dict[str, int]:
+    def serving(self, env: str, app: str) -> dict[str, int]:
         """The other nodes whose workers serve an app, with their free places."""
         now = self._clock.monotonic_ms()
         at = (env, app)
@@ -119,7 +119,7 @@ class Cluster:
     def pass_on(self, env: str, function_id: str, *, passed: bool, but: str) -> None:
         """Tells the node with the most room, or all that serve the function if none has any; not the one named."""
         at = (env, function_id.partition("/")[0])
-        serving = {other: free for other, free in self._serving(*at).items() if other != but}
+        serving = {other: free for other, free in self.serving(*at).items() if other != but}
         if not serving:
             return
         best = max(serving, key=lambda other: (serving[other], other))
@@ -137,7 +137,7 @@ class Cluster:
         """
         if not rows:
             return rows
-        others = self._serving(rows[0].env, rows[0].function_id.partition("/")[0])
+        others = self.serving(rows[0].env, rows[0].function_id.partition("/")[0])
         if not others:
             return rows
         names = sorted([*others, self.node_id])

@@ -116,6 +116,8 @@ def reasons(node: Node, state: RunState) -> list[Reason]:
     if status is RunStatus.QUEUED:
         return [_place(node, run)]
     session = node.sessions.get(run.session_id or "")
+    if session is None and node.cluster is not None:
+        return [Reason(Waiting.EXECUTING, "", "a worker of another node executes it, or its lease has to end"), *found]
     if session is None or session.link is None:
         until = session.until_ms if session is not None else node.awaited_until_ms
         message = "its worker is not connected: another gets it once the lease is over"
@@ -145,6 +147,11 @@ def _paused(run: RunRow) -> str:
 def _place(node: Node, run: RunRow) -> Reason:
     serving = node.environment(run.env).serving.get(run.function_id) or []
     connected = [session for session in serving if session.link is not None and not session.draining]
+    others = node.cluster.serving(run.env, run.app) if node.cluster is not None else {}
+    if others and not any(session.free > 0 for session in connected):
+        free = sum(others.values())
+        message = f"the workers of {len(others)} other nodes serve {run.app}, with {free} places between them"
+        return Reason(Waiting.CAPACITY, "", message)
     if not connected:
         function = node.environment(run.env).triggers.known.get(run.function_id)
         asked = " ".join(f"{name}={value}" for name, value in function.labels) if function is not None else ""

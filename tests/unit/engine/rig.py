@@ -242,7 +242,8 @@ class Rig:
         self.node.cluster = cluster
         self.timers = Timers(self.node)
         self.hearing: Hearing
-        self._count = 0
+        # Two nodes make different ids, also within a millisecond.
+        self._count = 0 if cluster is None else int.from_bytes(name.encode()[:4], "big") << 32
 
     def _entropy(self) -> bytes:
         self._count += 1

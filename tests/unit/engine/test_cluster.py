@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 import pytest_asyncio
 from stepwell_server.adapters.memory.peers import Switchboard
-from stepwell_server.engine import control, recover, sessions
+from stepwell_server.engine import control, query, recover, sessions
+from stepwell_server.engine.query import Waiting
 from stepwell_server.engine.residents import Session
 from stepwell_server.model.notes import Came, Note
 from stepwell_server.model.run import RunStatus
@@ -203,6 +204,18 @@ async def test_a_run_at_another_node_is_asked_to_unwind(pair: Pair) -> None:
     await control.cancel(pair.one.node, ENV, run_id, "enough")
     await pair.two.settle()
     assert worker.told("cancel", run_id)
+
+
+async def test_h38_a_run_that_another_node_holds_says_so(pair: Pair) -> None:
+    await pair.two.connect(capacity=1)
+    held_run, queued_run = await pair.one.start(), await pair.one.start()
+    await pair.two.settle()
+    said = [
+        query.reasons(pair.one.node, await query.run_state(pair.one.node, ENV, id_)) for id_ in (held_run, queued_run)
+    ]
+    assert [[reason.kind for reason in reasons] for reasons in said] == [[Waiting.EXECUTING], [Waiting.CAPACITY]]
+    assert "another node" in said[0][0].message
+    assert "1 other nodes serve app" in said[1][0].message
 
 
 async def test_timers_of_another_nodes_runs_are_left_to_it_for_a_while(pair: Pair) -> None:
