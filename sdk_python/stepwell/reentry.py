@@ -156,6 +156,10 @@ class Reentry(Core):
         sent = self._outbox.unacknowledged(self.state is PARKED)
         return [c for c in sent if not any(c is f for f in fresh)] if fresh else sent
 
+    def unasked(self) -> tuple[str, ...]:
+        """Keys of recorded outcomes that the code has not asked for."""
+        return tuple(self._journal.recorded)
+
     # -- delivery ------------------------------------------------------------------------------------------------
 
     def _advance(self) -> None:

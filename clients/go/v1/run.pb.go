@@ -690,7 +690,9 @@ type GetRunRequest struct {
 	// Environment; empty means the server's default.
 	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
 	// Id of the run.
-	RunId         string `protobuf:"bytes,2,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	RunId string `protobuf:"bytes,2,opt,name=run_id,json=runId,proto3" json:"run_id,omitempty"`
+	// Also what started it.
+	WithEvent     bool `protobuf:"varint,3,opt,name=with_event,json=withEvent,proto3" json:"with_event,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -739,13 +741,22 @@ func (x *GetRunRequest) GetRunId() string {
 	return ""
 }
 
+func (x *GetRunRequest) GetWithEvent() bool {
+	if x != nil {
+		return x.WithEvent
+	}
+	return false
+}
+
 // One run.
 type GetRunResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The run.
 	Run *Run `protobuf:"bytes,1,opt,name=run,proto3" json:"run,omitempty"`
 	// What it waits for; empty once it has ended.
-	WaitingFor    []*WaitingFor `protobuf:"bytes,2,rep,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"`
+	WaitingFor []*WaitingFor `protobuf:"bytes,2,rep,name=waiting_for,json=waitingFor,proto3" json:"waiting_for,omitempty"`
+	// What started it, if asked for. For an invoked run: name "stepwell/function.invoked", data = the input.
+	Event         *Event `protobuf:"bytes,3,opt,name=event,proto3" json:"event,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -790,6 +801,13 @@ func (x *GetRunResponse) GetRun() *Run {
 func (x *GetRunResponse) GetWaitingFor() []*WaitingFor {
 	if x != nil {
 		return x.WaitingFor
+	}
+	return nil
+}
+
+func (x *GetRunResponse) GetEvent() *Event {
+	if x != nil {
+		return x.Event
 	}
 	return nil
 }
@@ -1816,7 +1834,7 @@ var File_stepwell_v1_run_proto protoreflect.FileDescriptor
 
 const file_stepwell_v1_run_proto_rawDesc = "" +
 	"\n" +
-	"\x15stepwell/v1/run.proto\x12\vstepwell.v1\x1a\x18stepwell/v1/common.proto\"\xbb\x04\n" +
+	"\x15stepwell/v1/run.proto\x12\vstepwell.v1\x1a\x18stepwell/v1/common.proto\x1a\x17stepwell/v1/event.proto\"\xbb\x04\n" +
 	"\x03Run\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x1f\n" +
 	"\vfunction_id\x18\x02 \x01(\tR\n" +
@@ -1886,14 +1904,17 @@ const file_stepwell_v1_run_proto_rawDesc = "" +
 	"\x06output\x18\t \x01(\v2\x14.stepwell.v1.PayloadR\x06output\x12.\n" +
 	"\afailure\x18\n" +
 	" \x01(\v2\x14.stepwell.v1.FailureR\afailure\x12\x15\n" +
-	"\x06run_id\x18\v \x01(\tR\x05runId\"H\n" +
+	"\x06run_id\x18\v \x01(\tR\x05runId\"g\n" +
 	"\rGetRunRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x15\n" +
-	"\x06run_id\x18\x02 \x01(\tR\x05runId\"n\n" +
+	"\x06run_id\x18\x02 \x01(\tR\x05runId\x12\x1d\n" +
+	"\n" +
+	"with_event\x18\x03 \x01(\bR\twithEvent\"\x98\x01\n" +
 	"\x0eGetRunResponse\x12\"\n" +
 	"\x03run\x18\x01 \x01(\v2\x10.stepwell.v1.RunR\x03run\x128\n" +
 	"\vwaiting_for\x18\x02 \x03(\v2\x17.stepwell.v1.WaitingForR\n" +
-	"waitingFor\"\x86\x03\n" +
+	"waitingFor\x12(\n" +
+	"\x05event\x18\x03 \x01(\v2\x12.stepwell.v1.EventR\x05event\"\x86\x03\n" +
 	"\x0fListRunsRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1f\n" +
 	"\vfunction_id\x18\x02 \x01(\tR\n" +
@@ -2043,6 +2064,7 @@ var file_stepwell_v1_run_proto_goTypes = []any{
 	(*CancelRunResponse)(nil),    // 20: stepwell.v1.CancelRunResponse
 	(*Payload)(nil),              // 21: stepwell.v1.Payload
 	(*Failure)(nil),              // 22: stepwell.v1.Failure
+	(*Event)(nil),                // 23: stepwell.v1.Event
 }
 var file_stepwell_v1_run_proto_depIdxs = []int32{
 	0,  // 0: stepwell.v1.Run.status:type_name -> stepwell.v1.RunStatus
@@ -2054,36 +2076,37 @@ var file_stepwell_v1_run_proto_depIdxs = []int32{
 	22, // 6: stepwell.v1.JournalEntry.failure:type_name -> stepwell.v1.Failure
 	3,  // 7: stepwell.v1.GetRunResponse.run:type_name -> stepwell.v1.Run
 	4,  // 8: stepwell.v1.GetRunResponse.waiting_for:type_name -> stepwell.v1.WaitingFor
-	0,  // 9: stepwell.v1.ListRunsRequest.statuses:type_name -> stepwell.v1.RunStatus
-	3,  // 10: stepwell.v1.ListRunsResponse.runs:type_name -> stepwell.v1.Run
-	0,  // 11: stepwell.v1.ListFailuresRequest.statuses:type_name -> stepwell.v1.RunStatus
-	0,  // 12: stepwell.v1.FailureGroup.statuses:type_name -> stepwell.v1.RunStatus
-	11, // 13: stepwell.v1.ListFailuresResponse.groups:type_name -> stepwell.v1.FailureGroup
-	5,  // 14: stepwell.v1.GetJournalResponse.entries:type_name -> stepwell.v1.JournalEntry
-	3,  // 15: stepwell.v1.WaitRunResponse.run:type_name -> stepwell.v1.Run
-	3,  // 16: stepwell.v1.WatchRunResponse.run:type_name -> stepwell.v1.Run
-	4,  // 17: stepwell.v1.WatchRunResponse.waiting_for:type_name -> stepwell.v1.WaitingFor
-	5,  // 18: stepwell.v1.WatchRunResponse.entries:type_name -> stepwell.v1.JournalEntry
-	3,  // 19: stepwell.v1.CancelRunResponse.run:type_name -> stepwell.v1.Run
-	6,  // 20: stepwell.v1.RunService.GetRun:input_type -> stepwell.v1.GetRunRequest
-	8,  // 21: stepwell.v1.RunService.ListRuns:input_type -> stepwell.v1.ListRunsRequest
-	10, // 22: stepwell.v1.RunService.ListFailures:input_type -> stepwell.v1.ListFailuresRequest
-	13, // 23: stepwell.v1.RunService.GetJournal:input_type -> stepwell.v1.GetJournalRequest
-	15, // 24: stepwell.v1.RunService.WaitRun:input_type -> stepwell.v1.WaitRunRequest
-	17, // 25: stepwell.v1.RunService.WatchRun:input_type -> stepwell.v1.WatchRunRequest
-	19, // 26: stepwell.v1.RunService.CancelRun:input_type -> stepwell.v1.CancelRunRequest
-	7,  // 27: stepwell.v1.RunService.GetRun:output_type -> stepwell.v1.GetRunResponse
-	9,  // 28: stepwell.v1.RunService.ListRuns:output_type -> stepwell.v1.ListRunsResponse
-	12, // 29: stepwell.v1.RunService.ListFailures:output_type -> stepwell.v1.ListFailuresResponse
-	14, // 30: stepwell.v1.RunService.GetJournal:output_type -> stepwell.v1.GetJournalResponse
-	16, // 31: stepwell.v1.RunService.WaitRun:output_type -> stepwell.v1.WaitRunResponse
-	18, // 32: stepwell.v1.RunService.WatchRun:output_type -> stepwell.v1.WatchRunResponse
-	20, // 33: stepwell.v1.RunService.CancelRun:output_type -> stepwell.v1.CancelRunResponse
-	27, // [27:34] is the sub-list for method output_type
-	20, // [20:27] is the sub-list for method input_type
-	20, // [20:20] is the sub-list for extension type_name
-	20, // [20:20] is the sub-list for extension extendee
-	0,  // [0:20] is the sub-list for field type_name
+	23, // 9: stepwell.v1.GetRunResponse.event:type_name -> stepwell.v1.Event
+	0,  // 10: stepwell.v1.ListRunsRequest.statuses:type_name -> stepwell.v1.RunStatus
+	3,  // 11: stepwell.v1.ListRunsResponse.runs:type_name -> stepwell.v1.Run
+	0,  // 12: stepwell.v1.ListFailuresRequest.statuses:type_name -> stepwell.v1.RunStatus
+	0,  // 13: stepwell.v1.FailureGroup.statuses:type_name -> stepwell.v1.RunStatus
+	11, // 14: stepwell.v1.ListFailuresResponse.groups:type_name -> stepwell.v1.FailureGroup
+	5,  // 15: stepwell.v1.GetJournalResponse.entries:type_name -> stepwell.v1.JournalEntry
+	3,  // 16: stepwell.v1.WaitRunResponse.run:type_name -> stepwell.v1.Run
+	3,  // 17: stepwell.v1.WatchRunResponse.run:type_name -> stepwell.v1.Run
+	4,  // 18: stepwell.v1.WatchRunResponse.waiting_for:type_name -> stepwell.v1.WaitingFor
+	5,  // 19: stepwell.v1.WatchRunResponse.entries:type_name -> stepwell.v1.JournalEntry
+	3,  // 20: stepwell.v1.CancelRunResponse.run:type_name -> stepwell.v1.Run
+	6,  // 21: stepwell.v1.RunService.GetRun:input_type -> stepwell.v1.GetRunRequest
+	8,  // 22: stepwell.v1.RunService.ListRuns:input_type -> stepwell.v1.ListRunsRequest
+	10, // 23: stepwell.v1.RunService.ListFailures:input_type -> stepwell.v1.ListFailuresRequest
+	13, // 24: stepwell.v1.RunService.GetJournal:input_type -> stepwell.v1.GetJournalRequest
+	15, // 25: stepwell.v1.RunService.WaitRun:input_type -> stepwell.v1.WaitRunRequest
+	17, // 26: stepwell.v1.RunService.WatchRun:input_type -> stepwell.v1.WatchRunRequest
+	19, // 27: stepwell.v1.RunService.CancelRun:input_type -> stepwell.v1.CancelRunRequest
+	7,  // 28: stepwell.v1.RunService.GetRun:output_type -> stepwell.v1.GetRunResponse
+	9,  // 29: stepwell.v1.RunService.ListRuns:output_type -> stepwell.v1.ListRunsResponse
+	12, // 30: stepwell.v1.RunService.ListFailures:output_type -> stepwell.v1.ListFailuresResponse
+	14, // 31: stepwell.v1.RunService.GetJournal:output_type -> stepwell.v1.GetJournalResponse
+	16, // 32: stepwell.v1.RunService.WaitRun:output_type -> stepwell.v1.WaitRunResponse
+	18, // 33: stepwell.v1.RunService.WatchRun:output_type -> stepwell.v1.WatchRunResponse
+	20, // 34: stepwell.v1.RunService.CancelRun:output_type -> stepwell.v1.CancelRunResponse
+	28, // [28:35] is the sub-list for method output_type
+	21, // [21:28] is the sub-list for method input_type
+	21, // [21:21] is the sub-list for extension type_name
+	21, // [21:21] is the sub-list for extension extendee
+	0,  // [0:21] is the sub-list for field type_name
 }
 
 func init() { file_stepwell_v1_run_proto_init() }
@@ -2092,6 +2115,7 @@ func file_stepwell_v1_run_proto_init() {
 		return
 	}
 	file_stepwell_v1_common_proto_init()
+	file_stepwell_v1_event_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{

@@ -23,57 +23,58 @@ _sym_db = _symbol_database.Default()
 
 
 from stepwell.v1 import common_pb2 as stepwell_dot_v1_dot_common__pb2
+from stepwell.v1 import event_pb2 as stepwell_dot_v1_dot_event__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15stepwell/v1/run.proto\x12\x0bstepwell.v1\x1a\x18stepwell/v1/common.proto\"\x95\x03\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12&\n\x06status\x18\x03 \x01(\x0e\x32\x16.stepwell.v1.RunStatus\x12\x30\n\rpaused_reason\x18\x04 \x01(\x0e\x32\x19.stepwell.v1.PausedReason\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12\x15\n\rparent_run_id\x18\x06 \x01(\t\x12\x12\n\nparent_key\x18\x07 \x01(\t\x12\x12\n\ndeployment\x18\x08 \x01(\t\x12\x0c\n\x04turn\x18\t \x01(\r\x12\x12\n\ncreated_ms\x18\n \x01(\x03\x12\x12\n\nstarted_ms\x18\x0b \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x0c \x01(\x03\x12\x18\n\x10\x63\x61ncel_requested\x18\r \x01(\x08\x12$\n\x06output\x18\x0e \x01(\x0b\x32\x14.stepwell.v1.Payload\x12%\n\x07\x66\x61ilure\x18\x0f \x01(\x0b\x32\x14.stepwell.v1.Failure\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x10 \x01(\x03\"\xa2\x03\n\nWaitingFor\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.stepwell.v1.WaitingFor.Kind\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05\x65vent\x18\x04 \x01(\t\x12\r\n\x05match\x18\x05 \x01(\t\x12\x10\n\x08until_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x11\n\tcut_after\x18\x08 \x01(\t\"\xf6\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_SLEEP\x10\x01\x12\x0e\n\nKIND_EVENT\x10\x02\x12\x0e\n\nKIND_CHILD\x10\x03\x12\x0e\n\nKIND_RETRY\x10\x04\x12\x12\n\x0eKIND_NO_WORKER\x10\x05\x12\x11\n\rKIND_CAPACITY\x10\x06\x12\x12\n\x0eKIND_EXECUTING\x10\x07\x12\x0e\n\nKIND_LEASE\x10\x08\x12\x0f\n\x0bKIND_PAUSED\x10\t\x12\x0e\n\nKIND_LIMIT\x10\n\x12\x12\n\x0eKIND_GATHERING\x10\x0b\x12\x18\n\x14KIND_FUNCTION_PAUSED\x10\x0c\"\xef\x01\n\x0cJournalEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x12\n\nstarted_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x07 \x01(\x03\x12\x10\n\x08until_ms\x18\x08 \x01(\x03\x12$\n\x06output\x18\t \x01(\x0b\x32\x14.stepwell.v1.Payload\x12%\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32\x14.stepwell.v1.Failure\x12\x0e\n\x06run_id\x18\x0b \x01(\t\"4\n\rGetRunRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"]\n\x0eGetRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run\x12,\n\x0bwaiting_for\x18\x02 \x03(\x0b\x32\x17.stepwell.v1.WaitingFor\"\x8c\x02\n\x0fListRunsRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12\x0b\n\x03\x61pp\x18\x03 \x01(\t\x12(\n\x08statuses\x18\x04 \x03(\x0e\x32\x16.stepwell.v1.RunStatus\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12\x15\n\rparent_run_id\x18\x06 \x01(\t\x12\x0f\n\x07\x66rom_ms\x18\x07 \x01(\x03\x12\x10\n\x08until_ms\x18\x08 \x01(\x03\x12\x11\n\tpage_size\x18\t \x01(\r\x12\x12\n\npage_token\x18\n \x01(\t\x12\x11\n\tcondition\x18\x0b \x01(\t\x12\x12\n\nerror_type\x18\x0c \x01(\t\"n\n\x10ListRunsResponse\x12\x1e\n\x04runs\x18\x01 \x03(\x0b\x32\x10.stepwell.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0f\n\x07scanned\x18\x03 \x01(\r\x12\x10\n\x08unjudged\x18\x04 \x01(\r\"\xc1\x01\n\x13ListFailuresRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x14\n\x0c\x66unction_ids\x18\x02 \x03(\t\x12\x0b\n\x03\x61pp\x18\x03 \x01(\t\x12(\n\x08statuses\x18\x04 \x03(\x0e\x32\x16.stepwell.v1.RunStatus\x12\x0f\n\x07\x66rom_ms\x18\x05 \x01(\x03\x12\x10\n\x08until_ms\x18\x06 \x01(\x03\x12\x11\n\tpage_size\x18\x07 \x01(\r\x12\x12\n\npage_token\x18\x08 \x01(\t\"\xf9\x01\n\x0c\x46\x61ilureGroup\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12(\n\x08statuses\x18\x03 \x03(\x0e\x32\x16.stepwell.v1.RunStatus\x12\r\n\x05\x63ount\x18\x04 \x01(\x04\x12\x15\n\rfirst_seen_ms\x18\x05 \x01(\x03\x12\x14\n\x0clast_seen_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0c\n\x04type\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0f\n\x07message\x18\n \x01(\t\x12\r\n\x05\x66rame\x18\x0b \x01(\t\x12\x0b\n\x03key\x18\x0c \x01(\t\"\x82\x01\n\x14ListFailuresResponse\x12)\n\x06groups\x18\x01 \x03(\x0b\x32\x19.stepwell.v1.FailureGroup\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0f\n\x07scanned\x18\x03 \x01(\r\x12\x15\n\rscanned_to_ms\x18\x04 \x01(\x03\"_\n\x11GetJournalRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"Y\n\x12GetJournalResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.stepwell.v1.JournalEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x0eWaitRunRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x12\n\ntimeout_ms\x18\x03 \x01(\r\"0\n\x0fWaitRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run\"6\n\x0fWatchRunRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"\x8b\x01\n\x10WatchRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run\x12,\n\x0bwaiting_for\x18\x02 \x03(\x0b\x32\x17.stepwell.v1.WaitingFor\x12*\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x19.stepwell.v1.JournalEntry\"G\n\x10\x43\x61ncelRunRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"2\n\x11\x43\x61ncelRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run*\x81\x02\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATUS_QUEUED\x10\x01\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x02\x12\x15\n\x11RUN_STATUS_PARKED\x10\x03\x12\x15\n\x11RUN_STATUS_PAUSED\x10\x04\x12\x18\n\x14RUN_STATUS_COMPLETED\x10\x05\x12\x15\n\x11RUN_STATUS_FAILED\x10\x06\x12\x18\n\x14RUN_STATUS_CANCELLED\x10\x07\x12\x18\n\x14RUN_STATUS_TIMED_OUT\x10\x08\x12\x16\n\x12RUN_STATUS_SKIPPED\x10\t*\xaf\x01\n\x0cPausedReason\x12\x1d\n\x19PAUSED_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1ePAUSED_REASON_NONDETERMINISTIC\x10\x01\x12\x1d\n\x19PAUSED_REASON_WORKER_LOST\x10\x02\x12!\n\x1dPAUSED_REASON_FUNCTION_PAUSED\x10\x03\x12\x1a\n\x16PAUSED_REASON_OPERATOR\x10\x04\x32\x99\x04\n\nRunService\x12\x41\n\x06GetRun\x12\x1a.stepwell.v1.GetRunRequest\x1a\x1b.stepwell.v1.GetRunResponse\x12G\n\x08ListRuns\x12\x1c.stepwell.v1.ListRunsRequest\x1a\x1d.stepwell.v1.ListRunsResponse\x12S\n\x0cListFailures\x12 .stepwell.v1.ListFailuresRequest\x1a!.stepwell.v1.ListFailuresResponse\x12M\n\nGetJournal\x12\x1e.stepwell.v1.GetJournalRequest\x1a\x1f.stepwell.v1.GetJournalResponse\x12\x44\n\x07WaitRun\x12\x1b.stepwell.v1.WaitRunRequest\x1a\x1c.stepwell.v1.WaitRunResponse\x12I\n\x08WatchRun\x12\x1c.stepwell.v1.WatchRunRequest\x1a\x1d.stepwell.v1.WatchRunResponse0\x01\x12J\n\tCancelRun\x12\x1d.stepwell.v1.CancelRunRequest\x1a\x1e.stepwell.v1.CancelRunResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15stepwell/v1/run.proto\x12\x0bstepwell.v1\x1a\x18stepwell/v1/common.proto\x1a\x17stepwell/v1/event.proto\"\x95\x03\n\x03Run\x12\n\n\x02id\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12&\n\x06status\x18\x03 \x01(\x0e\x32\x16.stepwell.v1.RunStatus\x12\x30\n\rpaused_reason\x18\x04 \x01(\x0e\x32\x19.stepwell.v1.PausedReason\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12\x15\n\rparent_run_id\x18\x06 \x01(\t\x12\x12\n\nparent_key\x18\x07 \x01(\t\x12\x12\n\ndeployment\x18\x08 \x01(\t\x12\x0c\n\x04turn\x18\t \x01(\r\x12\x12\n\ncreated_ms\x18\n \x01(\x03\x12\x12\n\nstarted_ms\x18\x0b \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x0c \x01(\x03\x12\x18\n\x10\x63\x61ncel_requested\x18\r \x01(\x08\x12$\n\x06output\x18\x0e \x01(\x0b\x32\x14.stepwell.v1.Payload\x12%\n\x07\x66\x61ilure\x18\x0f \x01(\x0b\x32\x14.stepwell.v1.Failure\x12\x13\n\x0b\x64\x65\x61\x64line_ms\x18\x10 \x01(\x03\"\xa2\x03\n\nWaitingFor\x12*\n\x04kind\x18\x01 \x01(\x0e\x32\x1c.stepwell.v1.WaitingFor.Kind\x12\x0b\n\x03key\x18\x02 \x01(\t\x12\x0f\n\x07message\x18\x03 \x01(\t\x12\r\n\x05\x65vent\x18\x04 \x01(\t\x12\r\n\x05match\x18\x05 \x01(\t\x12\x10\n\x08until_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x11\n\tcut_after\x18\x08 \x01(\t\"\xf6\x01\n\x04Kind\x12\x14\n\x10KIND_UNSPECIFIED\x10\x00\x12\x0e\n\nKIND_SLEEP\x10\x01\x12\x0e\n\nKIND_EVENT\x10\x02\x12\x0e\n\nKIND_CHILD\x10\x03\x12\x0e\n\nKIND_RETRY\x10\x04\x12\x12\n\x0eKIND_NO_WORKER\x10\x05\x12\x11\n\rKIND_CAPACITY\x10\x06\x12\x12\n\x0eKIND_EXECUTING\x10\x07\x12\x0e\n\nKIND_LEASE\x10\x08\x12\x0f\n\x0bKIND_PAUSED\x10\t\x12\x0e\n\nKIND_LIMIT\x10\n\x12\x12\n\x0eKIND_GATHERING\x10\x0b\x12\x18\n\x14KIND_FUNCTION_PAUSED\x10\x0c\"\xef\x01\n\x0cJournalEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\x0c\n\x04kind\x18\x02 \x01(\t\x12\x0e\n\x06target\x18\x03 \x01(\t\x12\x0e\n\x06number\x18\x04 \x01(\x04\x12\x0f\n\x07\x61ttempt\x18\x05 \x01(\r\x12\x12\n\nstarted_ms\x18\x06 \x01(\x03\x12\x10\n\x08\x65nded_ms\x18\x07 \x01(\x03\x12\x10\n\x08until_ms\x18\x08 \x01(\x03\x12$\n\x06output\x18\t \x01(\x0b\x32\x14.stepwell.v1.Payload\x12%\n\x07\x66\x61ilure\x18\n \x01(\x0b\x32\x14.stepwell.v1.Failure\x12\x0e\n\x06run_id\x18\x0b \x01(\t\"H\n\rGetRunRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x12\n\nwith_event\x18\x03 \x01(\x08\"\x80\x01\n\x0eGetRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run\x12,\n\x0bwaiting_for\x18\x02 \x03(\x0b\x32\x17.stepwell.v1.WaitingFor\x12!\n\x05\x65vent\x18\x03 \x01(\x0b\x32\x12.stepwell.v1.Event\"\x8c\x02\n\x0fListRunsRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12\x0b\n\x03\x61pp\x18\x03 \x01(\t\x12(\n\x08statuses\x18\x04 \x03(\x0e\x32\x16.stepwell.v1.RunStatus\x12\x10\n\x08\x65vent_id\x18\x05 \x01(\t\x12\x15\n\rparent_run_id\x18\x06 \x01(\t\x12\x0f\n\x07\x66rom_ms\x18\x07 \x01(\x03\x12\x10\n\x08until_ms\x18\x08 \x01(\x03\x12\x11\n\tpage_size\x18\t \x01(\r\x12\x12\n\npage_token\x18\n \x01(\t\x12\x11\n\tcondition\x18\x0b \x01(\t\x12\x12\n\nerror_type\x18\x0c \x01(\t\"n\n\x10ListRunsResponse\x12\x1e\n\x04runs\x18\x01 \x03(\x0b\x32\x10.stepwell.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0f\n\x07scanned\x18\x03 \x01(\r\x12\x10\n\x08unjudged\x18\x04 \x01(\r\"\xc1\x01\n\x13ListFailuresRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x14\n\x0c\x66unction_ids\x18\x02 \x03(\t\x12\x0b\n\x03\x61pp\x18\x03 \x01(\t\x12(\n\x08statuses\x18\x04 \x03(\x0e\x32\x16.stepwell.v1.RunStatus\x12\x0f\n\x07\x66rom_ms\x18\x05 \x01(\x03\x12\x10\n\x08until_ms\x18\x06 \x01(\x03\x12\x11\n\tpage_size\x18\x07 \x01(\r\x12\x12\n\npage_token\x18\x08 \x01(\t\"\xf9\x01\n\x0c\x46\x61ilureGroup\x12\x13\n\x0b\x66ingerprint\x18\x01 \x01(\t\x12\x13\n\x0b\x66unction_id\x18\x02 \x01(\t\x12(\n\x08statuses\x18\x03 \x03(\x0e\x32\x16.stepwell.v1.RunStatus\x12\r\n\x05\x63ount\x18\x04 \x01(\x04\x12\x15\n\rfirst_seen_ms\x18\x05 \x01(\x03\x12\x14\n\x0clast_seen_ms\x18\x06 \x01(\x03\x12\x0e\n\x06run_id\x18\x07 \x01(\t\x12\x0c\n\x04type\x18\x08 \x01(\t\x12\x0e\n\x06reason\x18\t \x01(\t\x12\x0f\n\x07message\x18\n \x01(\t\x12\r\n\x05\x66rame\x18\x0b \x01(\t\x12\x0b\n\x03key\x18\x0c \x01(\t\"\x82\x01\n\x14ListFailuresResponse\x12)\n\x06groups\x18\x01 \x03(\x0b\x32\x19.stepwell.v1.FailureGroup\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\x12\x0f\n\x07scanned\x18\x03 \x01(\r\x12\x15\n\rscanned_to_ms\x18\x04 \x01(\x03\"_\n\x11GetJournalRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x11\n\tpage_size\x18\x03 \x01(\r\x12\x12\n\npage_token\x18\x04 \x01(\t\"Y\n\x12GetJournalResponse\x12*\n\x07\x65ntries\x18\x01 \x03(\x0b\x32\x19.stepwell.v1.JournalEntry\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"I\n\x0eWaitRunRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x12\n\ntimeout_ms\x18\x03 \x01(\r\"0\n\x0fWaitRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run\"6\n\x0fWatchRunRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\"\x8b\x01\n\x10WatchRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run\x12,\n\x0bwaiting_for\x18\x02 \x03(\x0b\x32\x17.stepwell.v1.WaitingFor\x12*\n\x07\x65ntries\x18\x03 \x03(\x0b\x32\x19.stepwell.v1.JournalEntry\"G\n\x10\x43\x61ncelRunRequest\x12\x13\n\x0b\x65nvironment\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x0e\n\x06reason\x18\x03 \x01(\t\"2\n\x11\x43\x61ncelRunResponse\x12\x1d\n\x03run\x18\x01 \x01(\x0b\x32\x10.stepwell.v1.Run*\x81\x02\n\tRunStatus\x12\x1a\n\x16RUN_STATUS_UNSPECIFIED\x10\x00\x12\x15\n\x11RUN_STATUS_QUEUED\x10\x01\x12\x16\n\x12RUN_STATUS_RUNNING\x10\x02\x12\x15\n\x11RUN_STATUS_PARKED\x10\x03\x12\x15\n\x11RUN_STATUS_PAUSED\x10\x04\x12\x18\n\x14RUN_STATUS_COMPLETED\x10\x05\x12\x15\n\x11RUN_STATUS_FAILED\x10\x06\x12\x18\n\x14RUN_STATUS_CANCELLED\x10\x07\x12\x18\n\x14RUN_STATUS_TIMED_OUT\x10\x08\x12\x16\n\x12RUN_STATUS_SKIPPED\x10\t*\xaf\x01\n\x0cPausedReason\x12\x1d\n\x19PAUSED_REASON_UNSPECIFIED\x10\x00\x12\"\n\x1ePAUSED_REASON_NONDETERMINISTIC\x10\x01\x12\x1d\n\x19PAUSED_REASON_WORKER_LOST\x10\x02\x12!\n\x1dPAUSED_REASON_FUNCTION_PAUSED\x10\x03\x12\x1a\n\x16PAUSED_REASON_OPERATOR\x10\x04\x32\x99\x04\n\nRunService\x12\x41\n\x06GetRun\x12\x1a.stepwell.v1.GetRunRequest\x1a\x1b.stepwell.v1.GetRunResponse\x12G\n\x08ListRuns\x12\x1c.stepwell.v1.ListRunsRequest\x1a\x1d.stepwell.v1.ListRunsResponse\x12S\n\x0cListFailures\x12 .stepwell.v1.ListFailuresRequest\x1a!.stepwell.v1.ListFailuresResponse\x12M\n\nGetJournal\x12\x1e.stepwell.v1.GetJournalRequest\x1a\x1f.stepwell.v1.GetJournalResponse\x12\x44\n\x07WaitRun\x12\x1b.stepwell.v1.WaitRunRequest\x1a\x1c.stepwell.v1.WaitRunResponse\x12I\n\x08WatchRun\x12\x1c.stepwell.v1.WatchRunRequest\x1a\x1d.stepwell.v1.WatchRunResponse0\x01\x12J\n\tCancelRun\x12\x1d.stepwell.v1.CancelRunRequest\x1a\x1e.stepwell.v1.CancelRunResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'stepwell.v1.run_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_RUNSTATUS']._serialized_start=2885
-  _globals['_RUNSTATUS']._serialized_end=3142
-  _globals['_PAUSEDREASON']._serialized_start=3145
-  _globals['_PAUSEDREASON']._serialized_end=3320
-  _globals['_RUN']._serialized_start=65
-  _globals['_RUN']._serialized_end=470
-  _globals['_WAITINGFOR']._serialized_start=473
-  _globals['_WAITINGFOR']._serialized_end=891
-  _globals['_WAITINGFOR_KIND']._serialized_start=645
-  _globals['_WAITINGFOR_KIND']._serialized_end=891
-  _globals['_JOURNALENTRY']._serialized_start=894
-  _globals['_JOURNALENTRY']._serialized_end=1133
-  _globals['_GETRUNREQUEST']._serialized_start=1135
-  _globals['_GETRUNREQUEST']._serialized_end=1187
-  _globals['_GETRUNRESPONSE']._serialized_start=1189
-  _globals['_GETRUNRESPONSE']._serialized_end=1282
-  _globals['_LISTRUNSREQUEST']._serialized_start=1285
-  _globals['_LISTRUNSREQUEST']._serialized_end=1553
-  _globals['_LISTRUNSRESPONSE']._serialized_start=1555
-  _globals['_LISTRUNSRESPONSE']._serialized_end=1665
-  _globals['_LISTFAILURESREQUEST']._serialized_start=1668
-  _globals['_LISTFAILURESREQUEST']._serialized_end=1861
-  _globals['_FAILUREGROUP']._serialized_start=1864
-  _globals['_FAILUREGROUP']._serialized_end=2113
-  _globals['_LISTFAILURESRESPONSE']._serialized_start=2116
-  _globals['_LISTFAILURESRESPONSE']._serialized_end=2246
-  _globals['_GETJOURNALREQUEST']._serialized_start=2248
-  _globals['_GETJOURNALREQUEST']._serialized_end=2343
-  _globals['_GETJOURNALRESPONSE']._serialized_start=2345
-  _globals['_GETJOURNALRESPONSE']._serialized_end=2434
-  _globals['_WAITRUNREQUEST']._serialized_start=2436
-  _globals['_WAITRUNREQUEST']._serialized_end=2509
-  _globals['_WAITRUNRESPONSE']._serialized_start=2511
-  _globals['_WAITRUNRESPONSE']._serialized_end=2559
-  _globals['_WATCHRUNREQUEST']._serialized_start=2561
-  _globals['_WATCHRUNREQUEST']._serialized_end=2615
-  _globals['_WATCHRUNRESPONSE']._serialized_start=2618
-  _globals['_WATCHRUNRESPONSE']._serialized_end=2757
-  _globals['_CANCELRUNREQUEST']._serialized_start=2759
-  _globals['_CANCELRUNREQUEST']._serialized_end=2830
-  _globals['_CANCELRUNRESPONSE']._serialized_start=2832
-  _globals['_CANCELRUNRESPONSE']._serialized_end=2882
-  _globals['_RUNSERVICE']._serialized_start=3323
-  _globals['_RUNSERVICE']._serialized_end=3860
+  _globals['_RUNSTATUS']._serialized_start=2966
+  _globals['_RUNSTATUS']._serialized_end=3223
+  _globals['_PAUSEDREASON']._serialized_start=3226
+  _globals['_PAUSEDREASON']._serialized_end=3401
+  _globals['_RUN']._serialized_start=90
+  _globals['_RUN']._serialized_end=495
+  _globals['_WAITINGFOR']._serialized_start=498
+  _globals['_WAITINGFOR']._serialized_end=916
+  _globals['_WAITINGFOR_KIND']._serialized_start=670
+  _globals['_WAITINGFOR_KIND']._serialized_end=916
+  _globals['_JOURNALENTRY']._serialized_start=919
+  _globals['_JOURNALENTRY']._serialized_end=1158
+  _globals['_GETRUNREQUEST']._serialized_start=1160
+  _globals['_GETRUNREQUEST']._serialized_end=1232
+  _globals['_GETRUNRESPONSE']._serialized_start=1235
+  _globals['_GETRUNRESPONSE']._serialized_end=1363
+  _globals['_LISTRUNSREQUEST']._serialized_start=1366
+  _globals['_LISTRUNSREQUEST']._serialized_end=1634
+  _globals['_LISTRUNSRESPONSE']._serialized_start=1636
+  _globals['_LISTRUNSRESPONSE']._serialized_end=1746
+  _globals['_LISTFAILURESREQUEST']._serialized_start=1749
+  _globals['_LISTFAILURESREQUEST']._serialized_end=1942
+  _globals['_FAILUREGROUP']._serialized_start=1945
+  _globals['_FAILUREGROUP']._serialized_end=2194
+  _globals['_LISTFAILURESRESPONSE']._serialized_start=2197
+  _globals['_LISTFAILURESRESPONSE']._serialized_end=2327
+  _globals['_GETJOURNALREQUEST']._serialized_start=2329
+  _globals['_GETJOURNALREQUEST']._serialized_end=2424
+  _globals['_GETJOURNALRESPONSE']._serialized_start=2426
+  _globals['_GETJOURNALRESPONSE']._serialized_end=2515
+  _globals['_WAITRUNREQUEST']._serialized_start=2517
+  _globals['_WAITRUNREQUEST']._serialized_end=2590
+  _globals['_WAITRUNRESPONSE']._serialized_start=2592
+  _globals['_WAITRUNRESPONSE']._serialized_end=2640
+  _globals['_WATCHRUNREQUEST']._serialized_start=2642
+  _globals['_WATCHRUNREQUEST']._serialized_end=2696
+  _globals['_WATCHRUNRESPONSE']._serialized_start=2699
+  _globals['_WATCHRUNRESPONSE']._serialized_end=2838
+  _globals['_CANCELRUNREQUEST']._serialized_start=2840
+  _globals['_CANCELRUNREQUEST']._serialized_end=2911
+  _globals['_CANCELRUNRESPONSE']._serialized_start=2913
+  _globals['_CANCELRUNRESPONSE']._serialized_end=2963
+  _globals['_RUNSERVICE']._serialized_start=3404
+  _globals['_RUNSERVICE']._serialized_end=3941
 # @@protoc_insertion_point(module_scope)

@@ -1,4 +1,5 @@
 from stepwell.v1 import common_pb2 as _common_pb2
+from stepwell.v1 import event_pb2 as _event_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -155,20 +156,24 @@ class JournalEntry(_message.Message):
     def __init__(self, key: _Optional[str] = ..., kind: _Optional[str] = ..., target: _Optional[str] = ..., number: _Optional[int] = ..., attempt: _Optional[int] = ..., started_ms: _Optional[int] = ..., ended_ms: _Optional[int] = ..., until_ms: _Optional[int] = ..., output: _Optional[_Union[_common_pb2.Payload, _Mapping]] = ..., failure: _Optional[_Union[_common_pb2.Failure, _Mapping]] = ..., run_id: _Optional[str] = ...) -> None: ...
 
 class GetRunRequest(_message.Message):
-    __slots__ = ("environment", "run_id")
+    __slots__ = ("environment", "run_id", "with_event")
     ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
     RUN_ID_FIELD_NUMBER: _ClassVar[int]
+    WITH_EVENT_FIELD_NUMBER: _ClassVar[int]
     environment: str
     run_id: str
-    def __init__(self, environment: _Optional[str] = ..., run_id: _Optional[str] = ...) -> None: ...
+    with_event: bool
+    def __init__(self, environment: _Optional[str] = ..., run_id: _Optional[str] = ..., with_event: bool = ...) -> None: ...
 
 class GetRunResponse(_message.Message):
-    __slots__ = ("run", "waiting_for")
+    __slots__ = ("run", "waiting_for", "event")
     RUN_FIELD_NUMBER: _ClassVar[int]
     WAITING_FOR_FIELD_NUMBER: _ClassVar[int]
+    EVENT_FIELD_NUMBER: _ClassVar[int]
     run: Run
     waiting_for: _containers.RepeatedCompositeFieldContainer[WaitingFor]
-    def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ..., waiting_for: _Optional[_Iterable[_Union[WaitingFor, _Mapping]]] = ...) -> None: ...
+    event: _event_pb2.Event
+    def __init__(self, run: _Optional[_Union[Run, _Mapping]] = ..., waiting_for: _Optional[_Iterable[_Union[WaitingFor, _Mapping]]] = ..., event: _Optional[_Union[_event_pb2.Event, _Mapping]] = ...) -> None: ...
 
 class ListRunsRequest(_message.Message):
     __slots__ = ("environment", "function_id", "app", "statuses", "event_id", "parent_run_id", "from_ms", "until_ms", "page_size", "page_token", "condition", "error_type")

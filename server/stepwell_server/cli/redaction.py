@@ -10,7 +10,7 @@ from typing import Any
 from stepwell_server.cli.failures import UsageFailure
 
 MASK = "***"
-_RULE = re.compile(r"(?P<path>(?:data|metadata)(?:(?:\[\])*\.[A-Za-z0-9_$@:/-]+)*(?:\[\])*)(?:=(?P<how>\w+))?")
+_RULE = re.compile(r"(?P<path>(?:data|metadata|output)(?:(?:\[\])*\.[A-Za-z0-9_$@:/-]+)*(?:\[\])*)(?:=(?P<how>\w+))?")
 _PART = re.compile(r"\[\]|[^.\[\]]+")
 _EVERY = "[]"
 
@@ -25,21 +25,21 @@ class Rule:
     hits: int = 0
 
 
-def parse(texts: Sequence[str]) -> list[Rule]:
-    """Rules as they are typed: data.email, data.items[].card=drop. Raises UsageFailure."""
-    return [_parse(text) for text in texts]
+def parse(texts: Sequence[str], roots: Sequence[str] = ("data", "metadata")) -> list[Rule]:
+    """Rules as they are typed: data.email, data.items[].card=drop. roots: where a path begins. Raises UsageFailure."""
+    return [_parse(text, roots) for text in texts]
 
 
-def _parse(text: str) -> Rule:
+def _parse(text: str, roots: Sequence[str]) -> Rule:
     found = _RULE.fullmatch(text)
-    if found is None:
+    if found is None or _PART.findall(found["path"])[0] not in roots:
         raise UsageFailure(
             f"--redact {text!r}: expected a path such as data.email or data.items[].card, and maybe =drop"
         )
     if found["how"] not in (None, "drop"):
         raise UsageFailure(f"--redact {text!r}: after = only drop is known")
     path = tuple(_PART.findall(found["path"]))
-    if found["path"] in ("data", "metadata"):
+    if found["path"] in ("data", "metadata"):  # an output may be any value
         raise UsageFailure(f"--redact {text!r}: an event has {text.partition('=')[0]}; name something in it")
     return Rule(text, path, found["how"] == "drop")
 

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from stepwell_server.cli import recording
 from stepwell_server.cli.failures import Exit, Failure
 from stepwell_server.cli.options import (
     DEFAULT_ADDRESS,
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from stepwell_server.cli.connection import Stubs
 
 commands = typer.Typer(help="The runs of functions.", no_args_is_help=True, rich_markup_mode=None)
+
+recording.add_to(commands)
 
 RunId = Annotated[str, typer.Argument(help="Id of the run.")]
 _ENDS = frozenset({"completed", "failed", "cancelled", "timed_out", "skipped"})

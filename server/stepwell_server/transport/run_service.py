@@ -100,7 +100,10 @@ class RunService(run_pb2_grpc.RunServiceServicer):
 
         async def work() -> run_pb2.GetRunResponse:
             state = await query.run_state(self._node, self._scope.environment(request.environment), request.run_id)
-            return run_pb2.GetRunResponse(run=self._message(state), waiting_for=self._reasons(state))
+            response = run_pb2.GetRunResponse(run=self._message(state), waiting_for=self._reasons(state))
+            if request.with_event:
+                convert.input_message(response.event, state)
+            return response
 
         return await status.answered(context, work)
 

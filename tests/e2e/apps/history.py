@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from effects import instance
-from stepwell import App, Event, Retry, Step
+from stepwell import App, Event, Retry, Step, StepError
 
 app = App("history")
 ONCE = Retry(attempts=1)
@@ -18,6 +18,11 @@ def charge(amount: int) -> int:
     return amount
 
 
+def fail(amount: int) -> None:
+    """A body that fails."""
+    raise ValueError(f"amount {amount}")
+
+
 @app.function(on="order/placed")
 async def pay(step: Step, event: Event[Any]) -> dict[str, int]:
     """Fails in its step where the amount is too much."""
@@ -28,6 +33,20 @@ async def pay(step: Step, event: Event[Any]) -> dict[str, int]:
 async def refuse(step: Step, event: Event[Any]) -> None:
     """Fails by itself."""
     raise KeyError(event.data)
+
+
+@app.function(on="tour/begun")
+async def tour(step: Step, event: Event[Any]) -> list[Any]:
+    """Every kind of step that one run has alone."""
+    first = await step.run(charge, event.data["n"], name="first")
+    await step.sleep("1ms", name="nap")
+    found = await step.wait_for_event("tour/never", timeout="1ms")
+    await step.send_event("tour/sent", {"n": first})
+    try:
+        await step.run(fail, first, name="broken", retries=ONCE)
+    except StepError as error:
+        return [first, found, str(error)]
+    return []
 
 
 if __name__ == "__main__":
