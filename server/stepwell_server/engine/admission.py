@@ -67,6 +67,8 @@ def placed(node: Node, env: Environment, function: FunctionSpec, run: RunRow, ev
     What has limits goes through the queue: only there is it known who is next.
     """
     full = function.id in env.limited or node.queue.head(env.name, function.id) is not None
+    if env.paused is not None and function.id in env.paused:
+        full = True
     session = None if full else dispatch.pick(env, function.id)
     if session is None:
         place = dispatch.ready_row(node, env.name, run.id, function.id, priority=NEW)

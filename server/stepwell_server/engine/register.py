@@ -15,7 +15,15 @@ from stepwell_server.engine.retry import ATTEMPTS_MAX, FACTOR_MAX
 from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.errors import InvalidError, StateError
 from stepwell_server.model.event import RESERVED_PREFIX
-from stepwell_server.model.function import DeploymentRow, FunctionSpec, Registry, RetryPolicy, ShapeRow, Trigger
+from stepwell_server.model.function import (
+    DeploymentRow,
+    FunctionSpec,
+    Registry,
+    RetryPolicy,
+    ShapeRow,
+    Standing,
+    Trigger,
+)
 from stepwell_server.model.limits import LIMITS
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.\-]*\Z")
@@ -202,6 +210,8 @@ def apply(env: Environment, registry: Registry) -> None:
     env.limited = {function.id: function for function in functions if lines.is_limited(function)}
     env.current = {app: row.id for app, row in current.items()}
     shapes_kept(env, registry.shapes)
+    last = {row.function_id: row for row in registry.switches}
+    env.paused = {id_: row for id_, row in last.items() if row.standing != Standing.RUNNING} or None
     env.version = registry.version
     env.loaded = True
 
