@@ -7,7 +7,7 @@ from typing import Any
 from stepwell_server.model.claim import ClaimEnd, ClaimRow, MemberRow
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
-from stepwell_server.model.function import DeploymentRow, ShapeRow
+from stepwell_server.model.function import DeploymentRow, ShapeRow, Standing, SwitchRow
 from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.run import End, Enqueue, Move, PausedReason, ReadyRow, RunRow, RunStatus, Take
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
@@ -239,6 +239,11 @@ def deployment(id_: str = "d1", **changes: Any) -> DeploymentRow:
 
 def shape(path: str = "data.user", **changes: Any) -> ShapeRow:
     return ShapeRow(ENV, BOOKED, path)._replace(**changes)
+
+
+def switch(at_ms: int = NOW, standing: Standing = Standing.KEEP, **changes: Any) -> SwitchRow:
+    """How the function stands from a moment on."""
+    return SwitchRow(ENV, FUNCTION, at_ms, int(standing))._replace(**changes)
 
 
 def lease(holder: str = "node-1", beat: int = 1, **changes: Any) -> LeaseRow:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from stepwell_server.model.commit import Verdict
 from stepwell_server.model.event import CursorDelete
+from stepwell_server.model.function import Standing
 from stepwell_server.model.journal import LookedBack, Number, WaitDelete
 from stepwell_server.model.run import RunStatus
 from stepwell_server.model.session import LeaseWrite, SessionWrite, SettingRow
@@ -35,6 +36,7 @@ from tests.contract.rows import (
     session,
     session_id,
     shape,
+    switch,
     take,
     wait,
 )
@@ -50,6 +52,7 @@ TWICE: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "dedups": ({"dedups": [dedup()]}, {"dedups": [dedup(value="evt_9")]}),
     "claims": ({"claims": [claim()]}, {"claims": [claim(n=2)]}),
     "members": ({"members": [member()]}, {"members": [member(n=2)]}),
+    "switches": ({"switches": [switch()]}, {"switches": [switch(standing=Standing.HOLD)]}),
     "deployments": ({"deployments": [deployment()]}, {"deployments": [deployment(created_ms=1)]}),
 }
 
@@ -289,3 +292,13 @@ async def test_an_empty_commit_is_applied(store: Store) -> None:
 
 async def test_an_empty_batch_has_no_results(store: Store) -> None:
     assert await store.commit([]) == []
+
+
+async def test_a_switch_raises_the_version_of_the_registry_and_the_switches_come_oldest_first(store: FullStore) -> None:
+    later = switch(NOW + 5, Standing.RUNNING)
+    await put(store, switches=[later])
+    first = await store.registry(ENV)
+    await put(store, switches=[switch(), switch(function_id="shop/other"), later])
+    second = await store.registry(ENV)
+    assert second.version > first.version > 0
+    assert second.switches == (switch(), switch(function_id="shop/other"), later)

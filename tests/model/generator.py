@@ -62,6 +62,7 @@ class Generator:
             "members": (pools.member, 0.2),
             "deployments": (pools.deployment, 0.05),
             "shapes": (pools.shape, 0.1),
+            "switches": (pools.switch, 0.05),
             "settings": (lambda: SettingRow(self.rng.choice(("x", "y")), pools.text()), 0.1),
         }
 
@@ -133,5 +134,7 @@ def _writes(commit: Commit) -> Iterator[Place]:
             yield (table, row.env, row.id)
     for row in commit.members:
         yield ("members", row.env, row.event_id, row.function_id)
+    for row in commit.switches:
+        yield ("switches", row.env, row.function_id)
     for row in commit.deployments:
         yield ("deployments", row.env, row.app, row.id)

@@ -99,6 +99,7 @@ class Lockstep:
             assert created == sorted(created), "deployments come oldest first"
             assert (await opened.store.match(env, [])).registry_version == registry.version
             raised[f"{env} shapes"] = set(registry.shapes)
+            raised[f"{env} switches"] = registry.switches
             before[env] = registry.version
         return raised
 

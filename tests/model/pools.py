@@ -7,7 +7,7 @@ from typing import Any
 
 from stepwell_server.model.claim import ClaimEnd, ClaimRow, MemberRow
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
-from stepwell_server.model.function import DeploymentRow, ShapeRow
+from stepwell_server.model.function import DeploymentRow, ShapeRow, Standing, SwitchRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.model.run import ENDS, GATHERED, LIVE, End, Enqueue, Move, Reline, RunRow, RunStatus, Take
@@ -206,6 +206,9 @@ class Pools:
 
     def shape(self) -> ShapeRow:
         return ShapeRow(self.env, self.rng.choice(EVENT_NAMES), self.rng.choice(("", "data.a", "data.b")))
+
+    def switch(self) -> SwitchRow:
+        return SwitchRow(self.env, self.rng.choice(FUNCTIONS), self.ms(), int(self.rng.choice(list(Standing))))
 
     def session(self) -> SessionRow:
         return SessionRow(

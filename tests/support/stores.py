@@ -20,7 +20,7 @@ from stepwell_server.adapters.memory import MemoryStore
 from stepwell_server.adapters.sql.schema import LEAST_BUILD
 from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
-from stepwell_server.model.function import DeploymentRow, ShapeRow
+from stepwell_server.model.function import DeploymentRow, ShapeRow, SwitchRow
 from stepwell_server.model.journal import OutcomeRow, WaitRow
 from stepwell_server.model.run import RunRow
 from stepwell_server.model.session import LeaseRow, SessionRow, SettingRow
@@ -40,6 +40,7 @@ COLUMNS: dict[str, tuple[str, ...]] = {
     "sessions": SessionRow._fields,
     "deployments": DeploymentRow._fields,
     "shapes": ShapeRow._fields,
+    "switches": SwitchRow._fields,
     "claims": ClaimRow._fields,
     "members": MemberRow._fields,
     "leases": LeaseRow._fields,

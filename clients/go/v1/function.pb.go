@@ -184,6 +184,116 @@ func (Singleton_Mode) EnumDescriptor() ([]byte, []int) {
 	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{7, 0}
 }
 
+// What becomes of runs that have begun.
+type PauseFunctionRequest_Running int32
+
+const (
+	// As RUNNING_KEEP.
+	PauseFunctionRequest_RUNNING_UNSPECIFIED PauseFunctionRequest_Running = 0
+	// They go on to their end.
+	PauseFunctionRequest_RUNNING_KEEP PauseFunctionRequest_Running = 1
+	// Their workers give them back; they wait too. Bodies that execute are cut off, and begin again.
+	PauseFunctionRequest_RUNNING_HOLD PauseFunctionRequest_Running = 2
+	// They are cancelled, as by CancelRun.
+	PauseFunctionRequest_RUNNING_CANCEL PauseFunctionRequest_Running = 3
+)
+
+// Enum value maps for PauseFunctionRequest_Running.
+var (
+	PauseFunctionRequest_Running_name = map[int32]string{
+		0: "RUNNING_UNSPECIFIED",
+		1: "RUNNING_KEEP",
+		2: "RUNNING_HOLD",
+		3: "RUNNING_CANCEL",
+	}
+	PauseFunctionRequest_Running_value = map[string]int32{
+		"RUNNING_UNSPECIFIED": 0,
+		"RUNNING_KEEP":        1,
+		"RUNNING_HOLD":        2,
+		"RUNNING_CANCEL":      3,
+	}
+)
+
+func (x PauseFunctionRequest_Running) Enum() *PauseFunctionRequest_Running {
+	p := new(PauseFunctionRequest_Running)
+	*p = x
+	return p
+}
+
+func (x PauseFunctionRequest_Running) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (PauseFunctionRequest_Running) Descriptor() protoreflect.EnumDescriptor {
+	return file_stepwell_v1_function_proto_enumTypes[3].Descriptor()
+}
+
+func (PauseFunctionRequest_Running) Type() protoreflect.EnumType {
+	return &file_stepwell_v1_function_proto_enumTypes[3]
+}
+
+func (x PauseFunctionRequest_Running) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use PauseFunctionRequest_Running.Descriptor instead.
+func (PauseFunctionRequest_Running) EnumDescriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{17, 0}
+}
+
+// What becomes of runs that wait.
+type ResumeFunctionRequest_Waiting int32
+
+const (
+	// As WAITING_RELEASE.
+	ResumeFunctionRequest_WAITING_UNSPECIFIED ResumeFunctionRequest_Waiting = 0
+	// They are handed out.
+	ResumeFunctionRequest_WAITING_RELEASE ResumeFunctionRequest_Waiting = 1
+	// They end as skipped, in the background; the function is resumed when all have.
+	ResumeFunctionRequest_WAITING_SKIP ResumeFunctionRequest_Waiting = 2
+)
+
+// Enum value maps for ResumeFunctionRequest_Waiting.
+var (
+	ResumeFunctionRequest_Waiting_name = map[int32]string{
+		0: "WAITING_UNSPECIFIED",
+		1: "WAITING_RELEASE",
+		2: "WAITING_SKIP",
+	}
+	ResumeFunctionRequest_Waiting_value = map[string]int32{
+		"WAITING_UNSPECIFIED": 0,
+		"WAITING_RELEASE":     1,
+		"WAITING_SKIP":        2,
+	}
+)
+
+func (x ResumeFunctionRequest_Waiting) Enum() *ResumeFunctionRequest_Waiting {
+	p := new(ResumeFunctionRequest_Waiting)
+	*p = x
+	return p
+}
+
+func (x ResumeFunctionRequest_Waiting) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (ResumeFunctionRequest_Waiting) Descriptor() protoreflect.EnumDescriptor {
+	return file_stepwell_v1_function_proto_enumTypes[4].Descriptor()
+}
+
+func (ResumeFunctionRequest_Waiting) Type() protoreflect.EnumType {
+	return &file_stepwell_v1_function_proto_enumTypes[4]
+}
+
+func (x ResumeFunctionRequest_Waiting) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use ResumeFunctionRequest_Waiting.Descriptor instead.
+func (ResumeFunctionRequest_Waiting) EnumDescriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{19, 0}
+}
+
 // What an app says of one of its functions.
 type FunctionSpec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -897,7 +1007,9 @@ type Function struct {
 	Workers uint32 `protobuf:"varint,5,opt,name=workers,proto3" json:"workers,omitempty"`
 	// A condition of it could not be judged, because it took more than its budget of iterations: in words which, and at
 	// which event, the last time since the server started. The event did not start it. Empty if none was.
-	Unjudged      string `protobuf:"bytes,6,opt,name=unjudged,proto3" json:"unjudged,omitempty"`
+	Unjudged string `protobuf:"bytes,6,opt,name=unjudged,proto3" json:"unjudged,omitempty"`
+	// Set while it is paused.
+	Pause         *Pause `protobuf:"bytes,7,opt,name=pause,proto3" json:"pause,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -974,6 +1086,77 @@ func (x *Function) GetUnjudged() string {
 	return ""
 }
 
+func (x *Function) GetPause() *Pause {
+	if x != nil {
+		return x.Pause
+	}
+	return nil
+}
+
+// Since when a function is paused, and how.
+type Pause struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Unix milliseconds.
+	SinceMs int64 `protobuf:"varint,1,opt,name=since_ms,json=sinceMs,proto3" json:"since_ms,omitempty"`
+	// What becomes of its runs that have begun.
+	Running PauseFunctionRequest_Running `protobuf:"varint,2,opt,name=running,proto3,enum=stepwell.v1.PauseFunctionRequest_Running" json:"running,omitempty"`
+	// It is resumed once all runs are skipped that had waited until then.
+	Resuming      bool `protobuf:"varint,3,opt,name=resuming,proto3" json:"resuming,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Pause) Reset() {
+	*x = Pause{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Pause) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Pause) ProtoMessage() {}
+
+func (x *Pause) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Pause.ProtoReflect.Descriptor instead.
+func (*Pause) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *Pause) GetSinceMs() int64 {
+	if x != nil {
+		return x.SinceMs
+	}
+	return 0
+}
+
+func (x *Pause) GetRunning() PauseFunctionRequest_Running {
+	if x != nil {
+		return x.Running
+	}
+	return PauseFunctionRequest_RUNNING_UNSPECIFIED
+}
+
+func (x *Pause) GetResuming() bool {
+	if x != nil {
+		return x.Resuming
+	}
+	return false
+}
+
 // Asks for all functions.
 type ListFunctionsRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -987,7 +1170,7 @@ type ListFunctionsRequest struct {
 
 func (x *ListFunctionsRequest) Reset() {
 	*x = ListFunctionsRequest{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[10]
+	mi := &file_stepwell_v1_function_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -999,7 +1182,7 @@ func (x *ListFunctionsRequest) String() string {
 func (*ListFunctionsRequest) ProtoMessage() {}
 
 func (x *ListFunctionsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[10]
+	mi := &file_stepwell_v1_function_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1012,7 +1195,7 @@ func (x *ListFunctionsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFunctionsRequest.ProtoReflect.Descriptor instead.
 func (*ListFunctionsRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{10}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListFunctionsRequest) GetEnvironment() string {
@@ -1040,7 +1223,7 @@ type ListFunctionsResponse struct {
 
 func (x *ListFunctionsResponse) Reset() {
 	*x = ListFunctionsResponse{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[11]
+	mi := &file_stepwell_v1_function_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1052,7 +1235,7 @@ func (x *ListFunctionsResponse) String() string {
 func (*ListFunctionsResponse) ProtoMessage() {}
 
 func (x *ListFunctionsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[11]
+	mi := &file_stepwell_v1_function_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1065,7 +1248,7 @@ func (x *ListFunctionsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListFunctionsResponse.ProtoReflect.Descriptor instead.
 func (*ListFunctionsResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{11}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListFunctionsResponse) GetFunctions() []*Function {
@@ -1088,7 +1271,7 @@ type GetFunctionRequest struct {
 
 func (x *GetFunctionRequest) Reset() {
 	*x = GetFunctionRequest{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[12]
+	mi := &file_stepwell_v1_function_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1100,7 +1283,7 @@ func (x *GetFunctionRequest) String() string {
 func (*GetFunctionRequest) ProtoMessage() {}
 
 func (x *GetFunctionRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[12]
+	mi := &file_stepwell_v1_function_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1113,7 +1296,7 @@ func (x *GetFunctionRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFunctionRequest.ProtoReflect.Descriptor instead.
 func (*GetFunctionRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{12}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetFunctionRequest) GetEnvironment() string {
@@ -1141,7 +1324,7 @@ type GetFunctionResponse struct {
 
 func (x *GetFunctionResponse) Reset() {
 	*x = GetFunctionResponse{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[13]
+	mi := &file_stepwell_v1_function_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1153,7 +1336,7 @@ func (x *GetFunctionResponse) String() string {
 func (*GetFunctionResponse) ProtoMessage() {}
 
 func (x *GetFunctionResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[13]
+	mi := &file_stepwell_v1_function_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1166,7 +1349,7 @@ func (x *GetFunctionResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetFunctionResponse.ProtoReflect.Descriptor instead.
 func (*GetFunctionResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{13}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetFunctionResponse) GetFunction() *Function {
@@ -1197,7 +1380,7 @@ type InvokeRequest struct {
 
 func (x *InvokeRequest) Reset() {
 	*x = InvokeRequest{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[14]
+	mi := &file_stepwell_v1_function_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1209,7 +1392,7 @@ func (x *InvokeRequest) String() string {
 func (*InvokeRequest) ProtoMessage() {}
 
 func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[14]
+	mi := &file_stepwell_v1_function_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1222,7 +1405,7 @@ func (x *InvokeRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeRequest.ProtoReflect.Descriptor instead.
 func (*InvokeRequest) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{14}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *InvokeRequest) GetEnvironment() string {
@@ -1278,7 +1461,7 @@ type InvokeResponse struct {
 
 func (x *InvokeResponse) Reset() {
 	*x = InvokeResponse{}
-	mi := &file_stepwell_v1_function_proto_msgTypes[15]
+	mi := &file_stepwell_v1_function_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1290,7 +1473,7 @@ func (x *InvokeResponse) String() string {
 func (*InvokeResponse) ProtoMessage() {}
 
 func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_stepwell_v1_function_proto_msgTypes[15]
+	mi := &file_stepwell_v1_function_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1303,12 +1486,232 @@ func (x *InvokeResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use InvokeResponse.ProtoReflect.Descriptor instead.
 func (*InvokeResponse) Descriptor() ([]byte, []int) {
-	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{15}
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *InvokeResponse) GetRun() *Run {
 	if x != nil {
 		return x.Run
+	}
+	return nil
+}
+
+// Pauses a function. Of one that is paused, only what becomes of the running work may change.
+type PauseFunctionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Environment; empty means the server's default.
+	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// "app/name".
+	FunctionId string `protobuf:"bytes,2,opt,name=function_id,json=functionId,proto3" json:"function_id,omitempty"`
+	// What becomes of its runs that have begun; unspecified: they go on.
+	Running       PauseFunctionRequest_Running `protobuf:"varint,3,opt,name=running,proto3,enum=stepwell.v1.PauseFunctionRequest_Running" json:"running,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseFunctionRequest) Reset() {
+	*x = PauseFunctionRequest{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseFunctionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseFunctionRequest) ProtoMessage() {}
+
+func (x *PauseFunctionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseFunctionRequest.ProtoReflect.Descriptor instead.
+func (*PauseFunctionRequest) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{17}
+}
+
+func (x *PauseFunctionRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *PauseFunctionRequest) GetFunctionId() string {
+	if x != nil {
+		return x.FunctionId
+	}
+	return ""
+}
+
+func (x *PauseFunctionRequest) GetRunning() PauseFunctionRequest_Running {
+	if x != nil {
+		return x.Running
+	}
+	return PauseFunctionRequest_RUNNING_UNSPECIFIED
+}
+
+// The function is durably paused; runs that were being started may still start.
+type PauseFunctionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The function.
+	Function      *Function `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *PauseFunctionResponse) Reset() {
+	*x = PauseFunctionResponse{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *PauseFunctionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*PauseFunctionResponse) ProtoMessage() {}
+
+func (x *PauseFunctionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use PauseFunctionResponse.ProtoReflect.Descriptor instead.
+func (*PauseFunctionResponse) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *PauseFunctionResponse) GetFunction() *Function {
+	if x != nil {
+		return x.Function
+	}
+	return nil
+}
+
+// Resumes a function. One that is not paused stays as it is.
+type ResumeFunctionRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Environment; empty means the server's default.
+	Environment string `protobuf:"bytes,1,opt,name=environment,proto3" json:"environment,omitempty"`
+	// "app/name".
+	FunctionId string `protobuf:"bytes,2,opt,name=function_id,json=functionId,proto3" json:"function_id,omitempty"`
+	// What becomes of the runs that wait and have never started; unspecified: they are handed out.
+	Waiting       ResumeFunctionRequest_Waiting `protobuf:"varint,3,opt,name=waiting,proto3,enum=stepwell.v1.ResumeFunctionRequest_Waiting" json:"waiting,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeFunctionRequest) Reset() {
+	*x = ResumeFunctionRequest{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeFunctionRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeFunctionRequest) ProtoMessage() {}
+
+func (x *ResumeFunctionRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeFunctionRequest.ProtoReflect.Descriptor instead.
+func (*ResumeFunctionRequest) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ResumeFunctionRequest) GetEnvironment() string {
+	if x != nil {
+		return x.Environment
+	}
+	return ""
+}
+
+func (x *ResumeFunctionRequest) GetFunctionId() string {
+	if x != nil {
+		return x.FunctionId
+	}
+	return ""
+}
+
+func (x *ResumeFunctionRequest) GetWaiting() ResumeFunctionRequest_Waiting {
+	if x != nil {
+		return x.Waiting
+	}
+	return ResumeFunctionRequest_WAITING_UNSPECIFIED
+}
+
+// The function is durably resumed, or will be.
+type ResumeFunctionResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The function.
+	Function      *Function `protobuf:"bytes,1,opt,name=function,proto3" json:"function,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ResumeFunctionResponse) Reset() {
+	*x = ResumeFunctionResponse{}
+	mi := &file_stepwell_v1_function_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ResumeFunctionResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ResumeFunctionResponse) ProtoMessage() {}
+
+func (x *ResumeFunctionResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_stepwell_v1_function_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ResumeFunctionResponse.ProtoReflect.Descriptor instead.
+func (*ResumeFunctionResponse) Descriptor() ([]byte, []int) {
+	return file_stepwell_v1_function_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *ResumeFunctionResponse) GetFunction() *Function {
+	if x != nil {
+		return x.Function
 	}
 	return nil
 }
@@ -1386,7 +1789,7 @@ const file_stepwell_v1_function_proto_rawDesc = "" +
 	"\aTrigger\x12\x14\n" +
 	"\x05event\x18\x01 \x01(\tR\x05event\x12\x1c\n" +
 	"\tcondition\x18\x02 \x01(\tR\tcondition\x12\x16\n" +
-	"\x06schema\x18\x03 \x01(\fR\x06schema\"\xb1\x01\n" +
+	"\x06schema\x18\x03 \x01(\fR\x06schema\"\xdb\x01\n" +
 	"\bFunction\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\x12\x1e\n" +
@@ -1395,7 +1798,12 @@ const file_stepwell_v1_function_proto_rawDesc = "" +
 	"deployment\x12-\n" +
 	"\x04spec\x18\x04 \x01(\v2\x19.stepwell.v1.FunctionSpecR\x04spec\x12\x18\n" +
 	"\aworkers\x18\x05 \x01(\rR\aworkers\x12\x1a\n" +
-	"\bunjudged\x18\x06 \x01(\tR\bunjudged\"J\n" +
+	"\bunjudged\x18\x06 \x01(\tR\bunjudged\x12(\n" +
+	"\x05pause\x18\a \x01(\v2\x12.stepwell.v1.PauseR\x05pause\"\x83\x01\n" +
+	"\x05Pause\x12\x19\n" +
+	"\bsince_ms\x18\x01 \x01(\x03R\asinceMs\x12C\n" +
+	"\arunning\x18\x02 \x01(\x0e2).stepwell.v1.PauseFunctionRequest.RunningR\arunning\x12\x1a\n" +
+	"\bresuming\x18\x03 \x01(\bR\bresuming\"J\n" +
 	"\x14ListFunctionsRequest\x12 \n" +
 	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x10\n" +
 	"\x03app\x18\x02 \x01(\tR\x03app\"L\n" +
@@ -1420,11 +1828,36 @@ const file_stepwell_v1_function_proto_rawDesc = "" +
 	"\x03key\x18\x01 \x01(\tR\x03key\x12\x14\n" +
 	"\x05value\x18\x02 \x01(\tR\x05value:\x028\x01\"4\n" +
 	"\x0eInvokeResponse\x12\"\n" +
-	"\x03run\x18\x01 \x01(\v2\x10.stepwell.v1.RunR\x03run2\xfe\x01\n" +
+	"\x03run\x18\x01 \x01(\v2\x10.stepwell.v1.RunR\x03run\"\xfa\x01\n" +
+	"\x14PauseFunctionRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1f\n" +
+	"\vfunction_id\x18\x02 \x01(\tR\n" +
+	"functionId\x12C\n" +
+	"\arunning\x18\x03 \x01(\x0e2).stepwell.v1.PauseFunctionRequest.RunningR\arunning\"Z\n" +
+	"\aRunning\x12\x17\n" +
+	"\x13RUNNING_UNSPECIFIED\x10\x00\x12\x10\n" +
+	"\fRUNNING_KEEP\x10\x01\x12\x10\n" +
+	"\fRUNNING_HOLD\x10\x02\x12\x12\n" +
+	"\x0eRUNNING_CANCEL\x10\x03\"J\n" +
+	"\x15PauseFunctionResponse\x121\n" +
+	"\bfunction\x18\x01 \x01(\v2\x15.stepwell.v1.FunctionR\bfunction\"\xeb\x01\n" +
+	"\x15ResumeFunctionRequest\x12 \n" +
+	"\venvironment\x18\x01 \x01(\tR\venvironment\x12\x1f\n" +
+	"\vfunction_id\x18\x02 \x01(\tR\n" +
+	"functionId\x12D\n" +
+	"\awaiting\x18\x03 \x01(\x0e2*.stepwell.v1.ResumeFunctionRequest.WaitingR\awaiting\"I\n" +
+	"\aWaiting\x12\x17\n" +
+	"\x13WAITING_UNSPECIFIED\x10\x00\x12\x13\n" +
+	"\x0fWAITING_RELEASE\x10\x01\x12\x10\n" +
+	"\fWAITING_SKIP\x10\x02\"K\n" +
+	"\x16ResumeFunctionResponse\x121\n" +
+	"\bfunction\x18\x01 \x01(\v2\x15.stepwell.v1.FunctionR\bfunction2\xb1\x03\n" +
 	"\x0fFunctionService\x12V\n" +
 	"\rListFunctions\x12!.stepwell.v1.ListFunctionsRequest\x1a\".stepwell.v1.ListFunctionsResponse\x12P\n" +
 	"\vGetFunction\x12\x1f.stepwell.v1.GetFunctionRequest\x1a .stepwell.v1.GetFunctionResponse\x12A\n" +
-	"\x06Invoke\x12\x1a.stepwell.v1.InvokeRequest\x1a\x1b.stepwell.v1.InvokeResponseb\x06proto3"
+	"\x06Invoke\x12\x1a.stepwell.v1.InvokeRequest\x1a\x1b.stepwell.v1.InvokeResponse\x12V\n" +
+	"\rPauseFunction\x12!.stepwell.v1.PauseFunctionRequest\x1a\".stepwell.v1.PauseFunctionResponse\x12Y\n" +
+	"\x0eResumeFunction\x12\".stepwell.v1.ResumeFunctionRequest\x1a#.stepwell.v1.ResumeFunctionResponseb\x06proto3"
 
 var (
 	file_stepwell_v1_function_proto_rawDescOnce sync.Once
@@ -1438,65 +1871,82 @@ func file_stepwell_v1_function_proto_rawDescGZIP() []byte {
 	return file_stepwell_v1_function_proto_rawDescData
 }
 
-var file_stepwell_v1_function_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_stepwell_v1_function_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_stepwell_v1_function_proto_enumTypes = make([]protoimpl.EnumInfo, 5)
+var file_stepwell_v1_function_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_stepwell_v1_function_proto_goTypes = []any{
-	(Concurrency_Scope)(0),        // 0: stepwell.v1.Concurrency.Scope
-	(Concurrency_Hold)(0),         // 1: stepwell.v1.Concurrency.Hold
-	(Singleton_Mode)(0),           // 2: stepwell.v1.Singleton.Mode
-	(*FunctionSpec)(nil),          // 3: stepwell.v1.FunctionSpec
-	(*Flow)(nil),                  // 4: stepwell.v1.Flow
-	(*Concurrency)(nil),           // 5: stepwell.v1.Concurrency
-	(*Throttle)(nil),              // 6: stepwell.v1.Throttle
-	(*RateLimit)(nil),             // 7: stepwell.v1.RateLimit
-	(*Debounce)(nil),              // 8: stepwell.v1.Debounce
-	(*Batch)(nil),                 // 9: stepwell.v1.Batch
-	(*Singleton)(nil),             // 10: stepwell.v1.Singleton
-	(*Trigger)(nil),               // 11: stepwell.v1.Trigger
-	(*Function)(nil),              // 12: stepwell.v1.Function
-	(*ListFunctionsRequest)(nil),  // 13: stepwell.v1.ListFunctionsRequest
-	(*ListFunctionsResponse)(nil), // 14: stepwell.v1.ListFunctionsResponse
-	(*GetFunctionRequest)(nil),    // 15: stepwell.v1.GetFunctionRequest
-	(*GetFunctionResponse)(nil),   // 16: stepwell.v1.GetFunctionResponse
-	(*InvokeRequest)(nil),         // 17: stepwell.v1.InvokeRequest
-	(*InvokeResponse)(nil),        // 18: stepwell.v1.InvokeResponse
-	nil,                           // 19: stepwell.v1.FunctionSpec.LabelsEntry
-	nil,                           // 20: stepwell.v1.InvokeRequest.MetadataEntry
-	(*RetryPolicy)(nil),           // 21: stepwell.v1.RetryPolicy
-	(*Payload)(nil),               // 22: stepwell.v1.Payload
-	(*Run)(nil),                   // 23: stepwell.v1.Run
+	(Concurrency_Scope)(0),             // 0: stepwell.v1.Concurrency.Scope
+	(Concurrency_Hold)(0),              // 1: stepwell.v1.Concurrency.Hold
+	(Singleton_Mode)(0),                // 2: stepwell.v1.Singleton.Mode
+	(PauseFunctionRequest_Running)(0),  // 3: stepwell.v1.PauseFunctionRequest.Running
+	(ResumeFunctionRequest_Waiting)(0), // 4: stepwell.v1.ResumeFunctionRequest.Waiting
+	(*FunctionSpec)(nil),               // 5: stepwell.v1.FunctionSpec
+	(*Flow)(nil),                       // 6: stepwell.v1.Flow
+	(*Concurrency)(nil),                // 7: stepwell.v1.Concurrency
+	(*Throttle)(nil),                   // 8: stepwell.v1.Throttle
+	(*RateLimit)(nil),                  // 9: stepwell.v1.RateLimit
+	(*Debounce)(nil),                   // 10: stepwell.v1.Debounce
+	(*Batch)(nil),                      // 11: stepwell.v1.Batch
+	(*Singleton)(nil),                  // 12: stepwell.v1.Singleton
+	(*Trigger)(nil),                    // 13: stepwell.v1.Trigger
+	(*Function)(nil),                   // 14: stepwell.v1.Function
+	(*Pause)(nil),                      // 15: stepwell.v1.Pause
+	(*ListFunctionsRequest)(nil),       // 16: stepwell.v1.ListFunctionsRequest
+	(*ListFunctionsResponse)(nil),      // 17: stepwell.v1.ListFunctionsResponse
+	(*GetFunctionRequest)(nil),         // 18: stepwell.v1.GetFunctionRequest
+	(*GetFunctionResponse)(nil),        // 19: stepwell.v1.GetFunctionResponse
+	(*InvokeRequest)(nil),              // 20: stepwell.v1.InvokeRequest
+	(*InvokeResponse)(nil),             // 21: stepwell.v1.InvokeResponse
+	(*PauseFunctionRequest)(nil),       // 22: stepwell.v1.PauseFunctionRequest
+	(*PauseFunctionResponse)(nil),      // 23: stepwell.v1.PauseFunctionResponse
+	(*ResumeFunctionRequest)(nil),      // 24: stepwell.v1.ResumeFunctionRequest
+	(*ResumeFunctionResponse)(nil),     // 25: stepwell.v1.ResumeFunctionResponse
+	nil,                                // 26: stepwell.v1.FunctionSpec.LabelsEntry
+	nil,                                // 27: stepwell.v1.InvokeRequest.MetadataEntry
+	(*RetryPolicy)(nil),                // 28: stepwell.v1.RetryPolicy
+	(*Payload)(nil),                    // 29: stepwell.v1.Payload
+	(*Run)(nil),                        // 30: stepwell.v1.Run
 }
 var file_stepwell_v1_function_proto_depIdxs = []int32{
-	11, // 0: stepwell.v1.FunctionSpec.triggers:type_name -> stepwell.v1.Trigger
-	21, // 1: stepwell.v1.FunctionSpec.retry:type_name -> stepwell.v1.RetryPolicy
-	4,  // 2: stepwell.v1.FunctionSpec.flow:type_name -> stepwell.v1.Flow
-	19, // 3: stepwell.v1.FunctionSpec.labels:type_name -> stepwell.v1.FunctionSpec.LabelsEntry
-	5,  // 4: stepwell.v1.Flow.concurrency:type_name -> stepwell.v1.Concurrency
-	6,  // 5: stepwell.v1.Flow.throttle:type_name -> stepwell.v1.Throttle
-	7,  // 6: stepwell.v1.Flow.rate_limit:type_name -> stepwell.v1.RateLimit
-	8,  // 7: stepwell.v1.Flow.debounce:type_name -> stepwell.v1.Debounce
-	9,  // 8: stepwell.v1.Flow.batch:type_name -> stepwell.v1.Batch
-	10, // 9: stepwell.v1.Flow.singleton:type_name -> stepwell.v1.Singleton
+	13, // 0: stepwell.v1.FunctionSpec.triggers:type_name -> stepwell.v1.Trigger
+	28, // 1: stepwell.v1.FunctionSpec.retry:type_name -> stepwell.v1.RetryPolicy
+	6,  // 2: stepwell.v1.FunctionSpec.flow:type_name -> stepwell.v1.Flow
+	26, // 3: stepwell.v1.FunctionSpec.labels:type_name -> stepwell.v1.FunctionSpec.LabelsEntry
+	7,  // 4: stepwell.v1.Flow.concurrency:type_name -> stepwell.v1.Concurrency
+	8,  // 5: stepwell.v1.Flow.throttle:type_name -> stepwell.v1.Throttle
+	9,  // 6: stepwell.v1.Flow.rate_limit:type_name -> stepwell.v1.RateLimit
+	10, // 7: stepwell.v1.Flow.debounce:type_name -> stepwell.v1.Debounce
+	11, // 8: stepwell.v1.Flow.batch:type_name -> stepwell.v1.Batch
+	12, // 9: stepwell.v1.Flow.singleton:type_name -> stepwell.v1.Singleton
 	0,  // 10: stepwell.v1.Concurrency.scope:type_name -> stepwell.v1.Concurrency.Scope
 	1,  // 11: stepwell.v1.Concurrency.hold:type_name -> stepwell.v1.Concurrency.Hold
 	2,  // 12: stepwell.v1.Singleton.mode:type_name -> stepwell.v1.Singleton.Mode
-	3,  // 13: stepwell.v1.Function.spec:type_name -> stepwell.v1.FunctionSpec
-	12, // 14: stepwell.v1.ListFunctionsResponse.functions:type_name -> stepwell.v1.Function
-	12, // 15: stepwell.v1.GetFunctionResponse.function:type_name -> stepwell.v1.Function
-	22, // 16: stepwell.v1.InvokeRequest.input:type_name -> stepwell.v1.Payload
-	20, // 17: stepwell.v1.InvokeRequest.metadata:type_name -> stepwell.v1.InvokeRequest.MetadataEntry
-	23, // 18: stepwell.v1.InvokeResponse.run:type_name -> stepwell.v1.Run
-	13, // 19: stepwell.v1.FunctionService.ListFunctions:input_type -> stepwell.v1.ListFunctionsRequest
-	15, // 20: stepwell.v1.FunctionService.GetFunction:input_type -> stepwell.v1.GetFunctionRequest
-	17, // 21: stepwell.v1.FunctionService.Invoke:input_type -> stepwell.v1.InvokeRequest
-	14, // 22: stepwell.v1.FunctionService.ListFunctions:output_type -> stepwell.v1.ListFunctionsResponse
-	16, // 23: stepwell.v1.FunctionService.GetFunction:output_type -> stepwell.v1.GetFunctionResponse
-	18, // 24: stepwell.v1.FunctionService.Invoke:output_type -> stepwell.v1.InvokeResponse
-	22, // [22:25] is the sub-list for method output_type
-	19, // [19:22] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	5,  // 13: stepwell.v1.Function.spec:type_name -> stepwell.v1.FunctionSpec
+	15, // 14: stepwell.v1.Function.pause:type_name -> stepwell.v1.Pause
+	3,  // 15: stepwell.v1.Pause.running:type_name -> stepwell.v1.PauseFunctionRequest.Running
+	14, // 16: stepwell.v1.ListFunctionsResponse.functions:type_name -> stepwell.v1.Function
+	14, // 17: stepwell.v1.GetFunctionResponse.function:type_name -> stepwell.v1.Function
+	29, // 18: stepwell.v1.InvokeRequest.input:type_name -> stepwell.v1.Payload
+	27, // 19: stepwell.v1.InvokeRequest.metadata:type_name -> stepwell.v1.InvokeRequest.MetadataEntry
+	30, // 20: stepwell.v1.InvokeResponse.run:type_name -> stepwell.v1.Run
+	3,  // 21: stepwell.v1.PauseFunctionRequest.running:type_name -> stepwell.v1.PauseFunctionRequest.Running
+	14, // 22: stepwell.v1.PauseFunctionResponse.function:type_name -> stepwell.v1.Function
+	4,  // 23: stepwell.v1.ResumeFunctionRequest.waiting:type_name -> stepwell.v1.ResumeFunctionRequest.Waiting
+	14, // 24: stepwell.v1.ResumeFunctionResponse.function:type_name -> stepwell.v1.Function
+	16, // 25: stepwell.v1.FunctionService.ListFunctions:input_type -> stepwell.v1.ListFunctionsRequest
+	18, // 26: stepwell.v1.FunctionService.GetFunction:input_type -> stepwell.v1.GetFunctionRequest
+	20, // 27: stepwell.v1.FunctionService.Invoke:input_type -> stepwell.v1.InvokeRequest
+	22, // 28: stepwell.v1.FunctionService.PauseFunction:input_type -> stepwell.v1.PauseFunctionRequest
+	24, // 29: stepwell.v1.FunctionService.ResumeFunction:input_type -> stepwell.v1.ResumeFunctionRequest
+	17, // 30: stepwell.v1.FunctionService.ListFunctions:output_type -> stepwell.v1.ListFunctionsResponse
+	19, // 31: stepwell.v1.FunctionService.GetFunction:output_type -> stepwell.v1.GetFunctionResponse
+	21, // 32: stepwell.v1.FunctionService.Invoke:output_type -> stepwell.v1.InvokeResponse
+	23, // 33: stepwell.v1.FunctionService.PauseFunction:output_type -> stepwell.v1.PauseFunctionResponse
+	25, // 34: stepwell.v1.FunctionService.ResumeFunction:output_type -> stepwell.v1.ResumeFunctionResponse
+	30, // [30:35] is the sub-list for method output_type
+	25, // [25:30] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_stepwell_v1_function_proto_init() }
@@ -1511,8 +1961,8 @@ func file_stepwell_v1_function_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_stepwell_v1_function_proto_rawDesc), len(file_stepwell_v1_function_proto_rawDesc)),
-			NumEnums:      3,
-			NumMessages:   18,
+			NumEnums:      5,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   1,
 		},

@@ -19,9 +19,11 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	FunctionService_ListFunctions_FullMethodName = "/stepwell.v1.FunctionService/ListFunctions"
-	FunctionService_GetFunction_FullMethodName   = "/stepwell.v1.FunctionService/GetFunction"
-	FunctionService_Invoke_FullMethodName        = "/stepwell.v1.FunctionService/Invoke"
+	FunctionService_ListFunctions_FullMethodName  = "/stepwell.v1.FunctionService/ListFunctions"
+	FunctionService_GetFunction_FullMethodName    = "/stepwell.v1.FunctionService/GetFunction"
+	FunctionService_Invoke_FullMethodName         = "/stepwell.v1.FunctionService/Invoke"
+	FunctionService_PauseFunction_FullMethodName  = "/stepwell.v1.FunctionService/PauseFunction"
+	FunctionService_ResumeFunction_FullMethodName = "/stepwell.v1.FunctionService/ResumeFunction"
 )
 
 // FunctionServiceClient is the client API for FunctionService service.
@@ -36,6 +38,10 @@ type FunctionServiceClient interface {
 	GetFunction(ctx context.Context, in *GetFunctionRequest, opts ...grpc.CallOption) (*GetFunctionResponse, error)
 	// Starts a run of a function with an input, and waits for its end if asked to.
 	Invoke(ctx context.Context, in *InvokeRequest, opts ...grpc.CallOption) (*InvokeResponse, error)
+	// Holds new runs of a function back until it is resumed. Events and invokes go on to make runs; they are queued.
+	PauseFunction(ctx context.Context, in *PauseFunctionRequest, opts ...grpc.CallOption) (*PauseFunctionResponse, error)
+	// Hands out runs of a paused function again.
+	ResumeFunction(ctx context.Context, in *ResumeFunctionRequest, opts ...grpc.CallOption) (*ResumeFunctionResponse, error)
 }
 
 type functionServiceClient struct {
@@ -76,6 +82,26 @@ func (c *functionServiceClient) Invoke(ctx context.Context, in *InvokeRequest, o
 	return out, nil
 }
 
+func (c *functionServiceClient) PauseFunction(ctx context.Context, in *PauseFunctionRequest, opts ...grpc.CallOption) (*PauseFunctionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(PauseFunctionResponse)
+	err := c.cc.Invoke(ctx, FunctionService_PauseFunction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *functionServiceClient) ResumeFunction(ctx context.Context, in *ResumeFunctionRequest, opts ...grpc.CallOption) (*ResumeFunctionResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(ResumeFunctionResponse)
+	err := c.cc.Invoke(ctx, FunctionService_ResumeFunction_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // FunctionServiceServer is the server API for FunctionService service.
 // All implementations must embed UnimplementedFunctionServiceServer
 // for forward compatibility.
@@ -88,6 +114,10 @@ type FunctionServiceServer interface {
 	GetFunction(context.Context, *GetFunctionRequest) (*GetFunctionResponse, error)
 	// Starts a run of a function with an input, and waits for its end if asked to.
 	Invoke(context.Context, *InvokeRequest) (*InvokeResponse, error)
+	// Holds new runs of a function back until it is resumed. Events and invokes go on to make runs; they are queued.
+	PauseFunction(context.Context, *PauseFunctionRequest) (*PauseFunctionResponse, error)
+	// Hands out runs of a paused function again.
+	ResumeFunction(context.Context, *ResumeFunctionRequest) (*ResumeFunctionResponse, error)
 	mustEmbedUnimplementedFunctionServiceServer()
 }
 
@@ -106,6 +136,12 @@ func (UnimplementedFunctionServiceServer) GetFunction(context.Context, *GetFunct
 }
 func (UnimplementedFunctionServiceServer) Invoke(context.Context, *InvokeRequest) (*InvokeResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Invoke not implemented")
+}
+func (UnimplementedFunctionServiceServer) PauseFunction(context.Context, *PauseFunctionRequest) (*PauseFunctionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method PauseFunction not implemented")
+}
+func (UnimplementedFunctionServiceServer) ResumeFunction(context.Context, *ResumeFunctionRequest) (*ResumeFunctionResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ResumeFunction not implemented")
 }
 func (UnimplementedFunctionServiceServer) mustEmbedUnimplementedFunctionServiceServer() {}
 func (UnimplementedFunctionServiceServer) testEmbeddedByValue()                         {}
@@ -182,6 +218,42 @@ func _FunctionService_Invoke_Handler(srv interface{}, ctx context.Context, dec f
 	return interceptor(ctx, in, info, handler)
 }
 
+func _FunctionService_PauseFunction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(PauseFunctionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FunctionServiceServer).PauseFunction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FunctionService_PauseFunction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FunctionServiceServer).PauseFunction(ctx, req.(*PauseFunctionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _FunctionService_ResumeFunction_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(ResumeFunctionRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(FunctionServiceServer).ResumeFunction(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: FunctionService_ResumeFunction_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(FunctionServiceServer).ResumeFunction(ctx, req.(*ResumeFunctionRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // FunctionService_ServiceDesc is the grpc.ServiceDesc for FunctionService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -200,6 +272,14 @@ var FunctionService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Invoke",
 			Handler:    _FunctionService_Invoke_Handler,
+		},
+		{
+			MethodName: "PauseFunction",
+			Handler:    _FunctionService_PauseFunction_Handler,
+		},
+		{
+			MethodName: "ResumeFunction",
+			Handler:    _FunctionService_ResumeFunction_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

@@ -159,20 +159,32 @@ class Trigger(_message.Message):
     def __init__(self, event: _Optional[str] = ..., condition: _Optional[str] = ..., schema: _Optional[bytes] = ...) -> None: ...
 
 class Function(_message.Message):
-    __slots__ = ("id", "app", "deployment", "spec", "workers", "unjudged")
+    __slots__ = ("id", "app", "deployment", "spec", "workers", "unjudged", "pause")
     ID_FIELD_NUMBER: _ClassVar[int]
     APP_FIELD_NUMBER: _ClassVar[int]
     DEPLOYMENT_FIELD_NUMBER: _ClassVar[int]
     SPEC_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
     UNJUDGED_FIELD_NUMBER: _ClassVar[int]
+    PAUSE_FIELD_NUMBER: _ClassVar[int]
     id: str
     app: str
     deployment: str
     spec: FunctionSpec
     workers: int
     unjudged: str
-    def __init__(self, id: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., workers: _Optional[int] = ..., unjudged: _Optional[str] = ...) -> None: ...
+    pause: Pause
+    def __init__(self, id: _Optional[str] = ..., app: _Optional[str] = ..., deployment: _Optional[str] = ..., spec: _Optional[_Union[FunctionSpec, _Mapping]] = ..., workers: _Optional[int] = ..., unjudged: _Optional[str] = ..., pause: _Optional[_Union[Pause, _Mapping]] = ...) -> None: ...
+
+class Pause(_message.Message):
+    __slots__ = ("since_ms", "running", "resuming")
+    SINCE_MS_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    RESUMING_FIELD_NUMBER: _ClassVar[int]
+    since_ms: int
+    running: PauseFunctionRequest.Running
+    resuming: bool
+    def __init__(self, since_ms: _Optional[int] = ..., running: _Optional[_Union[PauseFunctionRequest.Running, str]] = ..., resuming: bool = ...) -> None: ...
 
 class ListFunctionsRequest(_message.Message):
     __slots__ = ("environment", "app")
@@ -230,3 +242,53 @@ class InvokeResponse(_message.Message):
     RUN_FIELD_NUMBER: _ClassVar[int]
     run: _run_pb2.Run
     def __init__(self, run: _Optional[_Union[_run_pb2.Run, _Mapping]] = ...) -> None: ...
+
+class PauseFunctionRequest(_message.Message):
+    __slots__ = ("environment", "function_id", "running")
+    class Running(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        RUNNING_UNSPECIFIED: _ClassVar[PauseFunctionRequest.Running]
+        RUNNING_KEEP: _ClassVar[PauseFunctionRequest.Running]
+        RUNNING_HOLD: _ClassVar[PauseFunctionRequest.Running]
+        RUNNING_CANCEL: _ClassVar[PauseFunctionRequest.Running]
+    RUNNING_UNSPECIFIED: PauseFunctionRequest.Running
+    RUNNING_KEEP: PauseFunctionRequest.Running
+    RUNNING_HOLD: PauseFunctionRequest.Running
+    RUNNING_CANCEL: PauseFunctionRequest.Running
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
+    RUNNING_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    function_id: str
+    running: PauseFunctionRequest.Running
+    def __init__(self, environment: _Optional[str] = ..., function_id: _Optional[str] = ..., running: _Optional[_Union[PauseFunctionRequest.Running, str]] = ...) -> None: ...
+
+class PauseFunctionResponse(_message.Message):
+    __slots__ = ("function",)
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    function: Function
+    def __init__(self, function: _Optional[_Union[Function, _Mapping]] = ...) -> None: ...
+
+class ResumeFunctionRequest(_message.Message):
+    __slots__ = ("environment", "function_id", "waiting")
+    class Waiting(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        WAITING_UNSPECIFIED: _ClassVar[ResumeFunctionRequest.Waiting]
+        WAITING_RELEASE: _ClassVar[ResumeFunctionRequest.Waiting]
+        WAITING_SKIP: _ClassVar[ResumeFunctionRequest.Waiting]
+    WAITING_UNSPECIFIED: ResumeFunctionRequest.Waiting
+    WAITING_RELEASE: ResumeFunctionRequest.Waiting
+    WAITING_SKIP: ResumeFunctionRequest.Waiting
+    ENVIRONMENT_FIELD_NUMBER: _ClassVar[int]
+    FUNCTION_ID_FIELD_NUMBER: _ClassVar[int]
+    WAITING_FIELD_NUMBER: _ClassVar[int]
+    environment: str
+    function_id: str
+    waiting: ResumeFunctionRequest.Waiting
+    def __init__(self, environment: _Optional[str] = ..., function_id: _Optional[str] = ..., waiting: _Optional[_Union[ResumeFunctionRequest.Waiting, str]] = ...) -> None: ...
+
+class ResumeFunctionResponse(_message.Message):
+    __slots__ = ("function",)
+    FUNCTION_FIELD_NUMBER: _ClassVar[int]
+    function: Function
+    def __init__(self, function: _Optional[_Union[Function, _Mapping]] = ...) -> None: ...

@@ -50,6 +50,16 @@ class FunctionServiceStub(object):
                 request_serializer=stepwell_dot_v1_dot_function__pb2.InvokeRequest.SerializeToString,
                 response_deserializer=stepwell_dot_v1_dot_function__pb2.InvokeResponse.FromString,
                 _registered_method=True)
+        self.PauseFunction = channel.unary_unary(
+                '/stepwell.v1.FunctionService/PauseFunction',
+                request_serializer=stepwell_dot_v1_dot_function__pb2.PauseFunctionRequest.SerializeToString,
+                response_deserializer=stepwell_dot_v1_dot_function__pb2.PauseFunctionResponse.FromString,
+                _registered_method=True)
+        self.ResumeFunction = channel.unary_unary(
+                '/stepwell.v1.FunctionService/ResumeFunction',
+                request_serializer=stepwell_dot_v1_dot_function__pb2.ResumeFunctionRequest.SerializeToString,
+                response_deserializer=stepwell_dot_v1_dot_function__pb2.ResumeFunctionResponse.FromString,
+                _registered_method=True)
 
 
 class FunctionServiceServicer(object):
@@ -77,6 +87,20 @@ class FunctionServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def PauseFunction(self, request, context):
+        """Holds new runs of a function back until it is resumed. Events and invokes go on to make runs; they are queued.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ResumeFunction(self, request, context):
+        """Hands out runs of a paused function again.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_FunctionServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -94,6 +118,16 @@ def add_FunctionServiceServicer_to_server(servicer, server):
                     servicer.Invoke,
                     request_deserializer=stepwell_dot_v1_dot_function__pb2.InvokeRequest.FromString,
                     response_serializer=stepwell_dot_v1_dot_function__pb2.InvokeResponse.SerializeToString,
+            ),
+            'PauseFunction': grpc.unary_unary_rpc_method_handler(
+                    servicer.PauseFunction,
+                    request_deserializer=stepwell_dot_v1_dot_function__pb2.PauseFunctionRequest.FromString,
+                    response_serializer=stepwell_dot_v1_dot_function__pb2.PauseFunctionResponse.SerializeToString,
+            ),
+            'ResumeFunction': grpc.unary_unary_rpc_method_handler(
+                    servicer.ResumeFunction,
+                    request_deserializer=stepwell_dot_v1_dot_function__pb2.ResumeFunctionRequest.FromString,
+                    response_serializer=stepwell_dot_v1_dot_function__pb2.ResumeFunctionResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -178,6 +212,60 @@ class FunctionService(object):
             '/stepwell.v1.FunctionService/Invoke',
             stepwell_dot_v1_dot_function__pb2.InvokeRequest.SerializeToString,
             stepwell_dot_v1_dot_function__pb2.InvokeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def PauseFunction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwell.v1.FunctionService/PauseFunction',
+            stepwell_dot_v1_dot_function__pb2.PauseFunctionRequest.SerializeToString,
+            stepwell_dot_v1_dot_function__pb2.PauseFunctionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ResumeFunction(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/stepwell.v1.FunctionService/ResumeFunction',
+            stepwell_dot_v1_dot_function__pb2.ResumeFunctionRequest.SerializeToString,
+            stepwell_dot_v1_dot_function__pb2.ResumeFunctionResponse.FromString,
             options,
             channel_credentials,
             insecure,

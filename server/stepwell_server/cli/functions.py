@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -20,6 +21,22 @@ from stepwell_server.cli.options import (
 
 if TYPE_CHECKING:
     from stepwell.v1 import function_pb2
+
+
+class Running(StrEnum):
+    """What becomes of the runs that have begun, when their function is paused."""
+
+    KEEP = "keep"
+    HOLD = "hold"
+    CANCEL = "cancel"
+
+
+class Waiting(StrEnum):
+    """What becomes of the runs that wait, when their function is resumed."""
+
+    RELEASE = "release"
+    SKIP = "skip"
+
 
 commands = typer.Typer(help="What apps registered.", no_args_is_help=True, rich_markup_mode=None)
 
@@ -59,18 +76,23 @@ def get(
     from stepwell.v1 import function_pb2
 
     from stepwell_server.cli.connection import CALL_TIMEOUT_S, connect
-    from stepwell_server.cli.output import facts
-    from stepwell_server.cli.timeline import length
 
     request = function_pb2.GetFunctionRequest(environment=environment, function_id=function_id)
     with connect(address) as stubs:
-        f = stubs.functions.GetFunction(request, timeout=CALL_TIMEOUT_S).function
+        _show(output, stubs.functions.GetFunction(request, timeout=CALL_TIMEOUT_S).function)
+
+
+def _show(output: Format, f: function_pb2.Function) -> None:
+    from stepwell_server.cli.output import facts
+    from stepwell_server.cli.timeline import length
+
     pairs = [
         ("id", f.id),
         ("app", f.app),
         ("on", _on(f) or "nothing: it is only invoked"),
         ("deployment", f.deployment),
         ("workers", f.workers or "none connected"),
+        ("paused", _paused(f)),
         ("attempts", f.spec.retry.max_attempts),
         ("input", f.spec.input_schema.decode("utf-8", "replace")),
         ("output", f.spec.output_schema.decode("utf-8", "replace")),
@@ -80,6 +102,44 @@ def get(
         ("start timeout", length(f.spec.start_timeout_ms) if f.spec.start_timeout_ms else ""),
     ]
     facts(output, f, pairs)
+
+
+@commands.command()
+def pause(
+    function_id: Annotated[str, typer.Argument(help="app/name.")],
+    running: Annotated[Running, typer.Option("--running", help="What becomes of runs that have begun.")] = Running.KEEP,
+    address: Address = DEFAULT_ADDRESS,
+    environment: Environment = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Hold a function's new runs back until it is resumed; events go on to queue them."""
+    from stepwell.v1 import function_pb2
+
+    from stepwell_server.cli.connection import CALL_TIMEOUT_S, connect
+
+    kept: Any = function_pb2.PauseFunctionRequest.Running.Value(f"RUNNING_{running.name}")
+    request = function_pb2.PauseFunctionRequest(environment=environment, function_id=function_id, running=kept)
+    with connect(address) as stubs:
+        _show(output, stubs.functions.PauseFunction(request, timeout=CALL_TIMEOUT_S).function)
+
+
+@commands.command()
+def resume(
+    function_id: Annotated[str, typer.Argument(help="app/name.")],
+    waiting: Annotated[Waiting, typer.Option("--waiting", help="What becomes of what waits.")] = Waiting.RELEASE,
+    address: Address = DEFAULT_ADDRESS,
+    environment: Environment = "",
+    output: Output = Format.TABLE,
+) -> None:
+    """Hand out the runs of a paused function again, or skip those that wait."""
+    from stepwell.v1 import function_pb2
+
+    from stepwell_server.cli.connection import CALL_TIMEOUT_S, connect
+
+    kept: Any = function_pb2.ResumeFunctionRequest.Waiting.Value(f"WAITING_{waiting.name}")
+    request = function_pb2.ResumeFunctionRequest(environment=environment, function_id=function_id, waiting=kept)
+    with connect(address) as stubs:
+        _show(output, stubs.functions.ResumeFunction(request, timeout=CALL_TIMEOUT_S).function)
 
 
 def invoke(
@@ -110,10 +170,27 @@ def invoke(
     show_end(run, output, must_end=bool(wait_ms))
 
 
+def _paused(function: function_pb2.Function) -> str:
+    from stepwell.v1 import function_pb2
+
+    from stepwell_server.cli.output import clock_time
+
+    if not function.HasField("pause"):
+        return ""
+    pause = function.pause
+    if pause.resuming:
+        return "until what waits is skipped"
+    kept = {
+        function_pb2.PauseFunctionRequest.RUNNING_HOLD: "runs that have begun wait too",
+        function_pb2.PauseFunctionRequest.RUNNING_CANCEL: "runs that have begun are cancelled",
+    }
+    return f"since {clock_time(pause.since_ms)}; {kept.get(pause.running, 'runs that have begun go on')}"
+
+
 def _on(function: function_pb2.Function) -> str:
     return ", ".join(t.event + (f" if {t.condition}" if t.condition else "") for t in function.spec.triggers)
 
 
 def _cells(function: function_pb2.Function) -> tuple[object, ...]:
     on = _on(function) + (" (could not be judged: see functions get)" if function.unjudged else "")
-    return function.id, on, function.workers, function.deployment
+    return function.id, on, "paused" if function.HasField("pause") else function.workers, function.deployment

@@ -87,6 +87,7 @@ def placed(
     What has limits goes through the queue: only there is it known who is next.
     """
     full = function.id in env.limited or node.queue.head(env.name, function.id) is not None
+    full = full or (env.paused is not None and function.id in env.paused)
     session = dispatch.pick(env, function.id) if at_once and not full else None
     if session is None:
         place = dispatch.ready_row(node, env.name, run.id, function.id, priority=NEW)

@@ -100,7 +100,8 @@ class Plan:
     def start(self, arrival: Arrival, run: RunRow, *waits: WaitRow) -> None:
         """An event starts its run. waits: that open with it."""
         function, _, event = arrival.coming
-        begun = admission.placed(self.node, self.env, function, run, event)
+        # With other nodes a place would need its session's fence, and the decision would be made again without it.
+        begun = admission.placed(self.node, self.env, function, run, event, at_once=self.node.cluster is None)
         self.starts.append(begun._replace(waits=(*begun.waits, *waits)))
 
     def skip(self, arrival: Arrival, failure: bytes) -> None:

@@ -15,7 +15,7 @@ from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.flow import Flow
-from stepwell_server.model.function import FunctionSpec
+from stepwell_server.model.function import FunctionSpec, Standing
 from stepwell_server.model.journal import CANCEL_KEY, START_KEY, StepKind, WaitRow
 from stepwell_server.model.run import Move, Priority, ReadyRow, RunRow, RunStatus, Take
 from stepwell_server.ports.limiter import Held
@@ -33,7 +33,7 @@ _HOLDABLE = frozenset({int(RunStatus.RUNNING), int(RunStatus.PARKED)})
 def pick(env: Environment, function_id: str, deployment: str = "") -> Session | None:
     """A session with a free place that serves the function; of the given deployment while one is connected (H15)."""
     sessions = env.serving.get(function_id)
-    if not sessions:
+    if not sessions or (env.paused is not None and holds_back(env, function_id, begun=True)):
         return None
     preferred = deployment or env.current.get(function_id.partition("/")[0], "")
     if len(sessions) > 1:
@@ -48,6 +48,12 @@ def pick(env: Environment, function_id: str, deployment: str = "") -> Session | 
         elif session.free > 0 and fallback is None:
             fallback = session
     return None if home else fallback
+
+
+def holds_back(env: Environment, function_id: str, *, begun: bool) -> bool:
+    """Whether a paused function's runs wait for it: those that have begun, or new ones."""
+    switch = env.paused.get(function_id) if env.paused is not None else None
+    return switch is not None and (not begun or switch.standing == Standing.HOLD)
 
 
 def reserve(node: Node, session: Session) -> None:
@@ -154,14 +160,18 @@ def _pump(node: Node, env: Environment) -> None:
     heads = node.queue.heads(env.name)
     heapq.heapify(heads)
     while heads:
-        _, _, function_id, due = heapq.heappop(heads)
+        priority, _, function_id, due = heapq.heappop(heads)
+        paused = env.paused is not None and function_id in env.paused
         session = pick(env, function_id)
-        if session is None:
+        if session is None or (paused and priority >= Priority.NEW):
             continue
         if due:
             node.spawn(_refill(node, env, function_id))
         most = 64 if function_id not in env.limited else _ASKED
-        batch = node.queue.pop(env.name, function_id, 1 if heads else min(session.free, most))
+        batch = node.queue.pop(env.name, function_id, 1 if heads or paused else min(session.free, most))
+        if paused and batch and batch[0].row.priority >= Priority.NEW:
+            node.queue.put_back(batch[0])  # of another line: what has begun goes on, and nothing else
+            continue
         if batch and not _hand_out(node, env, session, batch):
             head = node.queue.head(env.name, function_id)
             if head is not None:
@@ -185,6 +195,8 @@ def _hand_out_suspect(node: Node, env: Environment) -> bool:
     """Reserves a session for the next suspect, alone; it gets it once the session is idle."""
     for head in sorted(node.queue.heads(env.name)):
         function_id = head.function_id
+        if env.paused is not None and function_id in env.paused:
+            continue
         sessions = env.serving.get(function_id, ())
         if any(session.suspect == "" for session in sessions):
             continue  # one is kept free for it already

@@ -57,6 +57,15 @@ def check(where: str, flow: Flow) -> None:
         expressions.check_value(flow.priority, f"{where}: priority")
 
 
+def check_cluster(where: str, flow: Flow) -> None:
+    """Raises InvalidError (NOT_SUPPORTED) for what a node among others does not carry out yet: it is not ignored."""
+    for option, said in (("concurrency", flow.concurrency), ("throttle", flow.throttle)):
+        if said:
+            raise InvalidError(
+                "NOT_SUPPORTED", f"{where}: {option}: a server with --redis does not carry it out yet", fields=()
+            )
+
+
 def _check_gathering(where: str, flow: Flow) -> None:
     if flow.debounce is not None and flow.batch is not None:
         raise _bad(where, "batch", "a function gathers events by batch or by debounce, not by both")

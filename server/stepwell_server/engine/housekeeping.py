@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from stepwell_server.engine import dispatch, recover, sessions
+from stepwell_server.engine import dispatch, pauses, recover, sessions
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Session
 from stepwell_server.model.errors import UnavailableError
@@ -153,6 +153,9 @@ class Housekeeping:
     async def run_once(self) -> None:
         """One sweep; every so often also a purge of what has expired."""
         node = self._node
+        for env in list(node.environments.values()):
+            if env.paused is not None:
+                await pauses.carry_out(node, env)
         healed = await recover.sweep(node, older_than_ms=node.tuning.sweep_ms * 2)
         if healed:
             log.info("the sweep took up %d things", healed)

@@ -17,7 +17,7 @@ from stepwell_server.engine.tally import Tally
 from stepwell_server.model import ids
 from stepwell_server.model.errors import CorruptError, UnavailableError
 from stepwell_server.model.event import EventRow
-from stepwell_server.model.function import FunctionSpec
+from stepwell_server.model.function import FunctionSpec, SwitchRow
 from stepwell_server.model.journal import LookedBack, OutcomeRow, WaitRow
 from stepwell_server.model.run import End, RunRow
 from stepwell_server.model.session import Fence, LeaseRow
@@ -72,6 +72,11 @@ class Environment:
     pumping: bool = False
     limited: dict[str, FunctionSpec] = field(default_factory=dict[str, FunctionSpec])
     """Functions whose runs have to be granted something: see engine/limits.py."""
+    paused: dict[str, SwitchRow] | None = None
+    """Functions whose new runs are held back; None where there is none."""
+    carried: set[SwitchRow] = field(default_factory=set[SwitchRow])
+    """Switches whose consequences for runs are done."""
+    carrying: bool = False
 
 
 class Gates(Protocol):

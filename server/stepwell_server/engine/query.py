@@ -6,7 +6,7 @@ import re
 from enum import IntEnum
 from typing import NamedTuple
 
-from stepwell_server.engine import usage
+from stepwell_server.engine import dispatch, usage
 from stepwell_server.engine.failures import cut_after, message_of
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import base_key
@@ -45,6 +45,7 @@ class Waiting(IntEnum):
     PAUSED = 9
     LIMIT = 10
     GATHERING = 11
+    FUNCTION_PAUSED = 12
 
 
 class Reason(NamedTuple):
@@ -145,6 +146,8 @@ def _paused(run: RunRow) -> str:
 
 
 def _place(node: Node, run: RunRow) -> Reason:
+    if dispatch.holds_back(node.environment(run.env), run.function_id, begun=run.turn > 0):
+        return Reason(Waiting.FUNCTION_PAUSED, "", f"{run.function_id} is paused")
     serving = node.environment(run.env).serving.get(run.function_id) or []
     connected = [session for session in serving if session.link is not None and not session.draining]
     others = node.cluster.serving(run.env, run.app) if node.cluster is not None else {}

@@ -217,6 +217,8 @@ async def _try(node: Node, session: Session, row: RunRow) -> None:
         await asyncio.sleep(_PLACE_S)
     if session.link is None or row.id in node.arriving or row.id in node.residents:
         return
+    if dispatch.holds_back(node.environment(row.env), row.function_id, begun=True):
+        return
     dispatch.reserve(node, session)
     node.arriving[row.id] = []
     if not await limits.granted(node, row):

@@ -16,7 +16,15 @@ from stepwell_server.engine.retry import ATTEMPTS_MAX, FACTOR_MAX
 from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.errors import InvalidError, StateError, UnavailableError
 from stepwell_server.model.event import RESERVED_PREFIX
-from stepwell_server.model.function import DeploymentRow, FunctionSpec, Registry, RetryPolicy, ShapeRow, Trigger
+from stepwell_server.model.function import (
+    DeploymentRow,
+    FunctionSpec,
+    Registry,
+    RetryPolicy,
+    ShapeRow,
+    Standing,
+    Trigger,
+)
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.notes import Registered
 
@@ -154,6 +162,9 @@ def unpack(row: DeploymentRow) -> list[FunctionSpec]:
 async def register(node: Node, env: Environment, app: str, deployment: str, functions: Sequence[FunctionSpec]) -> None:
     """Keeps a deployment, if it was never seen; the newest first seen is the app's current one."""
     check_functions(app, functions)
+    for function in functions:
+        if node.cluster is not None and function.flow is not None:
+            flow.check_cluster(f"function {function.id}", function.flow)
     if not deployment or len(deployment) > LIMITS.key_bytes or not deployment.isprintable():
         raise InvalidError("BAD_NAME", "deployment is empty or not a name", fields=(("deployment", "bad"),))
     row = DeploymentRow(env.name, app, deployment, node.clock.now_ms(), pack(functions))
@@ -217,6 +228,8 @@ def apply(env: Environment, registry: Registry) -> None:
     env.limited = {function.id: function for function in functions if lines.is_limited(function)}
     env.current = {app: row.id for app, row in current.items()}
     shapes_kept(env, registry.shapes)
+    last = {row.function_id: row for row in registry.switches}
+    env.paused = {id_: row for id_, row in last.items() if row.standing != Standing.RUNNING} or None
     env.version = registry.version
     env.loaded = True
 

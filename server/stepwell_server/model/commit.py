@@ -9,7 +9,7 @@ from typing import TypedDict, Unpack
 
 from stepwell_server.model.claim import ClaimEnd, ClaimRow, MemberRow
 from stepwell_server.model.event import CursorDelete, CursorRow, DedupRow, EventRow
-from stepwell_server.model.function import DeploymentRow, ShapeRow
+from stepwell_server.model.function import DeploymentRow, ShapeRow, SwitchRow
 from stepwell_server.model.journal import LookedBack, Number, OutcomeDelete, OutcomeRow, WaitDelete, WaitRow
 from stepwell_server.model.run import End, Enqueue, Move, Reline, RunRow, Take
 from stepwell_server.model.session import Fence, LeaseWrite, SessionWrite, SettingRow
@@ -55,6 +55,7 @@ class Rows(TypedDict, total=False):
     members: Sequence[MemberRow]
     deployments: Sequence[DeploymentRow]
     shapes: Sequence[ShapeRow]
+    switches: Sequence[SwitchRow]
     settings: Sequence[SettingRow]
 
 
@@ -106,6 +107,7 @@ class Commit:
     members: Sequence[MemberRow] = ()
     deployments: Sequence[DeploymentRow] = ()
     shapes: Sequence[ShapeRow] = ()
+    switches: Sequence[SwitchRow] = ()
     settings: Sequence[SettingRow] = ()
     size: int = 0
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import NamedTuple
 
 from stepwell_server.model.flow import Flow
@@ -77,11 +78,36 @@ class ShapeRow(NamedTuple):
     path: str
 
 
+class Standing(IntEnum):
+    """Whether a function's runs are handed out."""
+
+    RUNNING = 1
+    KEEP = 2
+    """Paused; what has begun goes on."""
+    HOLD = 3
+    """Paused; what has begun waits too."""
+    CANCEL = 4
+    """Paused; what has begun is cancelled."""
+    SKIPPING = 5
+    """Paused until all that waited when it was resumed is skipped; what has begun goes on."""
+
+
+class SwitchRow(NamedTuple):
+    """A row of ``switches``: how a function stands from then on; the last one counts. Insert, or nothing; a new one
+    raises the version."""
+
+    env: str
+    function_id: str
+    at_ms: int
+    standing: int
+
+
 @dataclass(frozen=True, slots=True)
 class Registry:
-    """The registry rows of one environment at one version. deployments: oldest first."""
+    """The registry rows of one environment at one version. deployments, switches: oldest first."""
 
     env: str
     version: int
     deployments: tuple[DeploymentRow, ...]
     shapes: tuple[ShapeRow, ...]
+    switches: tuple[SwitchRow, ...] = ()

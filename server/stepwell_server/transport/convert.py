@@ -16,13 +16,14 @@ from stepwell_server.engine.trouble import FailurePage
 from stepwell_server.model.errors import InvalidError
 from stepwell_server.model.event import INVOKED, EventRow
 from stepwell_server.model.flow import Scope
-from stepwell_server.model.function import FunctionSpec, RetryPolicy, Trigger
+from stepwell_server.model.function import FunctionSpec, RetryPolicy, SwitchRow, Trigger
 from stepwell_server.model.ids import time_of
 from stepwell_server.model.journal import OutcomeRow, StepKind
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.ports.store import RunState
 from stepwell_server.transport.flow import flow_message, flow_value
+from stepwell_server.transport.pause import pause_message
 
 _DEFAULT = RetryPolicy()
 _TREE_DEPTH = 16
@@ -202,7 +203,9 @@ def function_specs(app: str, deployment: str, messages: Iterable[function_pb2.Fu
     ]
 
 
-def function_message(function: FunctionSpec, workers: int, unjudged: str) -> function_pb2.Function:
+def function_message(
+    function: FunctionSpec, workers: int, unjudged: str, pause: SwitchRow | None = None
+) -> function_pb2.Function:
     """A registered function."""
     spec = function_pb2.FunctionSpec(
         name=function.name,
@@ -231,6 +234,7 @@ def function_message(function: FunctionSpec, workers: int, unjudged: str) -> fun
         spec=spec,
         workers=workers,
         unjudged=unjudged,
+        pause=pause_message(pause) if pause is not None else None,
     )
 
 

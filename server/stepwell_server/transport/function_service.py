@@ -7,12 +7,12 @@ from typing import Any
 import grpc.aio
 from stepwell.v1 import function_pb2, function_pb2_grpc
 
-from stepwell_server.engine import control, query, watch
+from stepwell_server.engine import control, pauses, query, watch
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.register import refresh
 from stepwell_server.model.errors import NotFoundError
 from stepwell_server.model.function import FunctionSpec
-from stepwell_server.transport import convert, status
+from stepwell_server.transport import convert, pause, status
 from stepwell_server.transport.scope import Scope
 
 Context = grpc.aio.ServicerContext[Any, Any]
@@ -34,7 +34,8 @@ class FunctionService(function_pb2_grpc.FunctionServiceServicer):
     def _message(self, env: Environment, function: FunctionSpec) -> function_pb2.Function:
         serving = env.serving.get(function.id) or []
         workers = sum(session.link is not None for session in serving)
-        return convert.function_message(function, workers, env.unjudged.of(function.id))
+        switch = (env.paused or {}).get(function.id)
+        return convert.function_message(function, workers, env.unjudged.of(function.id), switch)
 
     async def ListFunctions(
         self, request: function_pb2.ListFunctionsRequest, context: Context
@@ -67,6 +68,32 @@ class FunctionService(function_pb2_grpc.FunctionServiceServicer):
                     "FUNCTION_NOT_FOUND", f"no app has registered function {request.function_id[:256]!r}"
                 )
             return function_pb2.GetFunctionResponse(function=self._message(env, function))
+
+        return await status.answered(context, work)
+
+    async def PauseFunction(
+        self, request: function_pb2.PauseFunctionRequest, context: Context
+    ) -> function_pb2.PauseFunctionResponse:
+        """See the proto."""
+
+        async def work() -> function_pb2.PauseFunctionResponse:
+            env = self._node.environment(self._scope.environment(request.environment))
+            await pauses.pause(self._node, env.name, request.function_id, pause.standing_value(request.running))
+            function = env.triggers.known[request.function_id]
+            return function_pb2.PauseFunctionResponse(function=self._message(env, function))
+
+        return await status.answered(context, work)
+
+    async def ResumeFunction(
+        self, request: function_pb2.ResumeFunctionRequest, context: Context
+    ) -> function_pb2.ResumeFunctionResponse:
+        """See the proto."""
+
+        async def work() -> function_pb2.ResumeFunctionResponse:
+            env = self._node.environment(self._scope.environment(request.environment))
+            await pauses.resume(self._node, env.name, request.function_id, skip=pause.skips(request.waiting))
+            function = env.triggers.known[request.function_id]
+            return function_pb2.ResumeFunctionResponse(function=self._message(env, function))
 
         return await status.answered(context, work)
 

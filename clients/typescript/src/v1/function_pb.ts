@@ -14,7 +14,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file stepwell/v1/function.proto.
  */
 export const file_stepwell_v1_function: GenFile = /*@__PURE__*/
-  fileDesc("ChpzdGVwd2VsbC92MS9mdW5jdGlvbi5wcm90bxILc3RlcHdlbGwudjEi3wIKDEZ1bmN0aW9uU3BlYxIMCgRuYW1lGAEgASgJEiYKCHRyaWdnZXJzGAIgAygLMhQuc3RlcHdlbGwudjEuVHJpZ2dlchInCgVyZXRyeRgDIAEoCzIYLnN0ZXB3ZWxsLnYxLlJldHJ5UG9saWN5EhQKDGlucHV0X3NjaGVtYRgEIAEoDBIVCg1vdXRwdXRfc2NoZW1hGAUgASgMEg4KBnN0cmljdBgGIAEoCBISCgp0aW1lb3V0X21zGAcgASgEEhgKEHN0YXJ0X3RpbWVvdXRfbXMYCCABKAQSHwoEZmxvdxgJIAEoCzIRLnN0ZXB3ZWxsLnYxLkZsb3cSNQoGbGFiZWxzGAogAygLMiUuc3RlcHdlbGwudjEuRnVuY3Rpb25TcGVjLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEikwIKBEZsb3cSLQoLY29uY3VycmVuY3kYASADKAsyGC5zdGVwd2VsbC52MS5Db25jdXJyZW5jeRInCgh0aHJvdHRsZRgCIAEoCzIVLnN0ZXB3ZWxsLnYxLlRocm90dGxlEioKCnJhdGVfbGltaXQYAyABKAsyFi5zdGVwd2VsbC52MS5SYXRlTGltaXQSJwoIZGVib3VuY2UYBCABKAsyFS5zdGVwd2VsbC52MS5EZWJvdW5jZRIhCgViYXRjaBgFIAEoCzISLnN0ZXB3ZWxsLnYxLkJhdGNoEikKCXNpbmdsZXRvbhgGIAEoCzIWLnN0ZXB3ZWxsLnYxLlNpbmdsZXRvbhIQCghwcmlvcml0eRgHIAEoCSKfAgoLQ29uY3VycmVuY3kSDQoFbGltaXQYASABKA0SCwoDa2V5GAIgASgJEi0KBXNjb3BlGAMgASgOMh4uc3RlcHdlbGwudjEuQ29uY3VycmVuY3kuU2NvcGUSKwoEaG9sZBgEIAEoDjIdLnN0ZXB3ZWxsLnYxLkNvbmN1cnJlbmN5LkhvbGQiWAoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABISCg5TQ09QRV9GVU5DVElPThABEg0KCVNDT1BFX0FQUBACEhUKEVNDT1BFX0VOVklST05NRU5UEAMiPgoESG9sZBIUChBIT0xEX1VOU1BFQ0lGSUVEEAASEgoOSE9MRF9FWEVDVVRJTkcQARIMCghIT0xEX1JVThACIkgKCFRocm90dGxlEg0KBWxpbWl0GAEgASgNEhEKCXBlcmlvZF9tcxgCIAEoBBINCgVidXJzdBgDIAEoDRILCgNrZXkYBCABKAkiOgoJUmF0ZUxpbWl0Eg0KBWxpbWl0GAEgASgNEhEKCXBlcmlvZF9tcxgCIAEoBBILCgNrZXkYAyABKAkiPwoIRGVib3VuY2USEQoJcGVyaW9kX21zGAEgASgEEgsKA2tleRgCIAEoCRITCgttYXhfd2FpdF9tcxgDIAEoBCJNCgVCYXRjaBIQCghtYXhfc2l6ZRgBIAEoDRISCgp0aW1lb3V0X21zGAIgASgEEgsKA2tleRgDIAEoCRIRCgljb25kaXRpb24YBCABKAkigQEKCVNpbmdsZXRvbhILCgNrZXkYASABKAkSKQoEbW9kZRgCIAEoDjIbLnN0ZXB3ZWxsLnYxLlNpbmdsZXRvbi5Nb2RlIjwKBE1vZGUSFAoQTU9ERV9VTlNQRUNJRklFRBAAEg0KCU1PREVfU0tJUBABEg8KC01PREVfQ0FOQ0VMEAIiOwoHVHJpZ2dlchINCgVldmVudBgBIAEoCRIRCgljb25kaXRpb24YAiABKAkSDgoGc2NoZW1hGAMgASgMIoMBCghGdW5jdGlvbhIKCgJpZBgBIAEoCRILCgNhcHAYAiABKAkSEgoKZGVwbG95bWVudBgDIAEoCRInCgRzcGVjGAQgASgLMhkuc3RlcHdlbGwudjEuRnVuY3Rpb25TcGVjEg8KB3dvcmtlcnMYBSABKA0SEAoIdW5qdWRnZWQYBiABKAkiOAoUTGlzdEZ1bmN0aW9uc1JlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSCwoDYXBwGAIgASgJIkEKFUxpc3RGdW5jdGlvbnNSZXNwb25zZRIoCglmdW5jdGlvbnMYASADKAsyFS5zdGVwd2VsbC52MS5GdW5jdGlvbiI+ChJHZXRGdW5jdGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkiPgoTR2V0RnVuY3Rpb25SZXNwb25zZRInCghmdW5jdGlvbhgBIAEoCzIVLnN0ZXB3ZWxsLnYxLkZ1bmN0aW9uIvABCg1JbnZva2VSZXF1ZXN0EhMKC2Vudmlyb25tZW50GAEgASgJEhMKC2Z1bmN0aW9uX2lkGAIgASgJEiMKBWlucHV0GAMgASgLMhQuc3RlcHdlbGwudjEuUGF5bG9hZBISCgpyZXF1ZXN0X2lkGAQgASgJEg8KB3dhaXRfbXMYBSABKA0SOgoIbWV0YWRhdGEYBiADKAsyKC5zdGVwd2VsbC52MS5JbnZva2VSZXF1ZXN0Lk1ldGFkYXRhRW50cnkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIi8KDkludm9rZVJlc3BvbnNlEh0KA3J1bhgBIAEoCzIQLnN0ZXB3ZWxsLnYxLlJ1bjL+AQoPRnVuY3Rpb25TZXJ2aWNlElYKDUxpc3RGdW5jdGlvbnMSIS5zdGVwd2VsbC52MS5MaXN0RnVuY3Rpb25zUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLkxpc3RGdW5jdGlvbnNSZXNwb25zZRJQCgtHZXRGdW5jdGlvbhIfLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVxdWVzdBogLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVzcG9uc2USQQoGSW52b2tlEhouc3RlcHdlbGwudjEuSW52b2tlUmVxdWVzdBobLnN0ZXB3ZWxsLnYxLkludm9rZVJlc3BvbnNlYgZwcm90bzM", [file_stepwell_v1_common, file_stepwell_v1_run]);
+  fileDesc("ChpzdGVwd2VsbC92MS9mdW5jdGlvbi5wcm90bxILc3RlcHdlbGwudjEi3wIKDEZ1bmN0aW9uU3BlYxIMCgRuYW1lGAEgASgJEiYKCHRyaWdnZXJzGAIgAygLMhQuc3RlcHdlbGwudjEuVHJpZ2dlchInCgVyZXRyeRgDIAEoCzIYLnN0ZXB3ZWxsLnYxLlJldHJ5UG9saWN5EhQKDGlucHV0X3NjaGVtYRgEIAEoDBIVCg1vdXRwdXRfc2NoZW1hGAUgASgMEg4KBnN0cmljdBgGIAEoCBISCgp0aW1lb3V0X21zGAcgASgEEhgKEHN0YXJ0X3RpbWVvdXRfbXMYCCABKAQSHwoEZmxvdxgJIAEoCzIRLnN0ZXB3ZWxsLnYxLkZsb3cSNQoGbGFiZWxzGAogAygLMiUuc3RlcHdlbGwudjEuRnVuY3Rpb25TcGVjLkxhYmVsc0VudHJ5Gi0KC0xhYmVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEikwIKBEZsb3cSLQoLY29uY3VycmVuY3kYASADKAsyGC5zdGVwd2VsbC52MS5Db25jdXJyZW5jeRInCgh0aHJvdHRsZRgCIAEoCzIVLnN0ZXB3ZWxsLnYxLlRocm90dGxlEioKCnJhdGVfbGltaXQYAyABKAsyFi5zdGVwd2VsbC52MS5SYXRlTGltaXQSJwoIZGVib3VuY2UYBCABKAsyFS5zdGVwd2VsbC52MS5EZWJvdW5jZRIhCgViYXRjaBgFIAEoCzISLnN0ZXB3ZWxsLnYxLkJhdGNoEikKCXNpbmdsZXRvbhgGIAEoCzIWLnN0ZXB3ZWxsLnYxLlNpbmdsZXRvbhIQCghwcmlvcml0eRgHIAEoCSKfAgoLQ29uY3VycmVuY3kSDQoFbGltaXQYASABKA0SCwoDa2V5GAIgASgJEi0KBXNjb3BlGAMgASgOMh4uc3RlcHdlbGwudjEuQ29uY3VycmVuY3kuU2NvcGUSKwoEaG9sZBgEIAEoDjIdLnN0ZXB3ZWxsLnYxLkNvbmN1cnJlbmN5LkhvbGQiWAoFU2NvcGUSFQoRU0NPUEVfVU5TUEVDSUZJRUQQABISCg5TQ09QRV9GVU5DVElPThABEg0KCVNDT1BFX0FQUBACEhUKEVNDT1BFX0VOVklST05NRU5UEAMiPgoESG9sZBIUChBIT0xEX1VOU1BFQ0lGSUVEEAASEgoOSE9MRF9FWEVDVVRJTkcQARIMCghIT0xEX1JVThACIkgKCFRocm90dGxlEg0KBWxpbWl0GAEgASgNEhEKCXBlcmlvZF9tcxgCIAEoBBINCgVidXJzdBgDIAEoDRILCgNrZXkYBCABKAkiOgoJUmF0ZUxpbWl0Eg0KBWxpbWl0GAEgASgNEhEKCXBlcmlvZF9tcxgCIAEoBBILCgNrZXkYAyABKAkiPwoIRGVib3VuY2USEQoJcGVyaW9kX21zGAEgASgEEgsKA2tleRgCIAEoCRITCgttYXhfd2FpdF9tcxgDIAEoBCJNCgVCYXRjaBIQCghtYXhfc2l6ZRgBIAEoDRISCgp0aW1lb3V0X21zGAIgASgEEgsKA2tleRgDIAEoCRIRCgljb25kaXRpb24YBCABKAkigQEKCVNpbmdsZXRvbhILCgNrZXkYASABKAkSKQoEbW9kZRgCIAEoDjIbLnN0ZXB3ZWxsLnYxLlNpbmdsZXRvbi5Nb2RlIjwKBE1vZGUSFAoQTU9ERV9VTlNQRUNJRklFRBAAEg0KCU1PREVfU0tJUBABEg8KC01PREVfQ0FOQ0VMEAIiOwoHVHJpZ2dlchINCgVldmVudBgBIAEoCRIRCgljb25kaXRpb24YAiABKAkSDgoGc2NoZW1hGAMgASgMIqYBCghGdW5jdGlvbhIKCgJpZBgBIAEoCRILCgNhcHAYAiABKAkSEgoKZGVwbG95bWVudBgDIAEoCRInCgRzcGVjGAQgASgLMhkuc3RlcHdlbGwudjEuRnVuY3Rpb25TcGVjEg8KB3dvcmtlcnMYBSABKA0SEAoIdW5qdWRnZWQYBiABKAkSIQoFcGF1c2UYByABKAsyEi5zdGVwd2VsbC52MS5QYXVzZSJnCgVQYXVzZRIQCghzaW5jZV9tcxgBIAEoAxI6CgdydW5uaW5nGAIgASgOMikuc3RlcHdlbGwudjEuUGF1c2VGdW5jdGlvblJlcXVlc3QuUnVubmluZxIQCghyZXN1bWluZxgDIAEoCCI4ChRMaXN0RnVuY3Rpb25zUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRILCgNhcHAYAiABKAkiQQoVTGlzdEZ1bmN0aW9uc1Jlc3BvbnNlEigKCWZ1bmN0aW9ucxgBIAMoCzIVLnN0ZXB3ZWxsLnYxLkZ1bmN0aW9uIj4KEkdldEZ1bmN0aW9uUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRITCgtmdW5jdGlvbl9pZBgCIAEoCSI+ChNHZXRGdW5jdGlvblJlc3BvbnNlEicKCGZ1bmN0aW9uGAEgASgLMhUuc3RlcHdlbGwudjEuRnVuY3Rpb24i8AEKDUludm9rZVJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkSIwoFaW5wdXQYAyABKAsyFC5zdGVwd2VsbC52MS5QYXlsb2FkEhIKCnJlcXVlc3RfaWQYBCABKAkSDwoHd2FpdF9tcxgFIAEoDRI6CghtZXRhZGF0YRgGIAMoCzIoLnN0ZXB3ZWxsLnYxLkludm9rZVJlcXVlc3QuTWV0YWRhdGFFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiLwoOSW52b2tlUmVzcG9uc2USHQoDcnVuGAEgASgLMhAuc3RlcHdlbGwudjEuUnVuItgBChRQYXVzZUZ1bmN0aW9uUmVxdWVzdBITCgtlbnZpcm9ubWVudBgBIAEoCRITCgtmdW5jdGlvbl9pZBgCIAEoCRI6CgdydW5uaW5nGAMgASgOMikuc3RlcHdlbGwudjEuUGF1c2VGdW5jdGlvblJlcXVlc3QuUnVubmluZyJaCgdSdW5uaW5nEhcKE1JVTk5JTkdfVU5TUEVDSUZJRUQQABIQCgxSVU5OSU5HX0tFRVAQARIQCgxSVU5OSU5HX0hPTEQQAhISCg5SVU5OSU5HX0NBTkNFTBADIkAKFVBhdXNlRnVuY3Rpb25SZXNwb25zZRInCghmdW5jdGlvbhgBIAEoCzIVLnN0ZXB3ZWxsLnYxLkZ1bmN0aW9uIskBChVSZXN1bWVGdW5jdGlvblJlcXVlc3QSEwoLZW52aXJvbm1lbnQYASABKAkSEwoLZnVuY3Rpb25faWQYAiABKAkSOwoHd2FpdGluZxgDIAEoDjIqLnN0ZXB3ZWxsLnYxLlJlc3VtZUZ1bmN0aW9uUmVxdWVzdC5XYWl0aW5nIkkKB1dhaXRpbmcSFwoTV0FJVElOR19VTlNQRUNJRklFRBAAEhMKD1dBSVRJTkdfUkVMRUFTRRABEhAKDFdBSVRJTkdfU0tJUBACIkEKFlJlc3VtZUZ1bmN0aW9uUmVzcG9uc2USJwoIZnVuY3Rpb24YASABKAsyFS5zdGVwd2VsbC52MS5GdW5jdGlvbjKxAwoPRnVuY3Rpb25TZXJ2aWNlElYKDUxpc3RGdW5jdGlvbnMSIS5zdGVwd2VsbC52MS5MaXN0RnVuY3Rpb25zUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLkxpc3RGdW5jdGlvbnNSZXNwb25zZRJQCgtHZXRGdW5jdGlvbhIfLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVxdWVzdBogLnN0ZXB3ZWxsLnYxLkdldEZ1bmN0aW9uUmVzcG9uc2USQQoGSW52b2tlEhouc3RlcHdlbGwudjEuSW52b2tlUmVxdWVzdBobLnN0ZXB3ZWxsLnYxLkludm9rZVJlc3BvbnNlElYKDVBhdXNlRnVuY3Rpb24SIS5zdGVwd2VsbC52MS5QYXVzZUZ1bmN0aW9uUmVxdWVzdBoiLnN0ZXB3ZWxsLnYxLlBhdXNlRnVuY3Rpb25SZXNwb25zZRJZCg5SZXN1bWVGdW5jdGlvbhIiLnN0ZXB3ZWxsLnYxLlJlc3VtZUZ1bmN0aW9uUmVxdWVzdBojLnN0ZXB3ZWxsLnYxLlJlc3VtZUZ1bmN0aW9uUmVzcG9uc2ViBnByb3RvMw", [file_stepwell_v1_common, file_stepwell_v1_run]);
 
 /**
  * What an app says of one of its functions.
@@ -584,6 +584,13 @@ export type Function = Message<"stepwell.v1.Function"> & {
    * @generated from field: string unjudged = 6;
    */
   unjudged: string;
+
+  /**
+   * Set while it is paused.
+   *
+   * @generated from field: stepwell.v1.Pause pause = 7;
+   */
+  pause?: Pause | undefined;
 };
 
 /**
@@ -592,6 +599,41 @@ export type Function = Message<"stepwell.v1.Function"> & {
  */
 export const FunctionSchema: GenMessage<Function> = /*@__PURE__*/
   messageDesc(file_stepwell_v1_function, 9);
+
+/**
+ * Since when a function is paused, and how.
+ *
+ * @generated from message stepwell.v1.Pause
+ */
+export type Pause = Message<"stepwell.v1.Pause"> & {
+  /**
+   * Unix milliseconds.
+   *
+   * @generated from field: int64 since_ms = 1;
+   */
+  sinceMs: bigint;
+
+  /**
+   * What becomes of its runs that have begun.
+   *
+   * @generated from field: stepwell.v1.PauseFunctionRequest.Running running = 2;
+   */
+  running: PauseFunctionRequest_Running;
+
+  /**
+   * It is resumed once all runs are skipped that had waited until then.
+   *
+   * @generated from field: bool resuming = 3;
+   */
+  resuming: boolean;
+};
+
+/**
+ * Describes the message stepwell.v1.Pause.
+ * Use `create(PauseSchema)` to create a new message.
+ */
+export const PauseSchema: GenMessage<Pause> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 10);
 
 /**
  * Asks for all functions.
@@ -619,7 +661,7 @@ export type ListFunctionsRequest = Message<"stepwell.v1.ListFunctionsRequest"> &
  * Use `create(ListFunctionsRequestSchema)` to create a new message.
  */
 export const ListFunctionsRequestSchema: GenMessage<ListFunctionsRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 10);
+  messageDesc(file_stepwell_v1_function, 11);
 
 /**
  * All functions, by id.
@@ -640,7 +682,7 @@ export type ListFunctionsResponse = Message<"stepwell.v1.ListFunctionsResponse">
  * Use `create(ListFunctionsResponseSchema)` to create a new message.
  */
 export const ListFunctionsResponseSchema: GenMessage<ListFunctionsResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 11);
+  messageDesc(file_stepwell_v1_function, 12);
 
 /**
  * Asks for one function.
@@ -668,7 +710,7 @@ export type GetFunctionRequest = Message<"stepwell.v1.GetFunctionRequest"> & {
  * Use `create(GetFunctionRequestSchema)` to create a new message.
  */
 export const GetFunctionRequestSchema: GenMessage<GetFunctionRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 12);
+  messageDesc(file_stepwell_v1_function, 13);
 
 /**
  * One function.
@@ -689,7 +731,7 @@ export type GetFunctionResponse = Message<"stepwell.v1.GetFunctionResponse"> & {
  * Use `create(GetFunctionResponseSchema)` to create a new message.
  */
 export const GetFunctionResponseSchema: GenMessage<GetFunctionResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 13);
+  messageDesc(file_stepwell_v1_function, 14);
 
 /**
  * Starts a run.
@@ -745,7 +787,7 @@ export type InvokeRequest = Message<"stepwell.v1.InvokeRequest"> & {
  * Use `create(InvokeRequestSchema)` to create a new message.
  */
 export const InvokeRequestSchema: GenMessage<InvokeRequest> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 14);
+  messageDesc(file_stepwell_v1_function, 15);
 
 /**
  * The run, ended or not.
@@ -766,7 +808,194 @@ export type InvokeResponse = Message<"stepwell.v1.InvokeResponse"> & {
  * Use `create(InvokeResponseSchema)` to create a new message.
  */
 export const InvokeResponseSchema: GenMessage<InvokeResponse> = /*@__PURE__*/
-  messageDesc(file_stepwell_v1_function, 15);
+  messageDesc(file_stepwell_v1_function, 16);
+
+/**
+ * Pauses a function. Of one that is paused, only what becomes of the running work may change.
+ *
+ * @generated from message stepwell.v1.PauseFunctionRequest
+ */
+export type PauseFunctionRequest = Message<"stepwell.v1.PauseFunctionRequest"> & {
+  /**
+   * Environment; empty means the server's default.
+   *
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * "app/name".
+   *
+   * @generated from field: string function_id = 2;
+   */
+  functionId: string;
+
+  /**
+   * What becomes of its runs that have begun; unspecified: they go on.
+   *
+   * @generated from field: stepwell.v1.PauseFunctionRequest.Running running = 3;
+   */
+  running: PauseFunctionRequest_Running;
+};
+
+/**
+ * Describes the message stepwell.v1.PauseFunctionRequest.
+ * Use `create(PauseFunctionRequestSchema)` to create a new message.
+ */
+export const PauseFunctionRequestSchema: GenMessage<PauseFunctionRequest> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 17);
+
+/**
+ * What becomes of runs that have begun.
+ *
+ * @generated from enum stepwell.v1.PauseFunctionRequest.Running
+ */
+export enum PauseFunctionRequest_Running {
+  /**
+   * As RUNNING_KEEP.
+   *
+   * @generated from enum value: RUNNING_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * They go on to their end.
+   *
+   * @generated from enum value: RUNNING_KEEP = 1;
+   */
+  KEEP = 1,
+
+  /**
+   * Their workers give them back; they wait too. Bodies that execute are cut off, and begin again.
+   *
+   * @generated from enum value: RUNNING_HOLD = 2;
+   */
+  HOLD = 2,
+
+  /**
+   * They are cancelled, as by CancelRun.
+   *
+   * @generated from enum value: RUNNING_CANCEL = 3;
+   */
+  CANCEL = 3,
+}
+
+/**
+ * Describes the enum stepwell.v1.PauseFunctionRequest.Running.
+ */
+export const PauseFunctionRequest_RunningSchema: GenEnum<PauseFunctionRequest_Running> = /*@__PURE__*/
+  enumDesc(file_stepwell_v1_function, 17, 0);
+
+/**
+ * The function is durably paused; runs that were being started may still start.
+ *
+ * @generated from message stepwell.v1.PauseFunctionResponse
+ */
+export type PauseFunctionResponse = Message<"stepwell.v1.PauseFunctionResponse"> & {
+  /**
+   * The function.
+   *
+   * @generated from field: stepwell.v1.Function function = 1;
+   */
+  function?: Function | undefined;
+};
+
+/**
+ * Describes the message stepwell.v1.PauseFunctionResponse.
+ * Use `create(PauseFunctionResponseSchema)` to create a new message.
+ */
+export const PauseFunctionResponseSchema: GenMessage<PauseFunctionResponse> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 18);
+
+/**
+ * Resumes a function. One that is not paused stays as it is.
+ *
+ * @generated from message stepwell.v1.ResumeFunctionRequest
+ */
+export type ResumeFunctionRequest = Message<"stepwell.v1.ResumeFunctionRequest"> & {
+  /**
+   * Environment; empty means the server's default.
+   *
+   * @generated from field: string environment = 1;
+   */
+  environment: string;
+
+  /**
+   * "app/name".
+   *
+   * @generated from field: string function_id = 2;
+   */
+  functionId: string;
+
+  /**
+   * What becomes of the runs that wait and have never started; unspecified: they are handed out.
+   *
+   * @generated from field: stepwell.v1.ResumeFunctionRequest.Waiting waiting = 3;
+   */
+  waiting: ResumeFunctionRequest_Waiting;
+};
+
+/**
+ * Describes the message stepwell.v1.ResumeFunctionRequest.
+ * Use `create(ResumeFunctionRequestSchema)` to create a new message.
+ */
+export const ResumeFunctionRequestSchema: GenMessage<ResumeFunctionRequest> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 19);
+
+/**
+ * What becomes of runs that wait.
+ *
+ * @generated from enum stepwell.v1.ResumeFunctionRequest.Waiting
+ */
+export enum ResumeFunctionRequest_Waiting {
+  /**
+   * As WAITING_RELEASE.
+   *
+   * @generated from enum value: WAITING_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED = 0,
+
+  /**
+   * They are handed out.
+   *
+   * @generated from enum value: WAITING_RELEASE = 1;
+   */
+  RELEASE = 1,
+
+  /**
+   * They end as skipped, in the background; the function is resumed when all have.
+   *
+   * @generated from enum value: WAITING_SKIP = 2;
+   */
+  SKIP = 2,
+}
+
+/**
+ * Describes the enum stepwell.v1.ResumeFunctionRequest.Waiting.
+ */
+export const ResumeFunctionRequest_WaitingSchema: GenEnum<ResumeFunctionRequest_Waiting> = /*@__PURE__*/
+  enumDesc(file_stepwell_v1_function, 19, 0);
+
+/**
+ * The function is durably resumed, or will be.
+ *
+ * @generated from message stepwell.v1.ResumeFunctionResponse
+ */
+export type ResumeFunctionResponse = Message<"stepwell.v1.ResumeFunctionResponse"> & {
+  /**
+   * The function.
+   *
+   * @generated from field: stepwell.v1.Function function = 1;
+   */
+  function?: Function | undefined;
+};
+
+/**
+ * Describes the message stepwell.v1.ResumeFunctionResponse.
+ * Use `create(ResumeFunctionResponseSchema)` to create a new message.
+ */
+export const ResumeFunctionResponseSchema: GenMessage<ResumeFunctionResponse> = /*@__PURE__*/
+  messageDesc(file_stepwell_v1_function, 20);
 
 /**
  * The registered functions.
@@ -803,6 +1032,26 @@ export const FunctionService: GenService<{
     methodKind: "unary";
     input: typeof InvokeRequestSchema;
     output: typeof InvokeResponseSchema;
+  },
+  /**
+   * Holds new runs of a function back until it is resumed. Events and invokes go on to make runs; they are queued.
+   *
+   * @generated from rpc stepwell.v1.FunctionService.PauseFunction
+   */
+  pauseFunction: {
+    methodKind: "unary";
+    input: typeof PauseFunctionRequestSchema;
+    output: typeof PauseFunctionResponseSchema;
+  },
+  /**
+   * Hands out runs of a paused function again.
+   *
+   * @generated from rpc stepwell.v1.FunctionService.ResumeFunction
+   */
+  resumeFunction: {
+    methodKind: "unary";
+    input: typeof ResumeFunctionRequestSchema;
+    output: typeof ResumeFunctionResponseSchema;
   },
 }> = /*@__PURE__*/
   serviceDesc(file_stepwell_v1_function, 0);

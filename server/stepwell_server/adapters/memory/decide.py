@@ -292,7 +292,12 @@ def _follow(tables: Tables, commit: Commit) -> None:
 
 
 def _register(tables: Tables, commit: Commit) -> None:
-    """Deployments and shapes; each new one raises the version of its environment."""
+    """Deployments, shapes and switches; each new one raises the version of its environment."""
+    for switch in commit.switches:
+        if switch[:3] not in tables.switch:
+            tables.rows += 1
+            tables.switch[switch[:3]] = switch
+            tables.version[switch.env] = tables.version.get(switch.env, 0) + 1
     for row in commit.deployments:
         if (row.env, row.app, row.id) not in tables.deployment:
             tables.rows += 1

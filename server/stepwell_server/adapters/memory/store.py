@@ -132,6 +132,12 @@ class MemoryStore(MemoryHistory):
             version=self.tables.version.get(env, 0),
             deployments=tuple(sorted(deployments, key=lambda row: (row.created_ms, row.app, row.id))),
             shapes=tuple(sorted(row for row in self.tables.shape if row.env == env)),
+            switches=tuple(
+                sorted(
+                    (row for row in self.tables.switch.values() if row.env == env),
+                    key=lambda row: (row.at_ms, row.function_id),
+                )
+            ),
         )
 
     async def sessions(self, env: str) -> list[SessionRow]:
@@ -197,6 +203,7 @@ class MemoryStore(MemoryHistory):
             "deployments": tables.deployment.values(),
             "shapes": tables.shape,
             "environments": tables.version.items(),
+            "switches": tables.switch.values(),
             "claims": tables.claim.values(),
             "members": (MemberRow(*at, run_id) for at, run_id in tables.member.items()),
             "leases": tables.lease.values(),

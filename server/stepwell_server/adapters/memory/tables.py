@@ -8,7 +8,7 @@ from typing import Any
 
 from stepwell_server.model.claim import ClaimRow
 from stepwell_server.model.event import CursorRow, DedupRow, EventRow
-from stepwell_server.model.function import DeploymentRow, ShapeRow
+from stepwell_server.model.function import DeploymentRow, ShapeRow, SwitchRow
 from stepwell_server.model.journal import OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.model.session import LeaseRow, SessionRow
@@ -51,6 +51,7 @@ class Tables:
         self.session: dict[Key2, SessionRow] = {}
         self.deployment: dict[Key3, DeploymentRow] = {}
         self.shape: dict[ShapeRow, None] = {}
+        self.switch: dict[tuple[str, str, int], SwitchRow] = {}
         self.version: dict[str, int] = {}
         self.lease: dict[str, LeaseRow] = {}
         self.setting: dict[str, str] = {}

@@ -14,7 +14,7 @@ from typing import Any
 from stepwell_server.model.claim import ClaimEnd, ClaimRow, MemberRow
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.event import CursorDelete, CursorRow, DedupRow, EventRow
-from stepwell_server.model.function import DeploymentRow, ShapeRow
+from stepwell_server.model.function import DeploymentRow, ShapeRow, SwitchRow
 from stepwell_server.model.journal import LookedBack, Number, OutcomeDelete, OutcomeRow, WaitDelete, WaitRow
 from stepwell_server.model.limits import LIMITS
 from stepwell_server.model.run import End, Enqueue, Move, PausedReason, Reline, RunRow, RunStatus, Take
@@ -143,6 +143,7 @@ ARMS = (
     Arm("members", Kind.INSERT, MemberRow, "members"),
     Arm("deployments", Kind.REGISTER, DeploymentRow, "deployments"),
     Arm("shapes", Kind.REGISTER, ShapeRow, "shapes"),
+    Arm("switches", Kind.REGISTER, SwitchRow, "switches"),
     Arm("settings", Kind.INSERT, SettingRow, "settings", conflict="(name) DO UPDATE SET value = excluded.value"),
 )
 FIELDS: Callable[[Commit], tuple[Sequence[Any], ...]] = attrgetter(*(arm.field for arm in ARMS))

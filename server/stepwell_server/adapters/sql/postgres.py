@@ -19,7 +19,7 @@ from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.commit import APPLIED, FENCED, Commit, CommitResult, Verdict
 from stepwell_server.model.errors import InvalidError, ServerError
 from stepwell_server.model.event import CursorRow, EventRow
-from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
+from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow, SwitchRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
 from stepwell_server.model.run import GATHERED, ReadyRow, RunRow
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
@@ -34,6 +34,7 @@ _OUTCOME_WIDTH = len(OutcomeRow._fields)
 _WAIT_WIDTH = len(WaitRow._fields)
 _DEPLOYMENT_WIDTH = len(DeploymentRow._fields)
 _SHAPE_WIDTH = len(ShapeRow._fields)
+_SWITCH_WIDTH = len(SwitchRow._fields)
 
 # One statement, so one snapshot: a wait that is resolved meanwhile is seen open or with its outcome, never as neither.
 _LOAD = (
@@ -59,7 +60,8 @@ _MATCH = (
 _REGISTRY = (
     "SELECT coalesce((SELECT registry_version FROM environments WHERE env = $1), 0), "
     "ARRAY(SELECT d FROM deployments AS d WHERE d.env = $1 ORDER BY d.created_ms, d.app, d.id), "
-    "ARRAY(SELECT s FROM shapes AS s WHERE s.env = $1 ORDER BY s.event, s.path)"
+    "ARRAY(SELECT s FROM shapes AS s WHERE s.env = $1 ORDER BY s.event, s.path), "
+    "ARRAY(SELECT w FROM switches AS w WHERE w.env = $1 ORDER BY w.at_ms, w.function_id)"
 )
 
 
@@ -217,12 +219,13 @@ class PostgresStore(PostgresHistory):
         return list(map(ReadyRow._make, rows))
 
     async def registry(self, env: str) -> Registry:
-        ((version, deployments, shapes),) = await self._fetch(_REGISTRY, env)
+        ((version, deployments, shapes, switches),) = await self._fetch(_REGISTRY, env)
         return Registry(
             env,
             version,
             tuple(DeploymentRow._make(row[:_DEPLOYMENT_WIDTH]) for row in deployments),
             tuple(ShapeRow._make(row[:_SHAPE_WIDTH]) for row in shapes),
+            tuple(SwitchRow._make(row[:_SWITCH_WIDTH]) for row in switches),
         )
 
     async def sessions(self, env: str) -> list[SessionRow]:

@@ -48,7 +48,7 @@ def is_plain(commit: Commit) -> bool:
     decider = commit.decider
     if decider is not None and type(decider) not in DECIDES:
         return False
-    if commit.deployments or commit.shapes or commit.settings:
+    if commit.deployments or commit.shapes or commit.switches or commit.settings:
         return False
     if (commit.dedups or commit.claims or commit.claim_ends) and not _upserts_once(commit):
         return False

@@ -6,7 +6,7 @@ import re
 
 from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.event import CursorRow, EventRow
-from stepwell_server.model.function import DeploymentRow, ShapeRow
+from stepwell_server.model.function import DeploymentRow, ShapeRow, SwitchRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, StepKind, WaitRow
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.model.run import ReadyRow, RunRow, RunStatus
@@ -45,6 +45,7 @@ READY = columns(tuple(field.replace("run_id", "id") for field in ReadyRow._field
 SESSION = columns(SessionRow._fields)
 DEPLOYMENT = columns(DeploymentRow._fields)
 SHAPE = columns(ShapeRow._fields)
+SWITCH = columns(SwitchRow._fields)
 
 LOOK_BACK = f"SELECT {EVENT} FROM events WHERE env = $1 AND name = $2 AND id > $3 ORDER BY id LIMIT $4"
 DUE = f"SELECT {WAIT} FROM waits WHERE due_ms <= $1 ORDER BY due_ms, env, run_id, key LIMIT $2"
@@ -66,6 +67,7 @@ LINES = (
 VERSION = "SELECT registry_version FROM environments WHERE env = $1"
 DEPLOYMENTS = f"SELECT {DEPLOYMENT} FROM deployments WHERE env = $1 ORDER BY created_ms, app, id"
 SHAPES = f"SELECT {SHAPE} FROM shapes WHERE env = $1 ORDER BY event, path"
+SWITCHES = f"SELECT {SWITCH} FROM switches WHERE env = $1 ORDER BY at_ms, function_id"
 SESSIONS = f"SELECT {SESSION} FROM sessions WHERE env = $1 AND closed_ms IS NULL ORDER BY id"
 LEASE = f"SELECT {columns(LeaseRow._fields)} FROM leases WHERE name = $1"
 LEASES = f"SELECT {columns(LeaseRow._fields)} FROM leases WHERE name LIKE $1 || '%' ORDER BY name"

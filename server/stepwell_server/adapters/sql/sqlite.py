@@ -22,7 +22,7 @@ from stepwell_server.adapters.sql.sqlite_thread import SqliteThread, Work
 from stepwell_server.model.claim import ClaimRow, MemberRow
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.event import CursorRow, EventRow
-from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow
+from stepwell_server.model.function import DeploymentRow, Registry, ShapeRow, SwitchRow
 from stepwell_server.model.journal import CANCEL_KEY, OutcomeRow, WaitRow
 from stepwell_server.model.run import ReadyRow
 from stepwell_server.model.session import Fence, LeaseRow, SessionRow
@@ -37,6 +37,7 @@ _LINE = lite(reads.LINE)
 _VERSION = lite(reads.VERSION)
 _DEPLOYMENTS = lite(reads.DEPLOYMENTS)
 _SHAPES = lite(reads.SHAPES)
+_SWITCHES = lite(reads.SWITCHES)
 _SESSIONS = lite(reads.SESSIONS)
 _LEASE = lite(reads.LEASE)
 _RUNS = lite(f"SELECT {reads.RUN} FROM runs WHERE env = $1 AND id = ANY($2::text[])")
@@ -221,6 +222,7 @@ class SqliteStore(SqliteHistory):
                 version=version[0] if version else 0,
                 deployments=tuple(DeploymentRow._make(row) for row in db.execute(_DEPLOYMENTS, (env,))),
                 shapes=tuple(ShapeRow._make(row) for row in db.execute(_SHAPES, (env,))),
+                switches=tuple(SwitchRow._make(row) for row in db.execute(_SWITCHES, (env,))),
             )
 
         return await self._read(work)

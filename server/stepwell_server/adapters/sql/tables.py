@@ -252,6 +252,10 @@ deployments = _table(
 
 shapes = _table("shapes", "env event path", _text("env"), _text("event"), _text("path"))
 
+switches = _table(
+    "switches", "env function_id at_ms", _text("env"), _text("function_id"), _int("at_ms"), _int("standing")
+)
+
 leases = _table("leases", "name", _text("name"), _text("holder"), _int("beat"), _text("info"), storage=_CHURN)
 
 settings = _table("settings", "name", _text("name"), _text("value"))
