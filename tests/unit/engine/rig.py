@@ -243,7 +243,7 @@ class Rig:
         self.timers = Timers(self.node)
         self.hearing: Hearing
         # Two nodes make different ids, also within a millisecond.
-        self._count = 0 if cluster is None else int.from_bytes(name.encode()[:4], "big") << 32
+        self._count = int.from_bytes(name.encode()[:4], "big") << 32
 
     def _entropy(self) -> bytes:
         self._count += 1
