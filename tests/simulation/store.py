@@ -48,6 +48,11 @@ class FaultyStore:
     def rows(self) -> int:
         return self.memory.rows
 
+    @property
+    def retention(self) -> Any:
+        """Without faults: nothing here says for how long anything is kept."""
+        return self.memory.retention
+
     async def close(self) -> None:
         """Nothing to let go of."""
 
