@@ -271,3 +271,14 @@ async def test_a_run_whose_session_was_purged_is_stranded(store: FullStore) -> N
     await put(store, runs=[held_run(1), parked_run(2)])
     assert await store.purge(NOW + 2 * DAY_MS, 10) == 1
     assert [row.id for row in (await stranded(store)).held] == [run_id(1)]
+
+
+async def test_runs_in_a_line_that_have_begun_are_listed_by_function(store: FullStore) -> None:
+    ended = parked_run(5, line="k", status=int(RunStatus.COMPLETED), ended_ms=NOW)
+    begun = run(6, line="k", turn=2, started_ms=NOW)
+    elsewhere = held_run(7, line="k", function_id="other")
+    await put(store, runs=[held_run(1, line="k"), parked_run(2, line="k"), held_run(3), run(4, line="k"), ended, begun])
+    await put(store, runs=[elsewhere])
+    assert await listed(store, function_id=FUNCTION, begun=True) == [6, 2, 1]
+    assert await listed(store, function_id=FUNCTION, begun=True, before=run_id(6), limit=1) == [2]
+    assert await listed(store, begun=True) == [7, 6, 2, 1]

@@ -204,3 +204,27 @@ def test_a_function_with_labels_waits_for_a_worker_that_has_them(database: str, 
             assert "limited/labelled" not in worker.connected(client).function_ids
             all_completed(client, [run_id])
         assert {pid for *_, pid in noted(effects)} == {str(other.pid)}
+
+
+def test_a_run_that_counts_to_its_end_keeps_others_out_while_it_sleeps(database: str, tmp_path: Path) -> None:
+    effects = tmp_path / "effects"
+    with running(Server(database, tmp_path), APP, EFFECTS=str(effects)) as (client, worker):
+        runs = sent(client, "limited/whole", *({"user": n % 2} for n in range(6)))
+        until(lambda: len(noted(effects)) >= 4, "the first ones sleep")
+        worker.server.kill()
+        worker.server.start()
+        all_completed(client, runs)
+        until(lambda: not shown_limits(worker.server), "every slot is given back")
+    for user in (0, 1):
+        bodies = [run_id for what, of, run_id, _ in noted(effects) if what == "begin" and of == f"whole {user}"]
+        assert bodies == [run_id for run_id in dict.fromkeys(bodies) for _ in range(2)]
+        assert len(bodies) == 6
+
+
+def test_h29_a_child_that_could_never_start_is_a_typed_error_of_its_step(database: str, tmp_path: Path) -> None:
+    effects = tmp_path / "effects"
+    with running(Server(database, tmp_path), APP, EFFECTS=str(effects)) as (client, _):
+        (stuck,) = sent(client, "limited/parent", {"user": 1, "child": 1})
+        (free,) = sent(client, "limited/parent", {"user": 2, "child": 3})
+        assert ended(client, stuck).output == "LIMIT_DEADLOCK"
+        assert ended(client, free).output == "whole 3"

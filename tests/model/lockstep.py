@@ -141,6 +141,7 @@ async def _history(store: FullStore, env: str, rng: Random) -> dict[str, Any]:
         statuses=tuple(rng.sample([int(status) for status in RunStatus], rng.choice((0, 0, 1, 4)))),
         event_id=rng.choice(("", "", "", *EVENTS)),
         parent_id=rng.choice(("", "", "", *RUNS)),
+        begun=rng.random() < 0.2,
         from_ms=rng.choice((None, None, NOW + 2)),
         until_ms=rng.choice((None, None, NOW + 4)),
         before=rng.choice(("", "", *RUNS)),

@@ -49,8 +49,21 @@ async def check(world: World) -> None:
     for (_, run_id), waits in tables.wait.items():
         if states[run_id].run.status not in _LIVE:
             world.problem(f"run {run_id} has ended, but its waits are left: {list(waits.values())}")
+    _slots(world, states)
     if tables.cursor:
         world.problem(f"events are not served: {list(tables.cursor.values())[:3]}")
+
+
+def _slots(world: World, states: dict[str, RunState]) -> None:
+    """What ended holds no slot, and what holds one executes."""
+    server = world.network.server
+    if server is None:
+        return
+    node = server[1]["RunService"]._node
+    for run_id, limits in {**node.resting.held, **node.resting.kept, **node.resting.keeping}.items():
+        resident = node.residents.get(run_id)
+        if states[run_id].run.status not in _LIVE or resident is None or not resident.executing:
+            world.problem(f"run {run_id} does not execute, and holds {limits}")
 
 
 def _stuck(world: World, state: RunState) -> None:

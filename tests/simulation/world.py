@@ -91,6 +91,10 @@ class World:
         self.worker_count = max(rng.choice((1, 2, 3)), self.story.workers_least)
         taste = options.taste or self.story.taste
         self.programs: list[Program] = Generator(random.Random(f"programs {seed}"), taste).suite(options.programs)
+        limits = random.Random(f"limits {seed}")
+        for program in self.programs:
+            if limits.random() < 0.4:
+                program["concurrency"] = limits.choice((1, 2, 5))
         self.by_name = {program["name"]: program for program in self.programs}
         self.board = Board(self.network, self._hint_lost) if options.nodes > 1 else None
         self.server: ServerProcess | None = None  # the one started last

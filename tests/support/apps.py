@@ -48,6 +48,7 @@ def build(name: str, programs: list[Program], world: World, number: int = 1) -> 
             retries=Retry(attempts=program["attempts"], initial=0.2, factor=2, max=2),
             timeout=_seconds(program.get("timeout_ms")),
             start_timeout=_seconds(program.get("start_timeout_ms")),
+            concurrency=program.get("concurrency", ()),
         )(_function(program, world, number))
     return app
 

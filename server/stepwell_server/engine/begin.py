@@ -7,7 +7,7 @@ from typing import Any
 
 import orjson
 
-from stepwell_server.engine import admission, expressions, ingest, matching, sending
+from stepwell_server.engine import admission, expressions, ingest, limits, matching, sending
 from stepwell_server.engine.advance import Frame
 from stepwell_server.engine.draft import Draft
 from stepwell_server.engine.failures import failure_json
@@ -129,20 +129,6 @@ def invoke(
         _reject(frame, draft, key, StepKind.INVOKE, function_id, error or InvalidError("FUNCTION_NOT_FOUND", key))
         return
     child_id = ids.run_id_for_child(resident.env, resident.run_id, key)
-    due = frame.now + timeout_ms if timeout_ms else None
-    wait = _row(
-        frame,
-        resident,
-        key,
-        StepKind.INVOKE,
-        target=function_id,
-        due=due,
-        child=child_id,
-        detached=detached,
-        input_hash=input_hash,
-    )
-    if not open_wait(frame, draft, wait):
-        return
     child = RunRow(
         resident.env,
         child_id,
@@ -171,6 +157,25 @@ def invoke(
         None,
         metadata,
     )
+    free = detached or key in (resident.open or ())  # … as it is where the command comes twice
+    stuck = "" if free else limits.deadlock(frame.node, frame.env, function, child, resident.run)
+    if stuck:
+        _reject(frame, draft, key, StepKind.INVOKE, function_id, InvalidError("LIMIT_DEADLOCK", stuck))
+        return
+    due = frame.now + timeout_ms if timeout_ms else None
+    wait = _row(
+        frame,
+        resident,
+        key,
+        StepKind.INVOKE,
+        target=function_id,
+        due=due,
+        child=child_id,
+        detached=detached,
+        input_hash=input_hash,
+    )
+    if not open_wait(frame, draft, wait):
+        return
     if draft.children is None:
         draft.children = []
     at_once = frame.node.cluster is None

@@ -134,7 +134,7 @@ async def _queued_in_line(node: Node, row: ReadyRow) -> None:
 def _has_room(node: Node, env: Environment, row: ReadyRow) -> bool:
     """Whether a run that is queued will be taken here at once, after those that wait here already."""
     free = sum(session.free for session in env.serving.get(row.function_id, ()) if session.free > 0)
-    waiting, more = node.queue.backlog(env.name, row.function_id, row.line) if free else (0, False)
+    waiting, more = node.queue.backlog(env.name, row.function_id, row.lane) if free else (0, False)
     return free > waiting and not more
 
 
@@ -328,6 +328,8 @@ def _taken(result: CommitResult, argument: tuple[Node, Session, Queued, Take, Se
         return
     if node.tally is not None:
         node.tally.queued(row, node.clock.now_ms())
+    if node.resting.keeping:
+        limits.started(node, row.run_id)
     if waits:
         ring(node, waits)
     if item.state is None:
@@ -350,7 +352,7 @@ def ring(node: Node, waits: Sequence[WaitRow]) -> None:
 def not_taken(node: Node, session: Session, env: str, run_id: str, function_id: str) -> None:
     """A place was reserved for a run that is not to be had. What came for the run meanwhile looks for it anew."""
     came = node.arriving.pop(run_id, None)
-    if node.resting.held:
+    if node.resting.held or node.resting.keeping:
         limits.release(node, run_id)
     not_coming(node, session, run_id)
     for then in came or ():

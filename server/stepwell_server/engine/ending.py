@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from stepwell_server.engine import dispatch, fence, wake
+from stepwell_server.engine import dispatch, fence, limits, wake
 from stepwell_server.engine.failures import failure_json, of_child
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Resident, Session
@@ -189,6 +189,8 @@ def _ended_now(result: CommitResult, argument: tuple[Node, Session, Resident, Ou
 
 def ended(node: Node, resident: Resident, end: End, parent: OutcomeRow | None) -> None:
     """A run has ended: its place, its parent, and who watches it."""
+    if node.resting.kept:
+        limits.ended(node, resident.run_id)
     dispatch.forget(node, resident)
     if parent is not None:
         wake.child_ended(node, parent)
@@ -223,6 +225,8 @@ async def end_unowned(node: Node, state: RunState, status: RunStatus, failure: b
     result = await node.lane.apply(commit)
     if result.verdict is not Verdict.APPLIED:
         return False
+    if node.resting.kept:
+        limits.ended(node, run.id)
     if parent is not None:
         wake.child_ended(node, parent)
     dispatch.ring(node, commit.waits)

@@ -24,7 +24,7 @@ from stepwell_server.model.event import EventRow
 from stepwell_server.model.flow import Flow
 from stepwell_server.model.function import FunctionSpec
 from stepwell_server.model.run import Priority, ReadyRow, Reline, RunRow
-from stepwell_server.ports.limiter import Ask, Held
+from stepwell_server.ports.limiter import Ask, Held, Slot
 from stepwell_server.ports.queue import Queued
 from stepwell_server.ports.store import RunState
 
@@ -70,6 +70,7 @@ def start(
     assert flow is not None, "nobody asks for a function without limits"
     asked: dict[str, Queued] = {}
     asks: list[Ask] = []
+    whole: dict[str, tuple[Slot, ...]] = {}
     stale: list[Queued] = []
     for item in items:
         row = item.row
@@ -79,15 +80,16 @@ def start(
         need = lines.needs(env.name, function, row.line)
         asked[row.run_id] = item
         pace = need.pace if row.priority == _NEW else None
+        if need.whole:
+            whole[row.run_id] = need.whole
         asks.append(Ask(row.run_id, need.executing + need.whole, pace))
 
     def answered(ask: Ask, held: Held | None) -> None:
         item = asked[ask.run_id]
-        line = (env.name, function.id, item.row.line)
+        line = (env.name, function.id, item.row.lane)
         if held is None:
             node.resting.woken.discard(line)
-            if ask.slots:
-                node.resting.held[ask.run_id] = tuple(slot.limit for slot in ask.slots)
+            _note(node, ask, whole.get(ask.run_id, ()))
             granted(item)
         else:
             node.queue.put_back(item, rest=True)
@@ -100,6 +102,25 @@ def start(
         refused(item)
     if stale:
         _reline_soon(node, env, function, stale)
+
+
+def _note(node: Node, ask: Ask, whole: tuple[Slot, ...]) -> None:
+    """What a start was granted."""
+    executing = tuple(slot.limit for slot in ask.slots if slot not in whole)
+    if executing:
+        node.resting.held[ask.run_id] = executing
+    had = node.resting.kept.get(ask.run_id, ())
+    new = tuple(slot.limit for slot in whole if slot.limit not in had)
+    if new:
+        node.resting.keeping[ask.run_id] = new
+
+
+def started(node: Node, run_id: str) -> None:
+    """A start is durable: what counts the run to its end counts it now, also after a crash."""
+    resting = node.resting
+    new = resting.keeping.pop(run_id, None)
+    if new is not None:
+        resting.kept[run_id] = resting.kept.get(run_id, ()) + new
 
 
 def _rest(node: Node, line: Line, row: ReadyRow, held: Held) -> None:
@@ -128,12 +149,10 @@ def _waiting(node: Node, limit: str) -> Waiting:
 
 
 def pushed(node: Node, row: ReadyRow) -> None:
-    """A run that has begun is queued: where its line rests it goes before those with new runs alone (H14c)."""
-    line = (row.env, row.function_id, row.line)
-    waiting = node.resting.waiting.get(node.resting.lines.get(line, ""))
-    names = waiting.lines.get(line[:2]) if waiting is not None else None
-    if names is not None and row.line in names:
-        names.move_to_end(row.line, last=False)
+    """A run that has begun is queued: where its line rests for new runs it asks all the same (H14c)."""
+    line = (row.env, row.function_id, row.lane)
+    if line in node.resting.lines:
+        _wake(node, line)
 
 
 # -- runs in a worker's memory -------------------------------------------------------------------------------------
@@ -188,11 +207,47 @@ def count(node: Node, run: RunRow) -> None:
         node.limiter.count(run.id, slots)
 
 
+def keep(node: Node, function: FunctionSpec, run: RunRow) -> None:
+    """A run has started and not ended: it counts to its end."""
+    if function.flow is not None and lines.fits(function.flow, run.line):
+        whole = lines.needs(run.env, function, run.line).whole
+        node.resting.kept[run.id] = tuple(slot.limit for slot in whole)
+        node.limiter.count(run.id, whole)
+
+
 def release(node: Node, run_id: str) -> None:
     """A run executes no more, or is not taken after all."""
-    limits = node.resting.held.pop(run_id, None)
+    resting = node.resting
+    limits = resting.held.pop(run_id, ()) + resting.keeping.pop(run_id, ())
+    if limits:
+        node.limiter.release(run_id, limits)
+
+
+def ended(node: Node, run_id: str) -> None:
+    """A run has ended: it counts no more."""
+    limits = node.resting.kept.pop(run_id, None)
     if limits is not None:
         node.limiter.release(run_id, limits)
+
+
+def deadlock(node: Node, env: Environment, function: FunctionSpec, child: RunRow, parent: RunRow) -> str:
+    """Why a run that its parent waits for could never start: the parent, and who waits for that one, hold every slot of
+    a limit to their ends (H29). Empty where it could."""
+    flow, kept = function.flow, node.resting.kept
+    if flow is None or not kept or function.id not in env.limited:
+        return ""
+    waiting = {parent.id}
+    above = node.residents.get(parent.parent_id or "")
+    while above is not None and above.run_id not in waiting:
+        waiting.add(above.run_id)
+        above = node.residents.get(above.run.parent_id or "")
+    for slot in lines.needs(env.name, function, line_of(env, flow, child, None)).whole:
+        if sum(slot.limit in kept.get(run_id, ()) for run_id in waiting) >= slot.bound:
+            name = lines.parse(slot.limit)
+            label = lines.shown(name, lines.key_of(flow, name))
+            held = f"limit {label}: all {slot.bound} are held by this run, or by those that wait for it"
+            return f"{held}, to their end: {function.id} could never start"
+    return ""
 
 
 # -- waking --------------------------------------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 A line is text: a mark of the key expressions and the values they have for the run, as JSON. A limit's id names the
 environment, how it counts, its scope and the value; limits of a wider scope than the function are the same wherever
-the values are, whatever the expressions.
+the values are, whatever the expressions. A function without keys has the line "", unless a limit counts its runs to
+their end: those are found by their line.
 """
 
 from __future__ import annotations
@@ -55,17 +56,18 @@ def keys(flow: Flow) -> tuple[str, ...]:
 
 @lru_cache(maxsize=4_096)
 def mark(flow: Flow) -> str:
-    """What the lines of these expressions begin with; empty where there are none."""
+    """What the lines of these expressions begin with; empty where nothing needs a line."""
     names = keys(flow)
-    return _hash(orjson.dumps(names).decode(), _MARK // 2) if names else ""
+    needed = names or any(limit.hold is Hold.RUN for limit in flow.concurrency)
+    return _hash(orjson.dumps(names).decode(), _MARK // 2) if needed else ""
 
 
 def line_of(flow: Flow, event: Callable[[], dict[str, Any]], noted: Noted) -> str:
     """The line of a run that an event (as conditions see it) starts. A key that fails has the value null."""
-    names = keys(flow)
-    if not names:
+    if not mark(flow):
         return ""
-    value = event()
+    names = keys(flow)
+    value = event() if names else {}
     return mark(flow) + orjson.dumps([_key_value(name, value, noted) for name in names]).decode()
 
 
@@ -85,7 +87,7 @@ def _key_value(name: str, event: dict[str, Any], noted: Noted) -> Any:
 
 def fits(flow: Flow, line: str) -> bool:
     """Whether a line was made by the expressions that the function has now."""
-    return line.startswith(mark(flow)) if keys(flow) else True
+    return line.startswith(mark(flow))
 
 
 def needs(env: str, function: FunctionSpec, line: str) -> Needs:

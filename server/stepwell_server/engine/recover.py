@@ -13,6 +13,8 @@ from stepwell_server.engine.register import refresh
 from stepwell_server.engine.residents import Resident, Session
 from stepwell_server.model.commit import Commit, CommitResult, Verdict
 from stepwell_server.model.errors import UnavailableError
+from stepwell_server.model.flow import Hold
+from stepwell_server.model.function import FunctionSpec
 from stepwell_server.model.journal import INNER
 from stepwell_server.model.notes import Mismatched
 from stepwell_server.model.run import Move, PausedReason, ReadyRow, RunRow, RunStatus
@@ -49,12 +51,33 @@ async def count_held(node: Node, env: str) -> None:
 
     A status is written lazily: of a run that is parked only its worker knows, until it is back or its lease is over.
     """
-    if not node.environment(env).limited:
+    limited = node.environment(env).limited
+    if not limited:
         return
+    for function in limited.values():
+        await _count_started(node, env, function)
     for session in await node.store.sessions(env):
         for row in await held_by(node, env, session.id):
             if row.status in (RunStatus.RUNNING, RunStatus.PARKED):
                 limits.count(node, row)
+
+
+async def _count_started(node: Node, env: str, function: FunctionSpec) -> None:
+    """Runs that count to their end, by a limit that holds for a whole run."""
+    if function.flow is None or all(limit.hold is not Hold.RUN for limit in function.flow.concurrency):
+        return
+    before = ""
+    while True:
+        wanted = RunFilter(function_id=function.id, begun=True, before=before, limit=_PAGE)
+        page = await node.history.list_runs(env, wanted)
+        for row in page:
+            limits.keep(node, function, row)
+            if row.status == RunStatus.QUEUED:
+                # Others wait for what it holds: it must not stand unread behind them.
+                node.queue.push(dispatch.place(row), None)
+        if len(page) < _PAGE:
+            return
+        before = page[-1].id
 
 
 async def requeue_rows(

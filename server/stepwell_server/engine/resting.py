@@ -26,14 +26,16 @@ class Waiting:
 class Resting:
     """The limits of a node.
 
-    held: by run, the limits of which it holds a slot until it executes no more. kept: until it has ended. waiting: by
-    limit. lines: on which limit each line rests. woken: lines that asked for nothing since they rested. due: when lines
-    that rest for the pace of a limit may start. freed: how often limits were freed, whose waiters are not woken yet.
+    held: by run, the limits of which it holds a slot until it executes no more. kept: until it has ended; keeping: from
+    when it has started, which is on its way to the store. waiting: by limit. lines: on which limit each line rests.
+    woken: lines that asked for nothing since they rested. due: when lines that rest for the pace of a limit may start.
+    freed: how often limits were freed, whose waiters are not woken yet.
     """
 
     def __init__(self) -> None:
         self.held: dict[str, tuple[str, ...]] = {}
         self.kept: dict[str, tuple[str, ...]] = {}
+        self.keeping: dict[str, tuple[str, ...]] = {}
         self.waiting: dict[str, Waiting] = {}
         self.lines: dict[Line, str] = {}
         self.woken: set[Line] = set()

@@ -40,8 +40,9 @@ def held(node: Node, run: RunRow) -> Reason | None:
         return None
     need = lines.needs(run.env, function, run.line)
     slots = need.executing + need.whole
+    has = node.resting.held.get(run.id, ()) + node.resting.kept.get(run.id, ())
     for slot, use in zip(slots, node.limiter.use([slot.limit for slot in slots]), strict=True):
-        if use.used >= slot.bound and run.id not in node.resting.held and run.id not in node.resting.kept:
+        if use.used >= slot.bound and use.limit not in has:
             return Reason(f"limit {_label(function.flow, use.limit)}: {use.used} of {slot.bound} in use", 0)
     if need.pace is not None and not run.turn:
         (use,) = node.limiter.use([need.pace.limit])

@@ -74,7 +74,7 @@ class RunRow(NamedTuple):
     failure: JSON of a Failure. metadata: JSON object or empty.
     priority, queued_ms: while it is QUEUED its place in the order of its function: by (priority, queued_ms, id), lowest
     first. That status alone puts a run into the queue; in any other the two mean nothing.
-    line: the values of the keys that its function's limits go by, as text (engine/lines.py); "" where it has no keys.
+    line: the values of the keys that its function's limits go by, as text (engine/lines.py); "" where it needs none.
     """
 
     env: str
@@ -196,6 +196,11 @@ class End(NamedTuple):
     failure: bytes | None
 
 
+_NEW = int(Priority.NEW)
+BEGUN = "\x7f"
+"""Ends no line: those end with JSON."""
+
+
 class ReadyRow(NamedTuple):
     """A QUEUED run's place in the order of its line (see RunRow)."""
 
@@ -205,3 +210,9 @@ class ReadyRow(NamedTuple):
     priority: int
     queued_ms: int
     line: str = ""
+
+    @property
+    def lane(self) -> str:
+        """Its line, but runs of a key that have begun have one of their own: they need less than new ones, and may
+        hold the very slot that those wait for."""
+        return self.line + BEGUN if self.line and self.priority != _NEW else self.line

@@ -162,8 +162,8 @@ class Homes(Protocol):
 class RunFilter:
     """All must fit; empty or None fits always. before: only ids smaller than this (the page token). newest first.
 
-    session_id: only live runs that this session holds. event_id: only runs whose id is derived from the event (it
-    carries the event's time). payloads: with input and output.
+    session_id: only live runs that this session holds. begun: only live runs in a line that have started. event_id:
+    only runs whose id is derived from the event (it carries the event's time). payloads: with input and output.
     """
 
     function_id: str = ""
@@ -172,6 +172,7 @@ class RunFilter:
     event_id: str = ""
     parent_id: str = ""
     session_id: str = ""
+    begun: bool = False
     from_ms: int | None = None
     until_ms: int | None = None
     before: str = ""
@@ -187,6 +188,7 @@ class RunFilter:
             and (not self.event_id or (row.event_id == self.event_id and row.id[4:16] == self.event_id[4:16]))
             and self.parent_id in ("", row.parent_id)
             and (not self.session_id or (row.ended_ms is None and row.session_id == self.session_id))
+            and (not self.begun or (row.line != "" and row.started_ms is not None and row.ended_ms is None))
             and (self.from_ms is None or row.created_ms >= self.from_ms)
             and (self.until_ms is None or row.created_ms < self.until_ms)
         )

@@ -7,7 +7,7 @@ import os
 from typing import Any
 
 from effects import instance
-from stepwell import App, Concurrency, Event, Step, Throttle, current_step
+from stepwell import App, Concurrency, Event, InvokeError, Step, Throttle, current_step
 
 app = App("limited")
 BODY_S = float(os.environ.get("BODY_S", "0.01"))
@@ -66,6 +66,24 @@ async def paced(step: Step, event: Event[Any]) -> str:
 async def urgent(step: Step, event: Event[Any]) -> int:
     await step.run(work, f"urgent {event.data['ahead']}")
     return event.data["ahead"]
+
+
+WHOLE = Concurrency(1, "event.data.user", scope="app", hold="run")
+
+
+@app.function(on="limited/whole", concurrency=WHOLE)
+async def whole(step: Step, event: Event[Any]) -> str:
+    await step.run(work, f"whole {event.data['user']}", name="before")
+    await step.sleep("300ms")
+    return await step.run(work, f"whole {event.data['user']}", name="after")
+
+
+@app.function(on="limited/parent", concurrency=WHOLE)
+async def parent(step: Step, event: Event[Any]) -> str:
+    try:
+        return await step.invoke(whole, {"user": event.data["child"]})
+    except InvokeError as error:
+        return error.failure.reason if error.failure is not None else ""
 
 
 @app.function(on="limited/labelled", labels={"gpu": "a100"})

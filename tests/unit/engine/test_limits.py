@@ -6,10 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
+import orjson
+import pytest
 from stepwell_server.adapters.local.clock import SystemClock
-from stepwell_server.engine import clockwork, control, dispatch, recover, sessions, wake
+from stepwell_server.engine import begin, clockwork, conclude, control, dispatch, ending, recover, sessions, wake
 from stepwell_server.model.commit import Commit
-from stepwell_server.model.flow import Concurrency, Flow, Scope, Throttle
+from stepwell_server.model.flow import Concurrency, Flow, Hold, Scope, Throttle
 from stepwell_server.model.run import End, Move, Priority, ReadyRow, RunStatus, Take
 
 from tests.unit.engine.rig import APP, ENV, Rig, Worker, rig
@@ -36,9 +38,18 @@ def audit(world: Rig, *workers: Worker) -> None:
     assert executing - unwinding <= held <= executing
 
 
+class Ticking(SystemClock):
+    """No two looks at it are the same, so that runs stand in the queue in the order in which they came."""
+
+    def now_ms(self) -> int:
+        self.offset_ms += 1
+        return super().now_ms()
+
+
 @asynccontextmanager
 async def limited(flow: Flow, **hello: Any) -> AsyncIterator[tuple[Rig, Worker]]:
     async with rig() as world:
+        world.node.clock = Ticking()
         worker = await world.connect(flow=flow, **hello)
         yield world, worker
 
@@ -362,6 +373,7 @@ async def test_h27_after_a_start_what_live_sessions_hold_counts_before_anything_
     async with limited(one()) as (world, worker):
         first, second = await world.start(), await world.start()
         async with rig("next", world.store) as after:
+            after.node.clock = world.node.clock
             await recover.count_held(after.node, ENV)
             after.node.queue.learn(ENV, f"{APP}/f")
             other = await after.connect(flow=one(), instance="other")
@@ -380,6 +392,7 @@ async def test_h27_a_worker_that_does_not_come_back_after_a_start_leaves_no_slot
     async with limited(one()) as (world, worker):
         first, second = await world.start(), await world.start()
         async with rig("next", world.store) as after:
+            after.node.clock = world.node.clock
             await recover.count_held(after.node, ENV)
             after.node.queue.learn(ENV, f"{APP}/f")
             other = await after.connect(flow=one(), instance="other")
@@ -431,3 +444,161 @@ async def test_a_run_that_sends_although_it_was_believed_parked_counts() -> None
         worker.end(first)
         await world.settle()
         assert worker.executing() == {third}
+
+
+WHOLE = Flow((Concurrency(1, hold=Hold.RUN),))
+
+
+async def test_a_run_that_counts_to_its_end_keeps_its_slot_while_it_sleeps() -> None:
+    async with limited(WHOLE) as (world, worker):
+        first, second = await world.start(), await world.start()
+        worker.sleep(first)
+        await world.settle()
+        assert worker.executing() == set()
+        worker.release(first)
+        await world.settle()
+        await wake_up(world, first)
+        assert worker.executing() == {first}
+        assert holders(world) == {f"{ENV}|run|function {APP}/f|": {first}}
+        worker.end(first)
+        await world.settle()
+        assert worker.executing() == {second}
+        worker.end(second)
+        await world.settle()
+        assert not holders(world)
+        assert not world.node.resting.kept
+
+
+async def test_a_run_that_counts_to_its_end_gives_its_slot_back_however_it_ends() -> None:
+    async with limited(WHOLE) as (world, worker):
+        runs = [await world.start() for _ in range(5)]
+        assert worker.executing() == {runs[0]}
+        await control.cancel(world.node, ENV, runs[1], "")  # never started
+        await control.cancel(world.node, ENV, runs[0], "")
+        frame = worker.frame()
+        conclude.cancelled(frame, runs[0], worker.turn(runs[0]), 1)
+        frame.finish()
+        await world.settle()
+        assert worker.executing() == {runs[2]}
+        frame = worker.frame()
+        conclude.fail(frame, runs[2], worker.turn(runs[2]), 1, {"type": "ValueError", "message": "no"}, 1, None)
+        frame.finish()
+        await world.settle()
+        assert worker.executing() == {runs[3]}
+        ending.fail_now(world.node, worker.session, world.node.residents[runs[3]], "JOURNAL_FULL", "full", 1)
+        await world.settle()
+        assert worker.executing() == {runs[4]}
+        worker.sleep(runs[4])
+        worker.release(runs[4])
+        await world.settle()
+        state = (await world.store.load(ENV, [runs[4]]))[runs[4]]
+        assert await ending.end_unowned(world.node, state, RunStatus.CANCELLED, b"{}")
+        await world.settle()
+        assert not holders(world)
+
+
+async def test_h27_after_a_start_runs_that_count_to_their_end_count_though_no_session_holds_them() -> None:
+    async with limited(WHOLE) as (world, worker):
+        first, second = await world.start(), await world.start()
+        worker.sleep(first)
+        worker.release(first)
+        await world.settle()
+        assert world.row(first).session_id is None
+        async with rig("next", world.store) as after:
+            after.node.clock = world.node.clock
+            await recover.count_held(after.node, ENV)
+            after.node.queue.learn(ENV, f"{APP}/f")
+            other = await after.connect(flow=WHOLE, instance="other")
+            assert not other.executing()
+            await wake_up(after, first)
+            other.end(first)
+            await after.settle()
+            assert other.executing() == {second}
+
+
+async def test_a_start_that_is_not_to_be_had_keeps_nothing() -> None:
+    async with limited(WHOLE) as (world, worker):
+        taking = world.store.hold(lambda commit: isinstance(commit.decider, Take))
+        first, second = await world.start(), await world.start()
+        assert len(world.node.resting.keeping) == 1
+        await world.store.memory.commit([Commit(ENV, ends=[end_of(world, first)])])
+        taking.release()
+        await world.settle()
+        assert worker.executing() == {second}
+        assert holders(world) == {f"{ENV}|run|function {APP}/f|": {second}}
+
+
+async def invoked(world: Rig, worker: Worker, run_id: str, function: str, user: str, *, detached: bool = False) -> Any:
+    """The outcome that an invoke has at once, if it has one."""
+    frame = worker.frame()
+    data = orjson.dumps({"user": user})
+    begin.invoke(frame, run_id, worker.turn(run_id), "call", f"{APP}/{function}", data, "", 0, detached, b"")
+    frame.finish()
+    await world.settle()
+    return world.outcomes(run_id).get("call")
+
+
+async def test_h29_a_child_that_needs_what_its_parent_holds_to_its_end_is_a_typed_error() -> None:
+    flow = Flow((Concurrency(1, "event.data.user", Scope.APP, Hold.RUN),))
+    async with limited(flow, functions=("f", "g")) as (world, worker):
+        (parent,) = await begun(world, "a")
+        outcome = await invoked(world, worker, parent, "g", "a")
+        failure = orjson.loads(outcome.failure)
+        assert failure["reason"] == "LIMIT_DEADLOCK"
+        assert failure["message"].startswith('limit user="a": all 1 are held by this run')
+        assert failure["non_retriable"]
+        assert len(world.store.memory.tables.run) == 1
+
+
+@pytest.mark.parametrize(("user", "detached"), [("b", False), ("a", True)])
+async def test_h29_a_child_that_can_start_is_no_error(user: str, detached: bool) -> None:
+    flow = Flow((Concurrency(1, "event.data.user", Scope.APP, Hold.RUN),))
+    async with limited(flow, functions=("f", "g")) as (world, worker):
+        (parent,) = await begun(world, "a")
+        assert await invoked(world, worker, parent, "g", user, detached=detached) is None
+        assert len(world.store.memory.tables.run) == 2
+
+
+async def test_h29_whoever_waits_for_the_parent_counts_too() -> None:
+    flow = Flow((Concurrency(2, "event.data.user", Scope.APP, Hold.RUN),))
+    async with limited(flow, functions=("f", "g")) as (world, worker):
+        (first,) = await begun(world, "a")
+        assert await invoked(world, worker, first, "g", "a") is None
+        (second,) = worker.executing() - {first}
+        outcome = await invoked(world, worker, second, "f", "a")
+        assert orjson.loads(outcome.failure)["reason"] == "LIMIT_DEADLOCK"
+
+
+async def test_a_run_that_has_begun_need_not_wait_for_the_pace_of_starts() -> None:
+    for key in ("", "event.data.user"):
+        flow = Flow(throttle=Throttle(1, 3_600_000, key=key))
+        async with limited(flow) as (world, worker):
+            await world.send("on/f", {"user": "a"})
+            await world.send("on/f", {"user": "a"})
+            (first,) = worker.executing()
+            worker.sleep(first)
+            worker.release(first)
+            await world.settle()
+            await wake_up(world, first)
+            assert worker.executing() == {first}
+
+
+async def test_a_suspect_that_counts_to_its_end_is_not_stuck_behind_those_that_wait_for_its_slot() -> None:
+    async with limited(WHOLE) as (world, worker):
+        first, second = await world.start(), await world.start()
+        await worker.lost()
+        other = await world.connect(flow=WHOLE, instance="other")
+        assert other.executing() == {first}
+        await other.lost()
+        last = await world.connect(flow=WHOLE, instance="last")
+        assert world.row(first).losses == 2
+        due_in_ms = world.row(first).queued_ms - world.node.clock.now_ms()
+        clock = world.node.clock
+        assert isinstance(clock, SystemClock)
+        clock.offset_ms += max(due_in_ms, 0) + 1
+        dispatch.pump(world.node, world.node.environment(ENV))
+        await world.settle()
+        assert last.executing() == {first}
+        last.end(first)
+        await world.settle()
+        assert last.executing() == {second}

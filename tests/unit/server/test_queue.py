@@ -219,3 +219,43 @@ async def test_lines_that_rest_and_are_too_many_for_the_memory_are_read_when_the
         assert popped(queue) == [f"run_{n}"]
         queue.settled(place(n, f"k{n}"))
     assert not queue._functions
+
+
+async def test_runs_of_a_key_that_have_begun_do_not_rest_with_its_new_ones() -> None:
+    queue = LocalQueue(SlowStore())
+    keyed(queue, "a", 1, 2)
+    (first,) = queue.pop(ENV, FUNCTION, 1)
+    queue.put_back(first, rest=True)
+    keyed(queue, "a", 8, priority=int(Priority.RESUMED))
+    keyed(queue, "a", 9, priority=int(Priority.SUSPECT))
+    (resumed, suspect) = queue.pop(ENV, FUNCTION, 9)
+    assert [resumed.row, suspect.row] == [
+        place(8, "a", priority=Priority.RESUMED), place(9, "a", priority=Priority.SUSPECT),
+    ]  # fmt: skip
+    queue.put_back(suspect)
+    queue.settled(resumed.row)
+    assert popped(queue) == ["run_9"]
+    queue.settled(suspect.row)
+    assert queue.wake(ENV, FUNCTION, "a")
+    assert popped(queue) == ["run_1", "run_2"]
+
+
+async def test_what_is_read_of_a_key_is_parted_by_whether_it_has_begun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "_KEYED_WINDOW", 4)
+    monkeypatch.setattr(local, "_PAGE_ROWS", 2)
+    begun = [place(n, "a", priority=Priority.RESUMED) for n in range(8)]
+    store = SlowStore(*begun, *(place(n, "a") for n in range(20, 30)), place(40, "a", priority=Priority.SUSPECT))
+    store.may_answer.set()
+    queue = queue_of(store)
+    found: list[str] = []
+    reads = 0
+    while queue.head(ENV, FUNCTION) is not None:
+        reads += 1
+        assert reads < 100
+        await queue.refill(ENV, FUNCTION)
+        for item in queue.pop(ENV, FUNCTION, 3):
+            found.append(item.row.run_id)
+            store.rows.remove(item.row)
+            queue.settled(item.row)
+    assert sorted(found) == sorted(f"run_{n}" for n in (*range(8), *range(20, 30), 40))
+    assert found.index("run_7") < found.index("run_29")

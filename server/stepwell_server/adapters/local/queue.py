@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from itertools import groupby
 from operator import attrgetter
 
-from stepwell_server.model.run import Priority, ReadyRow
+from stepwell_server.model.run import BEGUN, Priority, ReadyRow
 from stepwell_server.ports.queue import Backlog, Head, Queued
 from stepwell_server.ports.store import RunState, Store
 
@@ -174,10 +174,10 @@ class LocalQueue:
 
     def push(self, row: ReadyRow, state: RunState | None) -> None:
         function = self._function(row.env, row.function_id)
-        line = self._line(row.env, function, row.line)
+        line = self._line(row.env, function, row.lane)
         if line is None:
             # It is read when its line wakes, or with the lines that nobody pushed.
-            function.unread = function.unread or row.line not in function.resting
+            function.unread = function.unread or row.lane not in function.resting
             return
         if row.run_id in line.known:
             return
@@ -206,7 +206,7 @@ class LocalQueue:
         taken: list[Queued] = []
         while len(taken) < limit and (line := function.first()) is not None:
             priority, queued_ms, run_id = heapq.heappop(line.heap)
-            row = ReadyRow(env, run_id, function_id, priority, queued_ms, line.name)
+            row = ReadyRow(env, run_id, function_id, priority, queued_ms, line.name.removesuffix(BEGUN))
             taken.append(Queued(row, function.states.pop(run_id, None)))
             if line.name and priority == _NEW:
                 self._rounds[env] = max(self._rounds.get(env, 0), line.round)
@@ -217,14 +217,14 @@ class LocalQueue:
     def put_back(self, queued: Queued, *, rest: bool = False) -> None:
         row = queued.row
         function = self._function(row.env, row.function_id)
-        line = function.lines.get(row.line)
+        line = function.lines.get(row.lane)
         assert line is not None, "a line stays while one of its runs is popped"
         heapq.heappush(line.heap, (row.priority, row.queued_ms, row.run_id))
         function.hungry.pop(line.name, None)
         if queued.state is not None:
             function.states[row.run_id] = queued.state
         if rest:
-            function.resting[row.line] = None
+            function.resting[row.lane] = None
             if len(function.lines) > _LINES // 2 and len(line.heap) == len(line.known):
                 for _, _, run_id in line.heap:
                     function.states.pop(run_id, None)
@@ -253,10 +253,10 @@ class LocalQueue:
             return
         if function.reading:
             function.gone.add(row.run_id)
-        line = function.lines.get(row.line)
+        line = function.lines.get(row.lane)
         if line is not None:
             line.known.discard(row.run_id)
-            if not line.more and not line.heap and not line.known and row.line not in function.resting:
+            if not line.more and not line.heap and not line.known and row.lane not in function.resting:
                 function.forget(line)
         if not (function.lines or function.resting or function.unread or function.reading):
             del self._functions[row.env, row.function_id]
@@ -309,11 +309,17 @@ class LocalQueue:
     async def _read_line(self, env: str, function_id: str, function: _Function, line: _Line) -> None:
         """Reads on in one line; what of it was popped is still in the store."""
         line.missed = False
-        asked = function.window + len(line.known)
-        rows = await self._store.ready(env, function_id, line.name, asked)
+        name = line.name.removesuffix(BEGUN)
+        beside = function.lines.get(name if line.name.endswith(BEGUN) else name + BEGUN)
+        asked = function.window + len(line.known) + (len(beside.known) if beside is not None else 0)
+        rows = [row for row in await self._store.ready(env, function_id, name, asked) if row.line == name]
         if function.lines.get(line.name) is line:
             function.hungry.pop(line.name, None)
-            self._fill(function, line, [row for row in rows if row.line == line.name], asked)
+            mine = [row for row in rows if row.lane == line.name]
+            # Those that have begun come first: where new ones follow there are no more of them.
+            more = len(rows) >= asked and (line.name == name or len(mine) == len(rows))
+            self._fill(function, line, mine, more=more)
+            self._beside(env, function, [row for row in rows if row.lane != line.name])
 
     async def _read_lines(self, env: str, function_id: str, function: _Function) -> None:
         """Reads the lines that nobody pushed, a page at a time; a function without keys has one."""
@@ -328,9 +334,12 @@ class LocalQueue:
         count = 0
         for name, group in groupby(rows, attrgetter("line")):
             count += 1
+            found = list(group)
             line = self._line(env, function, name)
             if line is not None:
-                self._fill(function, line, list(group), asked)
+                mine = [row for row in found if row.lane == name]
+                self._fill(function, line, mine, more=len(found) >= asked)
+                self._beside(env, function, [row for row in found if row.lane != name])
             elif name not in function.resting:
                 function.cursor = name
                 return  # no room for it now
@@ -340,8 +349,15 @@ class LocalQueue:
         if not function.unread:
             function.cursor = ""
 
-    def _fill(self, function: _Function, line: _Line, rows: list[ReadyRow], asked: int) -> None:
-        line.more = len(rows) >= asked or line.missed
+    def _beside(self, env: str, function: _Function, rows: list[ReadyRow]) -> None:
+        """Runs that stand in the same line of the store, and in another one here."""
+        for row in self._share(rows):
+            beside = self._line(env, function, row.lane)
+            if beside is not None and row.run_id not in beside.known and row.run_id not in function.gone:
+                self._add(function, beside, row)
+
+    def _fill(self, function: _Function, line: _Line, rows: list[ReadyRow], *, more: bool) -> None:
+        line.more = more or line.missed
         fresh = [row for row in rows if row.run_id not in line.known and row.run_id not in function.gone]
         share = self._share(fresh)
         line.more = line.more or len(share) < len(fresh)

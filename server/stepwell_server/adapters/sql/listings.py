@@ -27,6 +27,8 @@ def list_runs(env: str, filter_: RunFilter) -> Query:
         where.add("parent_id IS NOT NULL AND parent_id = {}", filter_.parent_id)
     if filter_.session_id:
         where.add("ended_ms IS NULL AND session_id IS NOT NULL AND session_id = {}", filter_.session_id)
+    if filter_.begun:
+        where.add("line <> '' AND started_ms IS NOT NULL AND ended_ms IS NULL")
     if filter_.event_id:
         # The ids of an event's runs carry its time (H21); a run invoked by hand for it need not.
         where.add("event_id = {}", filter_.event_id)
@@ -47,6 +49,8 @@ def list_runs(env: str, filter_: RunFilter) -> Query:
 def _runs(filter_: RunFilter) -> str:
     if filter_.session_id:
         return hinted("runs", "runs_held")
+    if filter_.begun and filter_.function_id:
+        return hinted("runs", "runs_started")
     others = (filter_.function_id, filter_.event_id, filter_.parent_id)
     if filter_.statuses and set(filter_.statuses) <= set(_TROUBLE) and not any(others):
         return hinted("runs", "runs_trouble")

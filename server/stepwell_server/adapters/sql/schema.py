@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 from stepwell_server.model.errors import CorruptError
 
-HEAD = "0004"
+HEAD = "0005"
 BASE = "0000"
 VERSION_TABLE = "stepwell_version"
 READ_VERSION = f"SELECT version_num FROM {VERSION_TABLE}"

@@ -147,6 +147,8 @@ runs = _table(
 _ordered_index("runs_function", runs, "env function_id id")
 # The queue: a status, and the place in the order of each line of a function.
 _ordered_index("runs_queued", runs, "env function_id line priority queued_ms id", f"status = {_QUEUED}")
+# Runs that limits may count until they end: those without a line are in no such index.
+_ordered_index("runs_started", runs, "env function_id id", "line <> '' AND started_ms IS NOT NULL AND ended_ms IS NULL")
 _index("runs_children", runs, "env parent_id id", "parent_id IS NOT NULL")
 _index("runs_trouble", runs, "env id", _TROUBLE)
 # A run that sleeps without a worker is not in it, so a sweep costs what is held, not what is stored.
