@@ -93,8 +93,8 @@ class Gates(Protocol):
         """A run that waits at a gate is durable."""
         ...
 
-    async def due(self, wait: WaitRow) -> None:
-        """A run at a gate is to be looked at."""
+    async def due(self, waits: Sequence[WaitRow]) -> None:
+        """Runs at gates are to be looked at; returns when they were."""
         ...
 
     def freed(self, env_name: str, key: str) -> None:
