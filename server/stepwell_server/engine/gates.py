@@ -12,7 +12,7 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from stepwell_server.engine import joining, loading, matching, singles
+from stepwell_server.engine import gathering, joining, loading, matching, singles
 from stepwell_server.engine.arrivals import Arrival, Plan
 from stepwell_server.engine.node import Environment, Node
 from stepwell_server.engine.serve import Countdown
@@ -101,6 +101,12 @@ class Gates:
         row = gate.row if gate is not None else None
         if key.startswith("single:") and (row is None or singles.next_of(row)):
             self._node.spawn(self._pass_on(env_name, key))
+
+    def until_ms(self, wait: WaitRow) -> int:
+        """When a run that gathers starts, as far as this node knows: a debounce is put off without its wait."""
+        gate = self._gates.get((wait.env, wait.target))
+        held = gathering.of_claim(gate.row) if gate is not None else None
+        return held.due_ms if held is not None and held.run_id == wait.run_id else wait.due_ms or 0
 
     async def _pass_on(self, env_name: str, key: str) -> None:
         node = self._node

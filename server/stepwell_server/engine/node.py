@@ -101,6 +101,10 @@ class Gates(Protocol):
         """A claim was let go of."""
         ...
 
+    def until_ms(self, wait: WaitRow) -> int:
+        """When a run that gathers starts, as far as this node knows: a debounce is put off without its wait."""
+        ...
+
 
 class Node:
     """One server process: its ports, its environments, its sessions. One loop, no locks."""

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from stepwell_server.engine import conclude, ingest, recover
+from stepwell_server.engine import conclude, ingest, query, recover
 from stepwell_server.model.commit import Commit
 from stepwell_server.model.flow import Batch, Debounce, Flow, RateLimit, Singleton, SingletonMode
 from stepwell_server.model.ids import run_id_for_event
@@ -126,6 +126,19 @@ async def test_a_flurry_starts_one_run_with_its_last_event() -> None:
         assert assigned(worker) == [row.id]
         assert world.row(row.id).event_id == third
         assert not any(key.startswith(GATE_KEY) for key in world.waits(row.id))
+
+
+async def test_a_run_that_gathers_says_until_when_though_it_was_put_off() -> None:
+    async with rig() as world:
+        await world.connect(flow=Flow(debounce=Debounce(60_000)))
+        (first,) = await send(world, {})
+        run_id = run_id_for_event(ENV, first, F)
+        await pass_ms(world, 30_000)
+        await send(world, {})
+        now = world.node.clock.now_ms()
+        (reason,) = query.reasons(world.node, (await world.store.load(ENV, [run_id]))[run_id])
+        assert reason.kind is query.Waiting.GATHERING
+        assert now + 59_000 < reason.until_ms <= now + 60_000
 
 
 async def test_a_flurry_without_an_end_starts_after_max_wait() -> None:
