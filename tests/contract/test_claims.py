@@ -124,6 +124,15 @@ async def test_an_event_joins_one_run_of_a_function(store: FullStore) -> None:
     ]
 
 
+async def test_an_event_that_is_only_past_the_first_gate_joins_a_run_later(store: FullStore) -> None:
+    await put(store, members=[member(1, run_id=""), member(2, 1)])
+    await put(store, members=[member(1, run_id=""), member(2, run_id="")])
+    assert await store.joined(ENV, [event_id(1), event_id(2)]) == [member(1, run_id=""), member(2, 1)]
+    await put(store, members=[member(1, 5)])
+    await put(store, members=[member(1, 6)])
+    assert await store.joined(ENV, [event_id(1)]) == [member(1, 5)]
+
+
 async def test_a_run_that_gathered_is_loaded_with_its_events_in_order(store: FullStore) -> None:
     rows = [parked_run(turn=0, event_id=event_id(1), input_encoding=GATHERED), run(2, event_id=event_id(2))]
     await put(store, events=[event(n) for n in (3, 1, 2)], runs=rows, members=[member(n, 1) for n in (2, 3, 1)])

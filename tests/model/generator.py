@@ -104,10 +104,21 @@ def spoiled(commit: Commit) -> bool:
 
 def _once(field: str, rows: list[Any]) -> list[Any]:
     """One operation a row, where a second one on the same row would change it again."""
-    changing = {"numbers", "moves", "takes", "enqueues", "relines", "ends", "settings", "claims", "claim_ends"}
+    changing = {
+        "numbers",
+        "moves",
+        "takes",
+        "enqueues",
+        "relines",
+        "ends",
+        "settings",
+        "claims",
+        "claim_ends",
+        "members",
+    }
     if field not in changing:
         return rows
-    width = {"numbers": 3, "settings": 1}.get(field, 2)
+    width = {"numbers": 3, "members": 3, "settings": 1}.get(field, 2)
     return list({row[:width]: row for row in rows}.values())
 
 

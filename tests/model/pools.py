@@ -197,7 +197,8 @@ class Pools:
         return ClaimEnd(self.env, self.rng.choice(CLAIMS), self.rng.choice(RUNS[:2]), self.ms())
 
     def member(self) -> MemberRow:
-        return MemberRow(self.env, self.rng.choice(EVENTS), self.rng.choice(FUNCTIONS), self.run_id())
+        joined = self.rng.choice((self.run_id(), self.run_id(), ""))
+        return MemberRow(self.env, self.rng.choice(EVENTS), self.rng.choice(FUNCTIONS), joined)
 
     def deployment(self) -> DeploymentRow:
         function = self.rng.choice(FUNCTIONS)

@@ -139,10 +139,15 @@ class Plan:
         """A wait opens."""
         self._waits.append(wait)
 
-    def join(self, arrival: Arrival, run_id: str, mark: str = "") -> None:
-        """An event joins a run. mark: what it passed, where that is all there is to note."""
+    def join(self, arrival: Arrival, run_id: str) -> None:
+        """An event joins a run; empty: it has only passed the first gate."""
         function, _, event = arrival.coming
-        self._members.append(MemberRow(self.env.name, event.id, function.id + mark, run_id))
+        self._members.append(MemberRow(self.env.name, event.id, function.id, run_id))
+
+    def joined(self, arrival: Arrival, run_id: str) -> None:
+        """An event starts a run of its own; where it was noted as past the first gate, that is over."""
+        if arrival.coming[1].rate_limit is not None:
+            self.join(arrival, run_id)
 
     def _place(self, run: RunRow) -> ReadyRow:
         place = dispatch.ready_row(self.node, run.env, run.id, run.function_id, priority=admission.NEW)

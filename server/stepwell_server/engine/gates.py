@@ -12,9 +12,10 @@ import logging
 from collections import deque
 from collections.abc import Callable, Sequence
 
-from stepwell_server.engine import joining, loading, matching, singles
+from stepwell_server.engine import gathering, joining, loading, matching, singles
 from stepwell_server.engine.arrivals import Arrival, Plan
 from stepwell_server.engine.node import Environment, Node
+from stepwell_server.engine.serve import Countdown
 from stepwell_server.model.claim import ClaimRow
 from stepwell_server.model.commit import Verdict
 from stepwell_server.model.event import EventRow
@@ -73,15 +74,25 @@ class Gates:
             if wait.key == GATE_KEY:
                 self._arrive(env, self._returning(env, state, wait, lambda: None))
 
-    async def due(self, wait: WaitRow) -> None:
-        """A run at a gate is to be looked at."""
+    async def due(self, waits: Sequence[WaitRow]) -> None:
+        """Runs at gates are to be looked at; returns when they were."""
         node = self._node
-        env = node.environment(wait.env)
-        state = (await loading.read(node, wait.env, [wait.run_id])).get(wait.run_id)
-        if state is None or wait not in state.waits:
-            return
         decided = asyncio.Event()
-        self._arrive(env, self._returning(env, state, wait, decided.set))
+        left = Countdown(decided.set)
+        by_env: dict[str, list[WaitRow]] = {}
+        for wait in waits:
+            by_env.setdefault(wait.env, []).append(wait)
+        for env_name, of_env in by_env.items():
+            env = node.environment(env_name)
+            for at in range(0, len(of_env), _AT_ONCE):
+                part = of_env[at : at + _AT_ONCE]
+                states = await loading.read(node, env_name, [wait.run_id for wait in part])
+                for wait in part:
+                    state = states.get(wait.run_id)
+                    if state is not None and wait in state.waits:
+                        left.more()
+                        self._arrive(env, self._returning(env, state, wait, left.one))
+        left.armed()
         await decided.wait()
 
     def freed(self, env_name: str, key: str) -> None:
@@ -90,6 +101,12 @@ class Gates:
         row = gate.row if gate is not None else None
         if key.startswith("single:") and (row is None or singles.next_of(row)):
             self._node.spawn(self._pass_on(env_name, key))
+
+    def until_ms(self, wait: WaitRow) -> int:
+        """When a run that gathers starts, as far as this node knows: a debounce is put off without its wait."""
+        gate = self._gates.get((wait.env, wait.target))
+        held = gathering.of_claim(gate.row) if gate is not None else None
+        return held.due_ms if held is not None and held.run_id == wait.run_id else wait.due_ms or 0
 
     async def _pass_on(self, env_name: str, key: str) -> None:
         node = self._node
@@ -131,22 +148,22 @@ class Gates:
         run_ids = [arrival.run_id(env.name) for arrival in arrivals]
         event_ids = sorted({arrival.event.id for arrival in events if arrival.event is not None})
         joined = await loading.patiently(lambda: node.claims.joined(env.name, event_ids)) if event_ids else []
-        marks = {(row.event_id, row.function_id) for row in joined}
+        marks = {(row.event_id, row.function_id): row.run_id for row in joined}
         there = await loading.read(node, env.name, run_ids)
         left: list[Arrival] = []
         for arrival, run_id in zip(arrivals, run_ids, strict=True):
             state = there.get(run_id)
-            event_id, function_id = _event_at(arrival)
+            at = _event_at(arrival)
             if arrival.wait is not None:
                 decided = state is None or arrival.wait not in state.waits
                 arrival.state = state
             else:
-                decided = state is not None or (event_id, function_id) in marks
+                decided = state is not None or bool(marks.get(at))
             if decided:
-                self._here.discard((event_id, function_id))
+                self._here.discard(at)
                 arrival.then()
                 continue
-            if (event_id, function_id + joining.PASSED) in marks:
+            if arrival.wait is None and at in marks:
                 arrival.key = joining.inner_key(env, arrival)
             left.append(arrival)
         return left

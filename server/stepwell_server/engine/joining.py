@@ -15,9 +15,6 @@ from stepwell_server.model.journal import GATE_KEY
 from stepwell_server.model.limits import CLAIM_LEFT_MS, DAY_MS
 from stepwell_server.model.run import GATHERED, RunRow
 
-PASSED = "#rate"
-"""Marks an event that passed a function's rate limit, and has another gate before it."""
-
 
 def first_key(env: Environment, arrival: Arrival) -> str:
     """Of the gate that an event comes to: the rate limit, or what is behind it."""
@@ -46,7 +43,7 @@ def rate(plan: Plan, row: ClaimRow | None, arrivals: list[Arrival]) -> None:
     for arrival in arrivals[: allowed.passing]:
         arrival.onward = inner_key(plan.env, arrival)
         if arrival.onward:
-            plan.join(arrival, "", PASSED)
+            plan.join(arrival, "")
         else:
             plan.start(arrival, plan.new_run(arrival))
     message = f"there were {limit.limit} runs of the same key in the last {duration(limit.period_ms)} (rate_limit)"
@@ -79,7 +76,9 @@ def batch(plan: Plan, row: ClaimRow | None, arrivals: list[Arrival]) -> None:
         function, flow, event = arrival.coming
         assert flow.batch is not None, "it gathers batches"
         if not _fits(plan, function, flow.batch, arrival):
-            plan.start(arrival, plan.new_run(arrival))
+            run = plan.new_run(arrival)
+            plan.start(arrival, run)
+            plan.joined(arrival, run.id)
             continue
         changed = True
         if current is not None and not gathering.fits(current, event):

@@ -93,12 +93,16 @@ class Gates(Protocol):
         """A run that waits at a gate is durable."""
         ...
 
-    async def due(self, wait: WaitRow) -> None:
-        """A run at a gate is to be looked at."""
+    async def due(self, waits: Sequence[WaitRow]) -> None:
+        """Runs at gates are to be looked at; returns when they were."""
         ...
 
     def freed(self, env_name: str, key: str) -> None:
         """A claim was let go of."""
+        ...
+
+    def until_ms(self, wait: WaitRow) -> int:
+        """When a run that gathers starts, as far as this node knows: a debounce is put off without its wait."""
         ...
 
 

@@ -18,6 +18,7 @@ from stepwell_server.engine.register import refresh
 from stepwell_server.model.commit import Commit, Verdict
 from stepwell_server.model.errors import NotFoundError, UnavailableError
 from stepwell_server.model.function import Standing, SwitchRow
+from stepwell_server.model.notes import Registered
 from stepwell_server.model.run import RunRow, RunStatus
 from stepwell_server.ports.store import RunFilter
 
@@ -72,6 +73,8 @@ async def _switch(node: Node, env: Environment, function_id: str, standing: Stan
         registry = await node.store.registry(env.name)
         if row in registry.switches:
             await refresh(node, env)
+            if node.cluster is not None:
+                node.cluster.tell(Registered(env.name))
             node.spawn(carry_out(node, env))
             return
     raise UnavailableError("BUSY", "somebody else keeps switching this function; try again", retry_ms=200)
@@ -107,6 +110,7 @@ async def _carry_out(node: Node, env: Environment, switch: SwitchRow) -> None:
         await _each(node, env, switch, _BEGUN, _cancel)
     elif switch.standing == Standing.SKIPPING:
         await _each(node, env, switch, (int(RunStatus.QUEUED),), _skip)
+        await refresh(node, env)  # another node may have done it, and somebody have paused it again
         if (env.paused or {}).get(switch.function_id) == switch:
             await _switch(node, env, switch.function_id, Standing.RUNNING)
 

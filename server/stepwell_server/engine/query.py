@@ -108,7 +108,7 @@ def reasons(node: Node, state: RunState) -> list[Reason]:
     found = [_open(node, wait) for wait in state.waits if wait.kind not in INNER]
     if status is RunStatus.PARKED:
         if gate := next((wait for wait in state.waits if wait.kind == StepKind.GATE), None):
-            return [_at_gate(gate, run)]
+            return [_at_gate(node, gate, run)]
         came = any(outcome.number is None for outcome in state.outcomes)
         resident = node.residents.get(run.id)
         if came and (resident is None or resident.may_go_on()):
@@ -169,11 +169,11 @@ def _place(node: Node, run: RunRow) -> Reason:
     return Reason(Waiting.CAPACITY, "", message)
 
 
-def _at_gate(wait: WaitRow, run: RunRow) -> Reason:
+def _at_gate(node: Node, wait: WaitRow, run: RunRow) -> Reason:
     if wait.target.startswith("single:"):
         message = f"another run of {run.function_id} with the same key lives"
         return Reason(Waiting.LIMIT, "", message)
-    until = wait.due_ms or 0
+    until = node.gates.until_ms(wait)
     what = "a batch" if run.gathers else "the last of a flurry"
     return Reason(Waiting.GATHERING, "", f"gathers events for {what}", until_ms=until)
 

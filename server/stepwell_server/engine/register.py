@@ -194,10 +194,12 @@ async def refresh(node: Node, env: Environment) -> None:
 
 
 def _apply(node: Node, env: Environment, registry: Registry) -> None:
-    before = env.limited
+    before, paused = env.limited, env.paused
     apply(env, registry)
     if env.limited != before:
         dispatch.limits_changed(node, env)
+    if env.paused != paused:
+        dispatch.pump(node, env)
 
 
 async def look_up(node: Node, env: Environment, function_ids: Iterable[str]) -> None:

@@ -55,6 +55,9 @@ def decide(plan: Plan, row: ClaimRow | None, holder: str, arrivals: Sequence[Arr
     arrivals = sorted((arrival for arrival in arrivals if arrival.run_id(env) != holder), key=_came)
     if not arrivals:
         return
+    for arrival in arrivals:
+        if arrival.event is not None:
+            plan.joined(arrival, arrival.run_id(env))
     cancels = any(_mode(arrival) is SingletonMode.CANCEL for arrival in arrivals)
     waiting = next_of(row)
     if not holder:

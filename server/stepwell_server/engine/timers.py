@@ -125,7 +125,9 @@ class Timers:
         await asyncio.gather(*(lookback.finish(self._node, row) for row in unsure))
         settled = asyncio.Event()
         left = Countdown(settled.set)
-        inner = [row for row in rows if row.kind in INNER]
+        inner = [row for row in rows if row.kind in INNER and row.kind != StepKind.GATE]
+        gates = [row for row in rows if row.kind == StepKind.GATE]
+        self.fired += len(gates)
         for row in rows:
             if row.kind not in INNER:
                 self.fired += 1
@@ -134,7 +136,7 @@ class Timers:
                 opened = () if order is None else (order,)
                 wake.resolve(self._node, row.function_id, due_outcome(row, now), self._after(row, left), opened)
         left.armed()
-        await asyncio.gather(*(self._inner(row) for row in inner))
+        await asyncio.gather(*(self._inner(row) for row in inner), *([self._node.gates.due(gates)] if gates else ()))
         await settled.wait()
 
     async def _inner(self, row: WaitRow) -> None:
@@ -144,8 +146,6 @@ class Timers:
             await unwind.timed_out(self._node, row)
         elif row.kind == StepKind.GRACE:
             await unwind.grace_over(self._node, row)
-        elif row.kind == StepKind.GATE:
-            await self._node.gates.due(row)
         else:
             await unwind.asked(self._node, row)
 

@@ -30,7 +30,8 @@ class ClaimEnd(NamedTuple):
 
 
 class MemberRow(NamedTuple):
-    """A row of ``members``: the run that an event joined at a function; insert, or nothing where it joined one."""
+    """A row of ``members``: the run that an event joined at a function; empty while it has only passed the first gate.
+    Insert; where the event is only past that gate the run is written, and where it joined one nothing."""
 
     env: str
     event_id: str

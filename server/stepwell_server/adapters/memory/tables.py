@@ -171,10 +171,12 @@ class Tables:
 
     def add_member(self, env: str, event_id: str, function_id: str, run_id: str) -> None:
         """An event joins a run, unless it joined one at this function before."""
-        if (env, event_id, function_id) not in self.member:
+        at = (env, event_id, function_id)
+        if self.member.get(at, "") == "":
             self.rows += 1
-            self.member[env, event_id, function_id] = run_id
-            insort(self.members.setdefault((env, run_id), []), event_id)
+            self.member[at] = run_id
+            if run_id:
+                insort(self.members.setdefault((env, run_id), []), event_id)
 
     def forget_run(self, env: str, run_id: str) -> None:
         """Takes an ended run out, with all it has."""

@@ -75,6 +75,7 @@ _SUCCEED = (
     "(env, key) DO UPDATE SET version = excluded.version, run_id = excluded.run_id, value = excluded.value, "
     "until_ms = excluded.until_ms WHERE claims.version = excluded.version - 1"
 )
+_JOIN = "(env, event_id, function_id) DO UPDATE SET run_id = excluded.run_id WHERE members.run_id = ''"
 _MOVE = (
     "turn = v.turn, status = v.status, reason = v.reason, session_id = v.session_id, losses = v.losses, "
     f"priority = v.priority, queued_ms = v.queued_ms, failure = v.failure, {_FIRST}"
@@ -140,7 +141,7 @@ ARMS = (
         where="t.env = v.env AND t.key = v.key",
         guard="t.run_id = v.run_id",
     ),
-    Arm("members", Kind.INSERT, MemberRow, "members"),
+    Arm("members", Kind.INSERT, MemberRow, "members", conflict=_JOIN),
     Arm("deployments", Kind.REGISTER, DeploymentRow, "deployments"),
     Arm("shapes", Kind.REGISTER, ShapeRow, "shapes"),
     Arm("switches", Kind.REGISTER, SwitchRow, "switches"),

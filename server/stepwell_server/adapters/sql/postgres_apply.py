@@ -50,7 +50,7 @@ def is_plain(commit: Commit) -> bool:
         return False
     if commit.deployments or commit.shapes or commit.switches or commit.settings:
         return False
-    if (commit.dedups or commit.claims or commit.claim_ends) and not _upserts_once(commit):
+    if (commit.dedups or commit.claims or commit.claim_ends or commit.members) and not _upserts_once(commit):
         return False
     runs: list[Any] = [(row.env, row.id) for row in commit.runs]
     keys: list[Any] = []
@@ -84,7 +84,7 @@ def _upserts_once(commit: Commit) -> bool:
             keys.append(commit.decider[:2])
         if len(set(keys)) < len(keys):
             return False
-    return True
+    return not commit.members or _disjoint(commit, ("members",), 3, [])
 
 
 def decider_key(commit: Commit) -> tuple[str, ...] | None:
