@@ -36,7 +36,7 @@ def unhurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def node_of(store: FullStore) -> Node:
     return Node(
-        id_="n", store=store, history=store, claims=store, lane=Lane(store), clock=SystemClock(),
+        id_="n", store=store, history=store, claims=store, homes=store, lane=Lane(store), clock=SystemClock(),
         queue=LocalQueue(store), limiter=LocalLimiter(), entropy=os.urandom, chance=random.random,
     )  # fmt: skip
 

@@ -43,6 +43,8 @@ def start(
 ) -> Start:
     """A new run for an event: with a place where one is free and nothing older waits."""
     run = new_run(env, function, run_id, event, now, metadata)
+    if function.flow is None:
+        return placed(node, env, function, run, event, at_once=at_once)
     return begin(node, env, function, run, event, at_once=at_once)
 
 
@@ -86,7 +88,7 @@ def placed(
 
     What has limits goes through the queue: only there is it known who is next.
     """
-    full = function.id in env.limited or node.queue.head(env.name, function.id) is not None
+    full = function.id in env.limited or node.queue.waiting(env.name, function.id)
     full = full or (env.paused is not None and function.id in env.paused)
     session = dispatch.pick(env, function.id) if at_once and not full else None
     if session is None:

@@ -259,8 +259,13 @@ def take_all(node: Node, env: Environment, session: Session, items: Sequence[Que
         wanted.append(item)
     function = env.limited.get(items[0].row.function_id)
     if function is None:
-        for item in wanted:
-            _take_granted(node, session, item)
+        timed = env.triggers.known.get(items[0].row.function_id)
+        if timed is None or not (timed.timeout_ms or timed.start_timeout_ms):
+            for item in wanted:
+                _take(node, session, item, None)
+        else:
+            for item in wanted:
+                _take_granted(node, session, item)
     elif wanted:
         granted, refused = partial(_take_granted, node, session), partial(_not_granted, node, session)
         limits.start(node, env, function, wanted, granted, refused)
@@ -308,7 +313,9 @@ def _take(node: Node, session: Session, item: Queued, first: FunctionSpec | None
     # What is at hand of a run that never started is right only while nobody else has started it.
     turn = 0 if first is not None or item.state is not None else None
     take = Take(env, run_id, session.id, now, session.row.deployment, turn)
-    commit = Commit(env, touches=(run_id,), fences=node.place_fence(session), decider=take)
+    commit = Commit(env, touches=(run_id,), decider=take)
+    if node.cluster is not None:
+        commit.fences = node.place_fence(session)
     if first is not None:
         commit.waits = timeouts.from_start(first, env, run_id, now)
         commit.wait_deletes = (timeouts.started(env, run_id),)

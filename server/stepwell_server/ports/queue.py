@@ -35,22 +35,26 @@ class Backlog(NamedTuple):
 
 
 class Watched(Protocol):
-    """A queue that shows itself to those who watch it."""
+    """What a queue shows of itself."""
 
     def backlogs(self) -> list[Backlog]:
         """Every function with queued runs, in all environments."""
         ...
 
+    def backlog(self, env: str, function_id: str, line: str) -> tuple[int, bool]:
+        """How many runs of a line are known to wait, and whether there may be more."""
+        ...
+
     def head(self, env: str, function_id: str) -> Head | None:
-        """See Queue."""
+        """The head of one function; None if nothing of it is queued, or all of it rests."""
         ...
 
     async def refill(self, env: str, function_id: str) -> bool:
-        """See Queue."""
+        """Reads on from the store; whether there is something to pop, or more to read."""
         ...
 
 
-class Queue(Protocol):
+class Queue(Watched, Protocol):
     """Queued runs by function, and by line within one. A row is pushed after its commit; a row popped must be taken or
     put back.
 
@@ -89,14 +93,6 @@ class Queue(Protocol):
         """The head of each function with queued runs that do not rest; before all others where all is to be read."""
         ...
 
-    def head(self, env: str, function_id: str) -> Head | None:
-        """The head of one function; None if nothing of it is queued, or all of it rests."""
-        ...
-
-    def backlog(self, env: str, function_id: str, line: str) -> tuple[int, bool]:
-        """How many runs of a line are known to wait, and whether there may be more."""
-        ...
-
-    async def refill(self, env: str, function_id: str) -> bool:
-        """Reads on from the store; whether there is something to pop, or more to read."""
+    def waiting(self, env: str, function_id: str) -> bool:
+        """Whether the function has a head."""
         ...

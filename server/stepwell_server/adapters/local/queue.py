@@ -94,7 +94,11 @@ class _Function:
 
     def place(self, line: _Line) -> None:
         """The first of a line may have changed."""
-        if line.name in self.resting:
+        if not self.keyed:
+            # One line needs no order.
+            if not line.heap and line.more and not self.resting:
+                self.hungry[line.name] = None
+        elif line.name in self.resting:
             line.entry = None
         elif line.heap:
             priority, queued_ms, run_id = line.heap[0]
@@ -109,6 +113,9 @@ class _Function:
 
     def first(self) -> _Line | None:
         """The line that is next."""
+        if not self.keyed:
+            line = self.lines.get("")
+            return line if line is not None and line.heap and not self.resting else None
         order = self.order
         while order:
             line = self.lines.get(order[0][4])
@@ -159,7 +166,10 @@ class LocalQueue:
         """A line, made where there is room for one more."""
         line = function.lines.get(name)
         if line is None and len(function.lines) < _LINES and name not in function.resting:
-            function.keyed = function.keyed or name != ""
+            if name and not function.keyed:
+                function.keyed = True
+                for plain in function.lines.values():
+                    function.place(plain)
             more = function.unread and name >= function.cursor
             line = function.lines[name] = _Line(name, self._rounds.get(env, 0) if name else 0, more)
         return line
@@ -173,8 +183,9 @@ class LocalQueue:
             function.again = function.reading
 
     def push(self, row: ReadyRow, state: RunState | None) -> None:
-        function = self._function(row.env, row.function_id)
-        line = self._line(row.env, function, row.lane)
+        function = self._functions.get((row.env, row.function_id)) or self._function(row.env, row.function_id)
+        name = row.lane if row.line else ""
+        line = function.lines.get(name) or self._line(row.env, function, name)
         if line is None:
             # It is read when its line wakes, or with the lines that nobody pushed.
             function.unread = function.unread or row.lane not in function.resting
@@ -183,7 +194,7 @@ class LocalQueue:
             return
         # What is only in the store goes after the window; but one that has begun goes before all that is new.
         begun = row.priority < _NEW
-        window = function.window
+        window = _KEYED_WINDOW if function.keyed else _WINDOW
         if line.more and len(line.heap) >= window // 4 and not begun:
             line.missed = True
             return
@@ -197,8 +208,9 @@ class LocalQueue:
     def _add(self, function: _Function, line: _Line, row: ReadyRow) -> None:
         line.known.add(row.run_id)
         heapq.heappush(line.heap, (row.priority, row.queued_ms, row.run_id))
-        function.hungry.pop(line.name, None)
-        if line.heap[0][2] == row.run_id:
+        if function.hungry:
+            function.hungry.pop(line.name, None)
+        if function.keyed and line.heap[0][2] == row.run_id:
             function.place(line)
 
     def pop(self, env: str, function_id: str, limit: int) -> list[Queued]:
@@ -206,7 +218,8 @@ class LocalQueue:
         taken: list[Queued] = []
         while len(taken) < limit and (line := function.first()) is not None:
             priority, queued_ms, run_id = heapq.heappop(line.heap)
-            row = ReadyRow(env, run_id, function_id, priority, queued_ms, line.name.removesuffix(BEGUN))
+            name = line.name and line.name.removesuffix(BEGUN)
+            row = ReadyRow(env, run_id, function_id, priority, queued_ms, name)
             taken.append(Queued(row, function.states.pop(run_id, None)))
             if line.name and priority == _NEW:
                 self._rounds[env] = max(self._rounds.get(env, 0), line.round)
@@ -253,7 +266,7 @@ class LocalQueue:
             return
         if function.reading:
             function.gone.add(row.run_id)
-        line = function.lines.get(row.lane)
+        line = function.lines.get(row.lane if row.line else "")
         if line is not None:
             line.known.discard(row.run_id)
             if not line.more and not line.heap and not line.known and row.lane not in function.resting:
@@ -268,6 +281,10 @@ class LocalQueue:
     def head(self, env: str, function_id: str) -> Head | None:
         function = self._functions.get((env, function_id))
         return function.head(function_id) if function is not None else None
+
+    def waiting(self, env: str, function_id: str) -> bool:
+        function = self._functions.get((env, function_id))
+        return function is not None and (function.unread or bool(function.hungry) or function.first() is not None)
 
     def backlog(self, env: str, function_id: str, line: str) -> tuple[int, bool]:
         function = self._functions.get((env, function_id))
