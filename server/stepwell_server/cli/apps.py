@@ -48,7 +48,7 @@ class AppProcess:
                 if mended:
                     self._say(f"{self.path}: starting, a file changed")
                 began = asyncio.get_running_loop().time()
-                process = self._process = await self._start()
+                process = await self._started()
                 changed = asyncio.ensure_future(self._changed.wait())
                 ended = asyncio.ensure_future(process.wait())
                 try:
@@ -67,6 +67,16 @@ class AppProcess:
         finally:
             if self._process is not None:
                 await self._drain(self._process)
+
+    async def _started(self) -> asyncio.subprocess.Process:
+        """Cancelled meanwhile, it still knows the process that it has begun, to drain it."""
+        starting = asyncio.ensure_future(self._start())
+        try:
+            self._process = await asyncio.shield(starting)
+        except asyncio.CancelledError:
+            self._process = await starting
+            raise
+        return self._process
 
     async def _start(self) -> asyncio.subprocess.Process:
         command = (sys.executable, "-m", "stepwell_server.cli.child", str(self.path))

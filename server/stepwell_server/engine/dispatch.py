@@ -134,7 +134,7 @@ async def _queued_in_line(node: Node, row: ReadyRow) -> None:
 def _has_room(node: Node, env: Environment, row: ReadyRow) -> bool:
     """Whether a run that is queued will be taken here at once, after those that wait here already."""
     free = sum(session.free for session in env.serving.get(row.function_id, ()) if session.free > 0)
-    waiting, more = node.queue.backlog(env.name, row.function_id, row.lane) if free else (0, False)
+    waiting, more = node.queue.backlog(env.name, row.function_id, row.own_line) if free else (0, False)
     return free > waiting and not more
 
 

@@ -86,7 +86,7 @@ def start(
 
     def answered(ask: Ask, held: Held | None) -> None:
         item = asked[ask.run_id]
-        line = (env.name, function.id, item.row.lane)
+        line = (env.name, function.id, item.row.own_line)
         if held is None:
             node.resting.woken.discard(line)
             _note(node, ask, whole.get(ask.run_id, ()))
@@ -150,7 +150,7 @@ def _waiting(node: Node, limit: str) -> Waiting:
 
 def pushed(node: Node, row: ReadyRow) -> None:
     """A run that has begun is queued: where its line rests for new runs it asks all the same (H14c)."""
-    line = (row.env, row.function_id, row.lane)
+    line = (row.env, row.function_id, row.own_line)
     if line in node.resting.lines:
         _wake(node, line)
 

@@ -212,7 +212,7 @@ class ReadyRow(NamedTuple):
     line: str = ""
 
     @property
-    def lane(self) -> str:
+    def own_line(self) -> str:
         """Its line, but runs of a key that have begun have one of their own: they need less than new ones, and may
         hold the very slot that those wait for."""
         return self.line + BEGUN if self.line and self.priority != _NEW else self.line

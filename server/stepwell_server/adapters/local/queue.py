@@ -184,11 +184,11 @@ class LocalQueue:
 
     def push(self, row: ReadyRow, state: RunState | None) -> None:
         function = self._functions.get((row.env, row.function_id)) or self._function(row.env, row.function_id)
-        name = row.lane if row.line else ""
+        name = row.own_line if row.line else ""
         line = function.lines.get(name) or self._line(row.env, function, name)
         if line is None:
             # It is read when its line wakes, or with the lines that nobody pushed.
-            function.unread = function.unread or row.lane not in function.resting
+            function.unread = function.unread or row.own_line not in function.resting
             return
         if row.run_id in line.known:
             return
@@ -230,14 +230,14 @@ class LocalQueue:
     def put_back(self, queued: Queued, *, rest: bool = False) -> None:
         row = queued.row
         function = self._function(row.env, row.function_id)
-        line = function.lines.get(row.lane)
+        line = function.lines.get(row.own_line)
         assert line is not None, "a line stays while one of its runs is popped"
         heapq.heappush(line.heap, (row.priority, row.queued_ms, row.run_id))
         function.hungry.pop(line.name, None)
         if queued.state is not None:
             function.states[row.run_id] = queued.state
         if rest:
-            function.resting[row.lane] = None
+            function.resting[row.own_line] = None
             if len(function.lines) > _LINES // 2 and len(line.heap) == len(line.known):
                 for _, _, run_id in line.heap:
                     function.states.pop(run_id, None)
@@ -266,10 +266,10 @@ class LocalQueue:
             return
         if function.reading:
             function.gone.add(row.run_id)
-        line = function.lines.get(row.lane if row.line else "")
+        line = function.lines.get(row.own_line if row.line else "")
         if line is not None:
             line.known.discard(row.run_id)
-            if not line.more and not line.heap and not line.known and row.lane not in function.resting:
+            if not line.more and not line.heap and not line.known and row.own_line not in function.resting:
                 function.forget(line)
         if not (function.lines or function.resting or function.unread or function.reading):
             del self._functions[row.env, row.function_id]
@@ -332,11 +332,11 @@ class LocalQueue:
         rows = [row for row in await self._store.ready(env, function_id, name, asked) if row.line == name]
         if function.lines.get(line.name) is line:
             function.hungry.pop(line.name, None)
-            mine = [row for row in rows if row.lane == line.name]
+            mine = [row for row in rows if row.own_line == line.name]
             # Those that have begun come first: where new ones follow there are no more of them.
             more = len(rows) >= asked and (line.name == name or len(mine) == len(rows))
             self._fill(function, line, mine, more=more)
-            self._beside(env, function, [row for row in rows if row.lane != line.name])
+            self._beside(env, function, [row for row in rows if row.own_line != line.name])
 
     async def _read_lines(self, env: str, function_id: str, function: _Function) -> None:
         """Reads the lines that nobody pushed, a page at a time; a function without keys has one."""
@@ -354,9 +354,9 @@ class LocalQueue:
             found = list(group)
             line = self._line(env, function, name)
             if line is not None:
-                mine = [row for row in found if row.lane == name]
+                mine = [row for row in found if row.own_line == name]
                 self._fill(function, line, mine, more=len(found) >= asked)
-                self._beside(env, function, [row for row in found if row.lane != name])
+                self._beside(env, function, [row for row in found if row.own_line != name])
             elif name not in function.resting:
                 function.cursor = name
                 return  # no room for it now
@@ -369,7 +369,7 @@ class LocalQueue:
     def _beside(self, env: str, function: _Function, rows: list[ReadyRow]) -> None:
         """Runs that stand in the same line of the store, and in another one here."""
         for row in self._share(rows):
-            beside = self._line(env, function, row.lane)
+            beside = self._line(env, function, row.own_line)
             if beside is not None and row.run_id not in beside.known and row.run_id not in function.gone:
                 self._add(function, beside, row)
 
