@@ -44,6 +44,12 @@ def build(options: argparse.Namespace) -> stepwell.App:
     for i in range(options.functions):
         app.function(on="bench/fan", name=f"fan-{i}")(steps)
 
+    if options.limits:
+        keyed = stepwell.Concurrency(50, key="event.data.key % 100")
+        pace = stepwell.Throttle(1_000_000, "1s")
+        app.function(on="bench/limited", name="limited", concurrency=keyed, throttle=pace)(steps)
+        app.function(on="bench/alone", name="alone", concurrency=1)(steps)
+
     @app.function(on="bench/invoke")
     async def parent(step: stepwell.Step, event: stepwell.Event[Any]) -> Any:
         return await step.invoke("bench/three", event.data)
@@ -129,6 +135,7 @@ def main() -> None:
     parser.add_argument("--capacity", type=int, default=1000, help="runs at once")
     parser.add_argument("--steps", type=int, default=3, help="steps of a run")
     parser.add_argument("--payload", type=int, default=200, help="bytes of event data; a step's result is half of it")
+    parser.add_argument("--limits", action="store_true", help="with the functions that have limits")
     parser.add_argument("--functions", type=int, default=0, help="functions that listen to bench/fan")
     parser.add_argument("--hang", action="store_true", help="the gate of reentry never opens")
     parser.add_argument("--note-assigns", action="store_true", help="for reentry: note when frames arrive")

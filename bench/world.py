@@ -64,17 +64,27 @@ class World:
         self.address = ""
         self.server: Child
         self.workers: list[Child] = []
+        self.nodes: list[Child] = []
+        """Servers beside the first."""
         self.logs = logs
         self._counters = logs / "counters.json"
         self._loads = 0
 
-    async def start_server(self) -> None:
+    async def start_server(self, *extra: str) -> None:
         self.address = free_address()
         environment = {"STEPWELL_COUNTERS": str(self._counters)}
-        self.server = await Child.start(
-            "server", self.side.server(self.database.url, self.address), self.logs, environment
-        )
+        arguments = [*self.side.server(self.database.url, self.address), *extra]
+        self.server = await Child.start("server", arguments, self.logs, environment)
         await self.side.wait_for_server(self.server, self.address)
+
+    async def start_node(self, *extra: str) -> str:
+        """Another server on the same database; its address."""
+        address = free_address()
+        arguments = [*self.side.server(self.database.url, address), *extra]
+        node = await Child.start(f"node{len(self.nodes)}", arguments, self.logs, {})
+        self.nodes.append(node)
+        await self.side.wait_for_server(node, address)
+        return address
 
     async def start_workers(self, count: int, *extra: str) -> list[Child]:
         arguments = [*self.side.worker(self.address, self.shape), *extra]
@@ -97,12 +107,12 @@ class World:
 
     async def stop(self) -> None:
         await asyncio.gather(*(worker.stop() for worker in self.workers))
-        await self.server.stop()
+        await asyncio.gather(self.server.stop(), *(node.stop() for node in self.nodes))
 
     def cpu(self) -> usage.Cpu:
         postmaster = self.database.postmaster
         return usage.Cpu(
-            usage.cpu_ms([self.server.pid]),
+            usage.cpu_ms([self.server.pid, *(node.pid for node in self.nodes if node.alive)]),
             usage.cpu_ms_of_family(postmaster) if postmaster else 0.0,
             usage.cpu_ms([worker.pid for worker in self.workers if worker.alive]),
         )
@@ -182,16 +192,23 @@ class World:
 
 @asynccontextmanager
 async def open_world(
-    lab: Lab, side: Side, shape: Shape, prepare: Callable[[Database], Awaitable[None]] | None = None
+    lab: Lab,
+    side: Side,
+    shape: Shape,
+    prepare: Callable[[Database], Awaitable[None]] | None = None,
+    server: tuple[str, ...] = (),
 ) -> AsyncGenerator[World]:
-    """A fresh database, prepared, a server on it, and workers that are connected. All end with the block."""
+    """A fresh database, prepared, a server on it, and workers that are connected. All end with the block.
+
+    server: further arguments of the server.
+    """
     logs = Path(tempfile.mkdtemp(prefix=f"{side.name}-", dir=lab.scratch))
     database = lab.database()
     world = World(side, database, logs, shape)
     try:
         if prepare is not None:
             await prepare(database)
-        await world.start_server()
+        await world.start_server(*server)
         await world.start_workers(shape.workers)
         yield world
     finally:

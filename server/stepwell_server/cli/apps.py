@@ -72,11 +72,12 @@ class AppProcess:
         """Cancelled meanwhile, it still knows the process that it has begun, to drain it."""
         starting = asyncio.ensure_future(self._start())
         try:
-            self._process = await asyncio.shield(starting)
+            process = await asyncio.shield(starting)
         except asyncio.CancelledError:
             self._process = await starting
             raise
-        return self._process
+        self._process = process
+        return process
 
     async def _start(self) -> asyncio.subprocess.Process:
         command = (sys.executable, "-m", "stepwell_server.cli.child", str(self.path))
