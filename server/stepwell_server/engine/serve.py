@@ -156,8 +156,12 @@ def _start_missing(env: Environment, item: Accepted) -> None:
 def _start_more(
     node: Node, env: Environment, rest: list[tuple[FunctionSpec, EventRow]], now: int, left: Countdown
 ) -> None:
+    # Another node may serve the same cursor, and insert the same runs: then a Take tells whose they are, and no insert.
+    alone = node.cluster is None
     starts = [
-        admission.start(node, env, function, ids.run_id_for_event(env.name, row.id, function.id), row, now)
+        admission.start(
+            node, env, function, ids.run_id_for_event(env.name, row.id, function.id), row, now, at_once=alone
+        )
         for function, row in rest
     ]
     commit = Commit(env.name, runs=[item.run for item in starts], waits=admission.opened(starts))
@@ -167,7 +171,7 @@ def _start_more(
         admission.started(node, starts, result.verdict is Verdict.APPLIED)
         left.one()
 
-    admission.submit(node, commit, starts, done)
+    node.lane.submit(commit, done)
 
 
 def _wake_for(
