@@ -93,7 +93,7 @@ class World:
         self.programs: list[Program] = Generator(random.Random(f"programs {seed}"), taste).suite(options.programs)
         limits = random.Random(f"limits {seed}")
         for program in self.programs:
-            if limits.random() < 0.4:
+            if options.nodes == 1 and limits.random() < 0.4:  # many nodes do not carry limits out yet
                 program["concurrency"] = limits.choice((1, 2, 5))
         self.by_name = {program["name"]: program for program in self.programs}
         self.board = Board(self.network, self._hint_lost) if options.nodes > 1 else None
