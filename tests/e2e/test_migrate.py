@@ -92,7 +92,11 @@ def test_a_server_migrates_by_itself(database: str, tmp_path: Path) -> None:
 
 async def test_a_newer_schema_is_refused_unless_it_only_adds(database: str, tmp_path: Path) -> None:
     migrate("--database", database)
-    await execute(database, "UPDATE stepwell_version SET version_num = '9999'")
+    await execute(
+        database,
+        "UPDATE stepwell_version SET version_num = '9999'",
+        "DELETE FROM settings WHERE name = 'schema_least_build'",
+    )
     server = Server(database, tmp_path, profile="serve")
     for refused in (migrate("--database", database), migrate("--database", database, "--check")):
         assert refused.returncode == UNAVAILABLE_EXIT

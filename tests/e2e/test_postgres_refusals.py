@@ -38,6 +38,7 @@ def database(postgres: PostgresServer) -> str:
 def refused(url: str, folder: Path) -> str:
     """Starts a server that cannot serve; what it says."""
     server = Server(url, folder, profile="serve")
+    server.command += ["--log", "text"]
     Process.start(server)
     code = server.wait(40)
     said = server.text()
