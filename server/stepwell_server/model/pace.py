@@ -1,9 +1,14 @@
-"""The pace of starts (GCRA): one moment a limit, the time at which its next start would be on schedule. Pure."""
+"""The pace of starts (GCRA): one moment a limit, the time at which its next start would be on schedule. Pure.
+
+Moments are whole nanoseconds: a thousand starts a millisecond are told apart, and no sum is rounded.
+"""
 
 from __future__ import annotations
 
-from math import ceil
 from typing import NamedTuple
+
+NS = 1_000_000
+"""In a millisecond."""
 
 
 class Pace(NamedTuple):
@@ -15,16 +20,16 @@ class Pace(NamedTuple):
     burst: int
 
     @property
-    def interval_ms(self) -> float:
-        """Between two starts."""
-        return self.period_ms / self.starts
+    def interval_ns(self) -> int:
+        """Between two starts; rounded up, so that a period never holds one too many."""
+        return -(-self.period_ms * NS // self.starts)
 
 
-def free_ms(moment: float, pace: Pace) -> int:
-    """From when on a start is allowed."""
-    return ceil(moment - pace.burst * pace.interval_ms)
+def free_ms(moment_ns: int, pace: Pace) -> int:
+    """From when on a start is allowed: in the millisecond of its moment, for that is how finely a clock tells."""
+    return (moment_ns - pace.burst * pace.interval_ns) // NS
 
 
-def started(moment: float, pace: Pace, now_ms: int) -> float:
+def started(moment_ns: int, pace: Pace, now_ms: int) -> int:
     """The moment after a start."""
-    return max(moment, now_ms) + pace.interval_ms
+    return max(moment_ns, now_ms * NS) + pace.interval_ns

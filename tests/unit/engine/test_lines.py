@@ -8,7 +8,7 @@ import pytest
 from stepwell_server.engine import lines
 from stepwell_server.model.flow import Concurrency, Flow, Hold, Scope, Throttle
 from stepwell_server.model.function import FunctionSpec
-from stepwell_server.model.pace import Pace, free_ms, started
+from stepwell_server.model.pace import NS, Pace, free_ms, started
 from stepwell_server.ports.limiter import Slot
 
 
@@ -151,8 +151,28 @@ def test_a_priority_is_whole_seconds(text: str, ms: int, told: bool) -> None:
 
 def test_a_pace_has_one_moment() -> None:
     pace = Pace("p", 4, 1_000, 1)
-    moment = started(0.0, pace, 10_000)
-    assert (moment, free_ms(moment, pace)) == (10_250, 10_000)
+    moment = started(0, pace, 10_000)
+    assert (moment, free_ms(moment, pace)) == (10_250 * NS, 10_000)
     moment = started(moment, pace, 10_000)
-    assert (moment, free_ms(moment, pace)) == (10_500, 10_250)
-    assert started(moment, pace, 20_000) == 20_250
+    assert (moment, free_ms(moment, pace)) == (10_500 * NS, 10_250)
+    assert started(moment, pace, 20_000) == 20_250 * NS
+
+
+@pytest.mark.parametrize(
+    ("starts", "period_ms", "burst"),
+    [(3, 1_000, 0), (7, 1_000, 2), (1_500, 1_000, 0), (700_000, 1_000, 0), (1_000_000, 1_000, 5), (1, 60_000, 0)],
+)
+def test_whoever_always_wants_to_start_gets_the_whole_pace_and_never_more(
+    starts: int, period_ms: int, burst: int
+) -> None:
+    """However fast: a thousand starts a millisecond too, of which the clock tells one time."""
+    pace, moment, now, begun = Pace("p", starts, period_ms, burst), 0, 10_000, list[int]()
+    wanted = min(3 * starts, 20_000)
+    while len(begun) < wanted:
+        if (free := free_ms(moment, pace)) > now:
+            now = free
+        begun.append(now)
+        moment = started(moment, pace, now)
+    for at, first in enumerate(begun):
+        assert at + starts + burst >= wanted or begun[at + starts + burst] - first >= period_ms
+    assert now - 10_000 <= (wanted - burst) * pace.interval_ns // NS

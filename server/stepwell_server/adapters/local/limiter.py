@@ -5,7 +5,7 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterator, Sequence
 
-from stepwell_server.model.pace import Pace, free_ms, started
+from stepwell_server.model.pace import NS, Pace, free_ms, started
 from stepwell_server.ports.limiter import Ask, Freed, Held, Slot, Then, Use
 
 _MOMENTS = 10_000
@@ -14,12 +14,12 @@ _MOMENTS = 10_000
 class _Limit:
     """Who holds a slot; and of a pace, its moment."""
 
-    __slots__ = ("bound", "holders", "moment", "pace")
+    __slots__ = ("bound", "holders", "moment_ns", "pace")
 
     def __init__(self) -> None:
         self.holders: set[str] = set()
         self.bound = 0
-        self.moment = 0.0
+        self.moment_ns = 0
         self.pace: Pace | None = None
 
 
@@ -59,7 +59,7 @@ class LocalLimiter:
         pace = ask.pace
         if pace is not None and (limit := self._limits.get(pace.limit)) is not None:
             limit.pace, limit.bound = pace, pace.starts
-            if (free := free_ms(limit.moment, pace)) > now_ms:
+            if (free := free_ms(limit.moment_ns, pace)) > now_ms:
                 return Held(pace.limit, free, tuple(spare))
         return None
 
@@ -68,11 +68,11 @@ class LocalLimiter:
             self._sweep(now_ms)
         limit = self._limits.setdefault(pace.limit, _Limit())
         limit.pace, limit.bound = pace, pace.starts
-        limit.moment = started(limit.moment, pace, now_ms)
+        limit.moment_ns = started(limit.moment_ns, pace, now_ms)
 
     def _sweep(self, now_ms: int) -> None:
         """A moment that has passed says nothing."""
-        gone = [id_ for id_, limit in self._limits.items() if not limit.holders and limit.moment <= now_ms]
+        gone = [id_ for id_, limit in self._limits.items() if not limit.holders and limit.moment_ns <= now_ms * NS]
         for id_ in gone:
             del self._limits[id_]
         self._sweep_at = max(_MOMENTS, 2 * len(self._limits))
@@ -102,5 +102,5 @@ class LocalLimiter:
         return [self._use(id_, self._limits[id_]) for id_ in heapq.nsmallest(limit, found)]
 
     def _use(self, id_: str, limit: _Limit) -> Use:
-        free = free_ms(limit.moment, limit.pace) if limit.pace is not None else 0
+        free = free_ms(limit.moment_ns, limit.pace) if limit.pace is not None else 0
         return Use(id_, len(limit.holders), limit.bound, max(free, 0))
