@@ -10,6 +10,7 @@ from typing import Any
 from stepwell_server.engine import dispatch, fence, recover, wake
 from stepwell_server.engine.cluster import ROOM_MS, Cluster
 from stepwell_server.engine.node import Node
+from stepwell_server.engine.rounds import go_round
 from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.notes import (
     Adopted,
@@ -60,7 +61,9 @@ class Hearing:
         """Listens from now on, and asks the others how much room they have."""
         await self._cluster.peers.start(cluster_id, self._node.id, self.heard)
         self._say(asks=True)
-        self._task = self._node.loop.create_task(self._keep())
+        self._task = self._node.loop.create_task(
+            go_round("keeping in touch with the other nodes", _TICK_S, self.run_once)
+        )
 
     async def stop(self) -> None:
         """Says that this node leaves. Safe to call twice."""
@@ -71,16 +74,6 @@ class Hearing:
         await self._cluster.peers.stop()
 
     # -- of itself -----------------------------------------------------------------------------------------------
-
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(_TICK_S)
-            try:
-                await self.run_once()
-            except UnavailableError:
-                continue
-            except Exception:
-                log.exception("keeping in touch with the other nodes failed")
 
     async def run_once(self) -> None:
         """Says what has changed, and reads what was not heard."""

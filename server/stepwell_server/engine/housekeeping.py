@@ -9,6 +9,7 @@ from collections.abc import Callable
 from stepwell_server.engine import dispatch, pauses, recover, sessions
 from stepwell_server.engine.node import Node
 from stepwell_server.engine.residents import Session
+from stepwell_server.engine.rounds import go_round
 from stepwell_server.model.errors import UnavailableError
 from stepwell_server.model.session import SessionRow
 
@@ -50,7 +51,9 @@ class Housekeeping:
             for function_id in await node.history.known_functions(env):
                 node.queue.learn(env, function_id)
         await self.look_for_orphans(env)
-        self._tasks = [node.loop.create_task(self._streams()), node.loop.create_task(self._sweeps())]
+        looks = go_round("looking at the workers' streams", node.tuning.heartbeat_ms / 1000, self._look_at_streams)
+        sweeps = go_round("the sweep", node.tuning.sweep_ms / 1000, self.run_once)
+        self._tasks = [node.loop.create_task(looks), node.loop.create_task(sweeps)]
 
     async def look_for_orphans(self, env: str) -> None:
         """Sessions that no living node holds: those of workers that have ended are closed, the others are awaited."""
@@ -107,13 +110,8 @@ class Housekeeping:
         if left:
             self._await(left)
 
-    async def _streams(self) -> None:
-        while True:
-            await asyncio.sleep(self._node.tuning.heartbeat_ms / 1000)
-            try:
-                self.look_at_streams()
-            except Exception:
-                log.exception("looking at the workers' streams failed")
+    async def _look_at_streams(self) -> None:
+        self.look_at_streams()
 
     def look_at_streams(self) -> None:
         """A silent worker gets no new work; after its lease its runs move (H12b). Every worker hears from us."""
@@ -139,16 +137,6 @@ class Housekeeping:
             lease_s = self._node.tuning.lease_ms / 1000
             link.close("LEASE_OVER", f"nothing was heard from the worker for a whole lease ({lease_s:g} s)")
         self._node.spawn(sessions.expire(self._node, session, lost=True))
-
-    async def _sweeps(self) -> None:
-        while True:
-            await asyncio.sleep(self._node.tuning.sweep_ms / 1000)
-            try:
-                await self.run_once()
-            except UnavailableError as error:
-                log.warning("the sweep could not read the store: %s", error)
-            except Exception:
-                log.exception("the sweep failed")
 
     async def run_once(self) -> None:
         """One sweep; every so often also a purge of what has expired."""

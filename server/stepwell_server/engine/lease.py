@@ -46,9 +46,10 @@ class Observer:
         seen = self._seen.get(row.name)
         return seen is not None and seen[0] != row
 
-    async def pause(self) -> None:
+    @property
+    def pause_s(self) -> float:
         """Until the next look."""
-        await asyncio.sleep(min(self._node.tuning.lease_ms / 10, 500) / 1000)
+        return min(self._node.tuning.lease_ms / 10, 500) / 1000
 
 
 class Holding:
@@ -146,7 +147,7 @@ class Lease(Holding):
                     "%s holds this database: %s", who, "standing by" if wait else "looking whether it still lives"
                 )
                 told = True
-            await observer.pause()
+            await asyncio.sleep(observer.pause_s)
 
     async def _succeed(self, row: LeaseRow | None) -> bool:
         if row is not None and row.holder not in ("", CLUSTER, self._node.id):

@@ -8,7 +8,8 @@ from collections.abc import Callable
 
 from stepwell_server.engine.lease import CLUSTER, NAME, Holding, Observer, close_node, write, write_session
 from stepwell_server.engine.node import Node
-from stepwell_server.model.errors import StateError, UnavailableError
+from stepwell_server.engine.rounds import go_round
+from stepwell_server.model.errors import StateError
 from stepwell_server.model.session import NODE_LEASE, LeaseRow
 
 log = logging.getLogger("stepwell.membership")
@@ -50,7 +51,7 @@ class Membership(Holding):
                 doing = "standing by" if wait else "looking whether it still lives"
                 log.warning("a server without --redis (%s) holds this database: %s", row.info, doing)
                 told = True
-            await observer.pause()
+            await asyncio.sleep(observer.pause_s)
 
     async def _join(self, row: LeaseRow | None) -> bool:
         if row is not None and row.holder not in ("", CLUSTER):
@@ -64,17 +65,8 @@ class Membership(Holding):
         """As Holding.start(); from now on this node knows who else lives."""
         await super().start()
         await self.look()
-        self._watch = asyncio.get_running_loop().create_task(self._look_on())
-
-    async def _look_on(self) -> None:
-        while True:
-            await self._observer.pause()
-            try:
-                await self.look()
-            except UnavailableError:
-                continue
-            except Exception:
-                log.exception("looking at the other nodes failed")
+        looks = go_round("looking at the other nodes", self._observer.pause_s, self.look)
+        self._watch = asyncio.get_running_loop().create_task(looks)
 
     async def look(self) -> None:
         """Sees who lives; those whose lease is over are closed."""

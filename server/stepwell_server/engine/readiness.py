@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 
 from stepwell_server.engine.lease import NAME
 from stepwell_server.engine.node import Node
+from stepwell_server.engine.rounds import go_round
 from stepwell_server.model.errors import UnavailableError
 
 log = logging.getLogger("stepwell.readiness")
@@ -27,7 +28,9 @@ class Readiness:
     async def start(self) -> None:
         """Looks now, and from now on."""
         await self.run_once()
-        self._task = self._node.loop.create_task(self._keep())
+        self._task = self._node.loop.create_task(
+            go_round("looking whether this node is ready", _EVERY_S, self.run_once)
+        )
 
     def stop(self) -> None:
         """Ends the service: the node leaves."""
@@ -45,11 +48,6 @@ class Readiness:
         if why:
             log.warning("not ready: %s", why)
         await self._tell(why)
-
-    async def _keep(self) -> None:
-        while True:
-            await asyncio.sleep(_EVERY_S)
-            await self.run_once()
 
 
 async def why_not(node: Node) -> str:

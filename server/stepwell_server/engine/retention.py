@@ -9,11 +9,13 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Mapping
+from functools import partial
 
 from stepwell_server.engine.node import Node
+from stepwell_server.engine.rounds import go_round
 from stepwell_server.model import ids
 from stepwell_server.model.commit import Commit
-from stepwell_server.model.errors import InvalidError, UnavailableError
+from stepwell_server.model.errors import InvalidError
 from stepwell_server.model.limits import DAY_MS
 from stepwell_server.model.run import RunStatus
 from stepwell_server.model.session import SettingRow
@@ -72,7 +74,11 @@ class Forgetting:
 
     def start(self, env: str) -> None:
         """From now on."""
-        self._task = self._node.loop.create_task(self._keep(env))
+        self._task = self._node.loop.create_task(
+            go_round(
+                "removing what is no longer kept", self._node.tuning.retention_ms / 1000, partial(self._round, env)
+            )
+        )
 
     def stop(self) -> None:
         """Ends the service."""
@@ -80,19 +86,12 @@ class Forgetting:
             self._task.cancel()
             self._task = None
 
-    async def _keep(self, env: str) -> None:
-        while True:
-            await asyncio.sleep(self._node.tuning.retention_ms / 1000)
-            if self._node.cluster is not None and self._node.cluster.rank > 0:
-                continue  # of many nodes the first does it
-            try:
-                removed = await self.run_once(env)
-                if removed:
-                    log.info("%d runs and events of %s were no longer kept", removed, env)
-            except UnavailableError as error:
-                log.warning("what is no longer kept could not be removed: %s", error)
-            except Exception:
-                log.exception("removing what is no longer kept failed")
+    async def _round(self, env: str) -> None:
+        if self._node.cluster is not None and self._node.cluster.rank > 0:
+            return  # of many nodes the first does it
+        removed = await self.run_once(env)
+        if removed:
+            log.info("%d runs and events of %s were no longer kept", removed, env)
 
     async def run_once(self, env: str) -> int:
         """One pass over runs, then events; how many went."""
